@@ -1,0 +1,251 @@
+"""The site's settings: one declarative table drives the file, the environment, the defaults and the help.
+
+A key `section.name` is read from `[section] name = ...` in `cleanroom.toml` in the site directory, and from
+`CLEANROOM_SECTION_NAME`, which wins. Every problem of a configuration is reported at once, each with its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cleanroom_base.errors import InputError, Problem
+
+Value = str | int | float | bool | tuple[str, ...] | None
+
+
+class _Invalid(ValueError):
+    """A value is of the wrong form; the message says which form is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key: its dotted name, how to read a value, its default, and what it means."""
+
+    key: str
+    read: Callable[[object], Value]
+    default: Value
+    help: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable of this key."""
+        return "CLEANROOM_" + self.key.upper().replace(".", "_")
+
+
+def text(value: object) -> Value:
+    """Any text."""
+    if not isinstance(value, str):
+        raise _Invalid("must be text")
+    return value
+
+
+def choice(*allowed: str) -> Callable[[object], Value]:
+    """One of some words."""
+
+    def read(value: object) -> Value:
+        if value not in allowed:
+            raise _Invalid(f"must be one of: {', '.join(allowed)}")
+        return str(value)
+
+    return read
+
+
+def number(least: float, most: float, *, whole: bool = False) -> Callable[[object], Value]:
+    """A number within bounds, the bounds included."""
+
+    def read(value: object) -> Value:
+        try:
+            if isinstance(value, bool):
+                raise _Invalid
+            parsed = int(str(value)) if whole else float(str(value))
+        except ValueError as error:
+            raise _Invalid("must be a whole number" if whole else "must be a number") from error
+        if not least <= parsed <= most:
+            raise _Invalid(f"must be from {least} to {most}")
+        return parsed
+
+    return read
+
+
+def words(value: object) -> Value:
+    """A list of words: a TOML array, or text separated by commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    raise _Invalid("must be a list of words")
+
+
+port = number(1, 65535, whole=True)
+seconds = number(0.01, 31_536_000)
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("database.url", text, None, "PostgreSQL to use (postgresql://...); default: a private cluster", True),
+    Setting("database.master_url", text, None, "the master's own connection, if not by SET ROLE", True),
+    Setting("database.publisher_url", text, None, "the publisher's own connection, if not by SET ROLE", True),
+    Setting("database.web_url", text, None, "the web's own connection, if not by SET ROLE", True),
+    Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
+    Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
+    Setting(
+        "refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"
+    ),
+    Setting("refs.timeout", seconds, 300.0, "limit of one fetch from a watched repository, in seconds"),
+    Setting("refs.keyring", text, None, "file with the OpenPGP keys whose signatures on tags are trusted"),
+    Setting("master.poll", seconds, 10.0, "pause between two looks at the table of events, in seconds"),
+    Setting("master.port", port, 9410, "port of Buildbot's web pages"),
+    Setting("master.worker_port", port, 9489, "port at which workers connect to the master"),
+    Setting("master.bind", text, "127.0.0.1", "address of Buildbot's web pages and worker port"),
+    Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
+    Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
+    Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
+    Setting("worker.parallel", number(1, 1000, whole=True), 2, "builds that this host runs side by side"),
+    Setting("worker.libvirt_uri", text, None, "libvirt to use for all guests; default: probe, else run a private one"),
+    Setting("worker.isolation", choice("auto", "kvm", "container", "emulated"), "auto", "how guests are isolated"),
+    Setting("worker.processors", number(1, 1024, whole=True), 2, "processors of a guest"),
+    Setting("worker.memory", number(128, 1_048_576, whole=True), 4096, "memory of a guest in MiB"),
+    Setting("worker.disk", number(512, 16_777_216, whole=True), 16384, "disk of a guest in MiB"),
+    Setting("worker.processes", number(64, 4_194_304, whole=True), 4096, "processes in a guest"),
+    Setting("worker.log_limit", number(1024, 1 << 40, whole=True), 64 << 20, "bytes that a step may print"),
+    Setting("worker.artifact_limit", number(1024, 1 << 44, whole=True), 4 << 30, "bytes of artifacts of a phase"),
+    Setting("network.subnet", text, "10.231.0.0/20", "IPv4 network of the guests on this host"),
+    Setting("network.mirror_proxy", text, None, "HTTP proxy for package mirrors; default: run apt-cacher-ng"),
+    Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),
+    Setting("publisher.key_name", text, "Cleanroom repository", "user id of the signing key made at first start"),
+    Setting("publisher.poll", seconds, 10.0, "pause between two looks at the table of publications, in seconds"),
+    Setting("repository.port", port, 9480, "port of the published repository"),
+    Setting("repository.bind", text, "127.0.0.1", "address of the published repository"),
+    Setting("repository.url", text, None, "address that consumers use; default: http://localhost:PORT"),
+    Setting("storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"),
+)
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+# Not settings, but read by every process before it can find the settings.
+_PLACES = ("CLEANROOM_STATE", "CLEANROOM_SITE")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one site, complete: every key has a value.
+
+    `state` is the directory for everything that Cleanroom writes; `site` is the directory of `cleanroom.toml`
+    and of the site's own recipes.
+    """
+
+    state: Path
+    site: Path
+    values: Mapping[str, Value]
+
+    def text(self, key: str) -> str:
+        """The value of a key that always has one."""
+        return str(self.values[key])
+
+    def optional(self, key: str) -> str | None:
+        """The value of a key that may have none."""
+        value = self.values[key]
+        return None if value is None else str(value)
+
+    def number(self, key: str) -> float:
+        """The value of a numeric key."""
+        return float(str(self.values[key]))
+
+    def whole(self, key: str) -> int:
+        """The value of a whole-number key."""
+        return int(str(self.values[key]))
+
+    def words(self, key: str) -> tuple[str, ...]:
+        """The value of a list key."""
+        value = self.values[key]
+        return value if isinstance(value, tuple) else ()
+
+    @property
+    def instance(self) -> str:
+        """Eight characters that tell the installations on one machine apart, made from the state directory."""
+        return hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
+
+    @property
+    def runtime(self) -> Path:
+        """The directory for sockets: short, because a socket's path may have 107 bytes (unix(7))."""
+        base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))  # noqa: S108
+        return base / f"cleanroom-{self.instance}"
+
+    @property
+    def repository_url(self) -> str:
+        """The address of the published repository, without a slash at its end."""
+        url = self.optional("repository.url") or f"http://localhost:{self.whole('repository.port')}"
+        return url.rstrip("/")
+
+
+def load(environment: Mapping[str, str] | None = None, *, site: Path | None = None) -> Settings:
+    """Read the site's settings from its file and the environment.
+
+    Raises InputError with every problem, each with its place.
+    """
+    variables = os.environ if environment is None else environment
+    problems: list[Problem] = []
+    site = site or Path(variables.get("CLEANROOM_SITE") or _default_site())
+    state = Path(variables.get("CLEANROOM_STATE") or _default_state())
+    values: dict[str, Value] = {setting.key: setting.default for setting in SETTINGS}
+    file = site / "cleanroom.toml"
+    for key, place, raw in [*_from_file(file, problems), *_from_environment(variables, problems)]:
+        try:
+            values[key] = _BY_KEY[key].read(raw)
+        except _Invalid as error:
+            problems.append(Problem(place, str(error)))
+    if problems:
+        raise InputError("the settings are not valid", problems=problems)
+    return Settings(state.absolute(), site.absolute(), values)
+
+
+def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, object]]:
+    try:
+        content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(Problem(str(file), str(error)))
+        return []
+    found = []
+    for section, table in content.items():
+        if not isinstance(table, dict):
+            problems.append(Problem(f"{file}: {section}", "unknown key"))
+            continue
+        for name, raw in table.items():
+            key = f"{section}.{name}"
+            if key in _BY_KEY:
+                found.append((key, f"{file}: {key}", raw))
+            else:
+                problems.append(Problem(f"{file}: {key}", "unknown key"))
+    return found
+
+
+def _from_environment(
+    variables: Mapping[str, str], problems: list[Problem]
+) -> list[tuple[str, str, object]]:
+    by_variable = {setting.variable: setting.key for setting in SETTINGS}
+    found: list[tuple[str, str, object]] = []
+    for variable, raw in sorted(variables.items()):
+        if not variable.startswith("CLEANROOM_") or variable in _PLACES or raw == "":
+            continue
+        if variable in by_variable:
+            found.append((by_variable[variable], variable, raw))
+        else:
+            problems.append(Problem(variable, "unknown setting"))
+    return found
+
+
+def _default_site() -> str:
+    if os.geteuid() == 0:
+        return "/etc/cleanroom"
+    return str(Path(os.environ.get("XDG_CONFIG_HOME", Path.home() / ".config")) / "cleanroom")
+
+
+def _default_state() -> str:
+    if os.geteuid() == 0:
+        return "/var/lib/cleanroom"
+    return str(Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "cleanroom")
