@@ -93,9 +93,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database.web_url", text, None, "the web's own connection, if not by SET ROLE", True),
     Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
-    Setting(
-        "refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"
-    ),
+    Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),
     Setting("refs.timeout", seconds, 300.0, "limit of one fetch from a watched repository, in seconds"),
     Setting("refs.keyring", text, None, "file with the OpenPGP keys whose signatures on tags are trusted"),
     Setting("master.poll", seconds, 10.0, "pause between two looks at the table of events, in seconds"),
@@ -122,7 +120,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("repository.port", port, 9480, "port of the published repository"),
     Setting("repository.bind", text, "127.0.0.1", "address of the published repository"),
     Setting("repository.url", text, None, "address that consumers use; default: http://localhost:PORT"),
-    Setting("storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"),
+    Setting(
+        "storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"
+    ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Not settings, but read by every process before it can find the settings.
@@ -224,9 +224,7 @@ def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, obje
     return found
 
 
-def _from_environment(
-    variables: Mapping[str, str], problems: list[Problem]
-) -> list[tuple[str, str, object]]:
+def _from_environment(variables: Mapping[str, str], problems: list[Problem]) -> list[tuple[str, str, object]]:
     by_variable = {setting.variable: setting.key for setting in SETTINGS}
     found: list[tuple[str, str, object]] = []
     for variable, raw in sorted(variables.items()):
