@@ -28,11 +28,6 @@ class Places:
         return self.settings.state / "secrets"
 
     @property
-    def worker_password(self) -> Path:
-        """What this host's worker says to the master."""
-        return self.secrets / "worker"
-
-    @property
     def logs(self) -> Path:
         """Logs of steps, content-addressed."""
         return self.settings.state / "logs"

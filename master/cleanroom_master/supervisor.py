@@ -82,8 +82,8 @@ def prepare(settings: Settings) -> None:
     for directory in (settings.state, places.run, places.logs):
         directory.mkdir(parents=True, exist_ok=True)
     places.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not places.worker_password.exists():
-        descriptor = os.open(places.worker_password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    if not settings.worker_password.exists():
+        descriptor = os.open(settings.worker_password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
     cluster.ensure(settings)

@@ -14,7 +14,6 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import Listener
 from cleanroom_master.buildbot.configuration import Inputs
 from cleanroom_master.dispatch import CHANNELS, Dispatch
-from cleanroom_master.places import Places
 
 
 def read(settings: Settings) -> Inputs:
@@ -23,7 +22,7 @@ def read(settings: Settings) -> Inputs:
     return Inputs(
         settings=settings,
         database_url=buildbot_url(database_url(settings, "master")),
-        workers={socket.gethostname(): Places(settings).worker_password.read_text().strip()},
+        workers={socket.gethostname(): settings.worker_password.read_text().strip()},
         builds=tuple(releases.builders(database)),
         dispatch=dispatch,
     )
