@@ -26,7 +26,7 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore, OpenLog
 from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
-from cleanroom_master.refs import sources
+from cleanroom_master.refs import contents, sources
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import to_plain
 from cleanroom_recipes.events import (
@@ -192,7 +192,7 @@ class Dispatch:
         """An archive of exactly the recorded commit; the caller removes it."""
         self._places.sources.mkdir(parents=True, exist_ok=True)
         destination = self._places.sources / f"{job.attempt}.tar"
-        job.commit_time = sources.commit_time(self._settings, job.product, job.release.commit)
+        job.commit_time = contents.commit_time(self._settings, job.product, job.release.commit)
         return sources.archive(self._settings, job.product, job.release.commit, destination)
 
     def begin_phase(self, job: Job, name: str) -> PhaseRun:
