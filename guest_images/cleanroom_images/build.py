@@ -99,9 +99,7 @@ def _install(described: Description, tar: Path, proxy: str | None, tell: Observe
 
     # No mirror is named: mmdebstrap knows the one to use for a suite.
     command += [described.suite, tar]
-    completed = run(
-        command, timeout=_INSTALL_TIMEOUT, check=False, output=listen, environment=environment
-    )
+    completed = run(command, timeout=_INSTALL_TIMEOUT, check=False, output=listen, environment=environment)
     if completed.exit_status != 0:
         end = printed.decode(errors="replace").strip().splitlines()[-15:]
         raise InfrastructureError(

@@ -19,7 +19,13 @@ FORMATS = ("deb", "rpm", "script")
 NAME = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*")
 # Debian's names of what uname(2) calls the machine. Source: dpkg's cputable.
-_NATIVE = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64", "ppc64le": "ppc64el", "s390x": "s390x"}
+_NATIVE = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "riscv64": "riscv64",
+    "ppc64le": "ppc64el",
+    "s390x": "s390x",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,9 @@ class _Reader:
             if not _WORD.fullmatch(package):
                 self._problem(f"packages[{index}]", f"{package!r} is no name of a package")
         if not NAME.fullmatch(described.name):
-            self._problem("", f"{described.name!r} is no name of an image: small letters, digits, '.', '+', '-'")
+            self._problem(
+                "", f"{described.name!r} is no name of an image: small letters, digits, '.', '+', '-'"
+            )
         if described.provision is not None and not os.access(described.provision, os.X_OK):
             self._problem("provision", f"{described.provision} is not an executable file")
         if self._problems:
