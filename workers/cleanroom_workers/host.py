@@ -32,6 +32,7 @@ from cleanroom_workers.shell import Shell
 Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
+_END_TIMEOUT = 2.0
 
 
 class DiskFull(InfrastructureError):
@@ -227,13 +228,21 @@ class Host:
         home = self._records.home(name)
         if record is not None:
             self._shell(record).close()
-            self._libvirt(_driver(record.isolation)).destroy(name)
+            self._end(record)
         for place in mounts.below(home):
             mounts.unmount(place)
         container.release(name)
         shutil.rmtree(home, ignore_errors=True)
         self._apply_firewall()
         self._lock(name).unlink(missing_ok=True)
+
+    def _end(self, record: GuestRecord) -> None:
+        libvirt = self._libvirt(_driver(record.isolation))
+        keeper = libvirt.process(record.name) if record.isolation == "container" else None
+        if keeper is not None:
+            container.kill(keeper)
+            libvirt.wait_for_end(record.name, _END_TIMEOUT)
+        libvirt.destroy(record.name)
 
     def _abandoned(self, name: str) -> bool:
         record = self._records.read(name)

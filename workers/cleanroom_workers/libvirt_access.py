@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 import libvirt
 from cleanroom_base.errors import InfrastructureError
+
+
+_PAUSE = 0.01
 
 
 class LibvirtError(InfrastructureError):
@@ -78,6 +82,12 @@ class Libvirt:
         if state in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED):
             return _ENDED.get(reason, State.CRASHED) if state == libvirt.VIR_DOMAIN_SHUTOFF else State.CRASHED
         return State.RUNNING
+
+    def wait_for_end(self, name: str, timeout: float) -> None:
+        """Wait until libvirt noticed that the domain `name` ended, at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self.state(name) is State.RUNNING and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
     def destroy(self, name: str) -> None:
         """End the domain `name` and forget it; nothing happens when it is not there."""
