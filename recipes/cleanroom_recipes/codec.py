@@ -2,17 +2,19 @@
 
 What is read may come from a hostile place (a guest's output, a product's repository), so reading checks every
 type, bound and length, refuses unknown and missing keys, and reports everything that is wrong at once, each
-problem with its place. The dataclass is the schema: its annotations are all that is written down.
+problem with its place. The dataclass is the schema: its annotations are all that is written down. A class
+with a `parse` of its own (a target such as `debian-12/deb`) is text.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -55,16 +57,18 @@ class Items:
 def to_plain(value: object) -> Any:
     """The JSON form of a dataclass of this package: objects, lists, text, numbers, true, false, null."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return (
+            str(value)
+            if hasattr(value, "parse")
+            else {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        )
     if isinstance(value, Mapping):
         return {str(key): to_plain(value[key]) for key in sorted(value)}
     if isinstance(value, tuple):
         return [to_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, StrEnum | Path):
-        return str(value)
-    return value
+    return str(value) if isinstance(value, StrEnum | Path) else value
 
 
 def from_plain(kind: type[T], value: object, *, what: str) -> T:
@@ -73,10 +77,23 @@ def from_plain(kind: type[T], value: object, *, what: str) -> T:
     Raises InputError with every problem and its place.
     """
     problems: list[Problem] = []
-    result = _read(kind, value, "", (), problems)
-    if problems:
+    result = collect(kind, value, problems)
+    if result is None or problems:
         raise InputError(f"{what} is not valid", problems=problems)
-    return typing.cast(T, result)
+    return result
+
+
+def collect(kind: type[T], value: object, problems: list[Problem]) -> T | None:
+    """As from_plain, but adds what is wrong to `problems` and then returns None."""
+    return typing.cast("T | None", _read(kind, value, "", (), problems))
+
+
+def unknown_key(place: str, key: str, known: Iterable[str]) -> Problem:
+    """The problem of a key that nobody reads, with the key that was probably meant."""
+    close = difflib.get_close_matches(key[:100], list(known), 1)
+    return Problem(
+        _join(place, key[:100]), f"unknown key; did you mean {close[0]}?" if close else "unknown key"
+    )
 
 
 def dumps(value: object) -> bytes:
@@ -138,7 +155,9 @@ def _read_one(
     if origin is tuple:
         return _read_list(typing.get_args(kind)[0], value, place, bounds, problems)
     if origin is Mapping:
-        return _read_table(value, place, bounds, problems)
+        return _read_table(typing.get_args(kind), value, place, bounds, problems)
+    if hasattr(kind, "parse"):
+        return _read_parsed(kind, value)
     if is_dataclass(kind):
         return _read_object(typing.cast(type, kind), value, place, problems)
     scalar = _SCALARS.get(kind)
@@ -155,12 +174,25 @@ def _read_list(
 
 
 def _read_table(
-    value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]
-) -> Mapping[str, str]:
+    kinds: tuple[Any, ...], value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]
+) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a table")
     _check_items(len(value), bounds)
-    return {str(key): _read(str, value[key], _join(place, str(key)), (), problems) for key in sorted(value)}
+    key_kind, value_kind = kinds
+    table = {}
+    for key in sorted(value):
+        inside = _join(place, key[:100])
+        _read(key_kind, key, inside, (), problems)
+        table[key] = _read(value_kind, value[key], inside, (), problems)
+    return table
+
+
+def _read_parsed(kind: Any, value: object) -> Any:
+    try:
+        return kind.parse(_read_text(value, (Text(200),)))
+    except InputError as error:
+        raise ValueError(error.message) from error
 
 
 def _check_items(count: int, bounds: tuple[object, ...]) -> None:
@@ -176,7 +208,7 @@ def _read_object(kind: type, value: object, place: str, problems: list[Problem])
     known = {field.name: field for field in fields(kind)}
     for key in value:
         if key not in known:
-            problems.append(Problem(_join(place, str(key)[:100]), "unknown key"))
+            problems.append(unknown_key(place, str(key), known))
     found: dict[str, Any] = {}
     for name, field in known.items():
         if name in value:

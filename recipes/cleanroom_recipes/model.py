@@ -21,7 +21,25 @@ ImageName = Annotated[str, Text(64, names.IMAGE, "an image's name such as debian
 PhaseName = Annotated[str, Text(32, names.PHASE, "a phase's name such as build")]
 StepName = Annotated[str, Text(64, names.STEP, "a step's name such as unpack-source")]
 Seconds = Annotated[float, Between(1, 604_800)]
-Command = Annotated[str, Text(16_384)]
+Command = Annotated[str, Text(16_384, r"(?s).*\S.*", "a command")]
+RefPattern = Annotated[str, Text(200, r"[^\s\x00-\x1f]+", "a pattern such as v* without spaces")]
+VersionPattern = Annotated[
+    str, Text(200, r"[^\s{}]*(\{name\}[^\s{}]*)?\{version\}[^\s{}]*", "a pattern such as v{version}")
+]
+DebianPackage = Annotated[str, Text(128, names.DEBIAN_PACKAGE, "a Debian package's name such as libssl-dev")]
+VariableName = Annotated[
+    str, Text(128, rf"(?!CLEANROOM_){names.VARIABLE}", "a variable's name such as CFLAGS, not CLEANROOM_...")
+]
+VariableValue = Annotated[str, Text(8192, r"[^\r\n]*", "text on one line")]
+# Inside the source tree: no absolute path, no `..`, no space that a shell pattern would split at.
+TreePath = Annotated[
+    str,
+    Text(
+        200,
+        r"(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._+~*?\[\]-][A-Za-z0-9._+~*?\[\]/-]*",
+        "a path inside the source tree",
+    ),
+]
 
 
 class Outcome(StrEnum):
@@ -83,9 +101,34 @@ class Gate(StrEnum):
     APPROVAL = "approval"  # a person approved the release
 
 
+class Input(StrEnum):
+    """What a phase's guest is given."""
+
+    SOURCE = "source"
+    ARTIFACTS = "artifacts"
+    PREVIOUS = "previous"
+
+
+class Blame(StrEnum):
+    """Whose fault it is when a step fails."""
+
+    PRODUCT = "product"
+    APT = "apt"  # the product's, unless apt could not fetch from the mirror
+    INFRASTRUCTURE = "infrastructure"
+
+
+class Report(StrEnum):
+    """Where a step's test results are found."""
+
+    NONE = "none"
+    COMMAND = "command"  # the step itself is one test
+    LOG = "log"  # PASS/FAIL lines of Automake and `ok`/`not ok` lines of TAP among what it prints
+    AUTOPKGTEST = "autopkgtest"  # the summary file of autopkgtest
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """An image and a package format, written `debian-12/deb`."""
+    """An image and a package format, written `debian-12/deb`; also in JSON."""
 
     image: ImageName
     format: Builder
@@ -123,6 +166,19 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """A phase runs only where there is something to do: `why_not` says what is missing otherwise.
+
+    It holds if any of these holds: packages are now published (`previous`), or the source has one of the
+    files `source`.
+    """
+
+    why_not: Annotated[str, Text(500)]
+    previous: bool = False
+    source: tuple[Annotated[str, Text(500)], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecipe:
     """A command of the product's own, run in a phase after the builder's steps, by `sh -e`."""
 
@@ -151,40 +207,34 @@ class Recipe:
     `versions` are the patterns by which a tag promises a version (empty: it promises none); `packages` are
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
-    build leaves in its tree.
+    build leaves in its tree; `environment` is for the steps that run the product's code.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
-    url: Annotated[str, Text(2048)]
-    builders: tuple[Builder, ...]
-    targets: tuple[Target, ...]
-    tags: tuple[str, ...] = ("*",)
-    branches: tuple[str, ...] = ()
-    versions: tuple[str, ...] = names.VERSION_PATTERNS
+    url: Annotated[
+        str, Text(2048, r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*", "the address of a git repository")
+    ]
+    builders: Annotated[tuple[Builder, ...], Items(8)]
+    targets: Annotated[tuple[Target, ...], Items(64)]
+    tags: Annotated[tuple[RefPattern, ...], Items(100)] = ("*",)
+    branches: Annotated[tuple[RefPattern, ...], Items(100)] = ()
+    versions: Annotated[tuple[VersionPattern, ...], Items(100)] = names.VERSION_PATTERNS
     network: Network = Network.MIRROR
     isolation: Isolation = Isolation.AUTO
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    packages: tuple[str, ...] = ()
-    spec: str | None = None
-    commands: tuple[Command, ...] = ()
-    tests: tuple[Command, ...] = ()
-    artifacts: tuple[str, ...] = ()
-    phases: Annotated[tuple[NamedPhase, ...], Items(32)] = ()
-    gates: tuple[Gate, ...] = (Gate.BUILDS,)
+    environment: Annotated[Mapping[VariableName, VariableValue], Items(200)] = field(default_factory=dict)
+    packages: Annotated[tuple[DebianPackage, ...], Items(1000)] = ()
+    spec: TreePath | None = None
+    commands: Annotated[tuple[Command, ...], Items(100)] = ()
+    tests: Annotated[tuple[Command, ...], Items(100)] = ()
+    artifacts: Annotated[tuple[TreePath, ...], Items(100)] = ()
+    phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
+    gates: Annotated[tuple[Gate, ...], Items(8)] = (Gate.BUILDS,)
 
     def phase(self, name: str) -> PhaseRecipe:
         """What the product says about the phase `name`; the defaults when it says nothing."""
-        return next((named.phase for named in self.phases if named.name == name), PhaseRecipe())
-
-
-@dataclass(frozen=True, slots=True)
-class NamedPhase:
-    """A phase's name and what the recipe says about it."""
-
-    name: PhaseName
-    phase: PhaseRecipe
+        return self.phases.get(name, PhaseRecipe())
 
 
 @dataclass(frozen=True, slots=True)

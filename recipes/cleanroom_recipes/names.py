@@ -14,6 +14,8 @@ IMAGE = r"[a-z0-9][a-z0-9.-]{0,63}"
 PHASE = r"[a-z][a-z0-9-]{0,31}"
 STEP = r"[a-z0-9][a-z0-9-]{0,63}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
+# Debian policy 5.6.1.
+DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]{1,127}"
 COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
 SHA256 = r"[0-9a-f]{64}"
 # What Debian and RPM file names need and no more. A colon (an epoch) is not part of a file's name in either.
@@ -38,8 +40,8 @@ def matches(ref: str, patterns: Sequence[str]) -> bool:
 def version_of_tag(tag: str, patterns: Sequence[str] = VERSION_PATTERNS, *, name: str = "") -> str | None:
     """The version that `tag` promises by the first pattern that fits, or None when it promises none.
 
-    A tag's name cannot have some characters of a Debian version, so git-buildpackage writes `~` as `_`, `:` as
-    `%`, and a `#` between two dots (DEP-14, "Version mangling"); this undoes it.
+    A tag's name cannot have some characters of a Debian version, so git-buildpackage writes `~` as `_`, `:`
+    as `%`, and a `#` between two dots (DEP-14, "Version mangling"); this undoes it.
     """
     for pattern in patterns:
         before, _, after = pattern.replace("{name}", name).partition(VERSION_PLACE)

@@ -8,59 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Annotated
 
-from cleanroom_recipes import names
+from cleanroom_recipes import builders, names
+from cleanroom_recipes.builders import PhaseDefinition, StepDefinition
 from cleanroom_recipes.codec import Items, Text
 from cleanroom_recipes.model import (
+    Blame,
     Builder,
+    Condition,
+    Input,
     Isolation,
     Limits,
     Network,
     PhaseName,
+    Recipe,
+    Report,
     Seconds,
     StepName,
+    StepRecipe,
+    Target,
     User,
 )
-
-
-class Input(StrEnum):
-    """What a phase's guest is given."""
-
-    SOURCE = "source"
-    ARTIFACTS = "artifacts"
-    PREVIOUS = "previous"
-
-
-class Blame(StrEnum):
-    """Whose fault it is when a step fails."""
-
-    PRODUCT = "product"
-    APT = "apt"  # the product's, unless apt could not fetch from the mirror
-    INFRASTRUCTURE = "infrastructure"
-
-
-class Report(StrEnum):
-    """Where a step's test results are found."""
-
-    NONE = "none"
-    COMMAND = "command"  # the step itself is one test
-    LOG = "log"  # PASS/FAIL lines of Automake and `ok`/`not ok` lines of TAP among what it prints
-    AUTOPKGTEST = "autopkgtest"  # the summary file of autopkgtest
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A phase runs only where there is something to do: `why_not` says what is missing otherwise.
-
-    It holds if any of these holds: packages are now published (`previous`), or the source has one of the
-    files `source`.
-    """
-
-    why_not: Annotated[str, Text(500)]
-    previous: bool = False
-    source: tuple[Annotated[str, Text(500)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +61,91 @@ class PhasePlan:
     limits: Limits
     image: Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
     condition: Condition | None = None
+
+
+def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
+    """The phases of a build of `recipe` on `target`, in their order, without those switched off."""
+    phases = builders.definition(target.format).phases
+    return tuple(_phase(recipe, target, phase) for phase in phases if recipe.phase(phase.name).enabled)
+
+
+def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
+    wish = recipe.phase(phase.name)
+    has_commands = bool(wish.steps) or any(
+        getattr(recipe, step.commands) for step in phase.steps if step.commands
+    )
+    steps = [plan for step in phase.steps for plan in _steps(recipe, target.format, step)]
+    steps += [_own_step(recipe, step) for step in wish.steps]
+    return PhasePlan(
+        name=phase.name,
+        steps=tuple(steps),
+        inputs=phase.inputs,
+        format=target.format,
+        makes_artifacts=phase.makes_artifacts,
+        timeout=wish.timeout or recipe.timeouts.phase,
+        network=wish.network or recipe.network,
+        isolation=wish.isolation or recipe.isolation,
+        limits=recipe.limits,
+        image=target.image,
+        condition=None if has_commands else phase.condition,
+    )
+
+
+def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepPlan]:
+    """A builder's step: its own program, or one step for each of the recipe's commands that it stands for."""
+    timeout = min(step.timeout or recipe.timeouts.step, recipe.timeouts.step)
+    if step.commands is None:
+        return [
+            StepPlan(
+                name=step.name,
+                program=builders.program(builder, step),
+                timeout=timeout,
+                required=step.required,
+                user=step.user,
+                blame=step.blame,
+                tests=step.tests,
+                environment=_environment(recipe, step.blame),
+            )
+        ]
+    return [
+        StepPlan(
+            name=f"{step.name}-{number}",
+            program=_in_tree(command),
+            timeout=timeout,
+            required=step.required,
+            user=step.user,
+            tests=step.tests,
+            environment=_environment(recipe, Blame.PRODUCT),
+        )
+        for number, command in enumerate(getattr(recipe, step.commands), 1)
+    ]
+
+
+def _own_step(recipe: Recipe, step: StepRecipe) -> StepPlan:
+    return StepPlan(
+        name=step.name,
+        program=_in_tree(step.run),
+        timeout=step.timeout or recipe.timeouts.step,
+        required=step.required,
+        user=step.user,
+        environment=_environment(recipe, Blame.PRODUCT),
+    )
+
+
+def _in_tree(command: str) -> str:
+    return f'set -e\ncd "$CLEANROOM_TREE"\n{command}\n'
+
+
+def _environment(recipe: Recipe, blame: Blame) -> dict[str, str]:
+    """What a step finds in its environment because of the recipe.
+
+    A step whose failure counts as ours gets nothing of the product's: else the product could make it fail.
+    """
+    if blame is Blame.INFRASTRUCTURE:
+        return {}
+    return {
+        **recipe.environment,
+        "CLEANROOM_SPEC": recipe.spec or "",
+        "CLEANROOM_PACKAGES": " ".join(recipe.packages),
+        "CLEANROOM_PATTERNS": " ".join(recipe.artifacts),
+    }

@@ -13,8 +13,8 @@ from typing import Annotated
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
-from cleanroom_recipes.model import RefKind, Target
-from cleanroom_recipes.plan import Input, PhasePlan
+from cleanroom_recipes.model import Input, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan
 
 SIZE_LIMIT = 8 * 1024 * 1024
 
