@@ -14,6 +14,7 @@ from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.web.error import UnsupportedMethod
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -40,14 +41,15 @@ _OTHER_TYPE = "application/octet-stream"
 class PublishedTree(Resource):
     """The current generation below a repository's directory."""
 
-    isLeaf = True
-
     def __init__(self, directory: Path) -> None:
         super().__init__()
+        self.isLeaf = True
         self._directory = directory.resolve()
 
-    def render_GET(self, request: Request) -> bytes | int:
-        """Serve one file; ranges, If-Modified-Since and HEAD are the library's."""
+    def render(self, request: Request) -> bytes | int:
+        """Answer with one file; ranges and If-Modified-Since are the library's."""
+        if request.method not in (b"GET", b"HEAD"):
+            raise UnsupportedMethod((b"GET", b"HEAD"))
         place = "/".join(part.decode(errors="replace") for part in request.postpath)
         file = self._find(place or "index.html")
         if file is None:

@@ -36,7 +36,9 @@ def make_deb(
     return file
 
 
-def make_rpm(directory: Path, name: str = "tiny", version: str = "1.0", *, source: bool = False) -> Path:
+def make_rpm(
+    directory: Path, name: str = "tiny", version: str = "1.0", *, source: bool = False, greeting: str = "hello"
+) -> Path:
     """A noarch rpm with one file (or its source rpm), unsigned."""
     top = directory / f"rpmbuild-{name}-{version}"
     top.mkdir()
@@ -45,7 +47,7 @@ def make_rpm(directory: Path, name: str = "tiny", version: str = "1.0", *, sourc
         f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a tiny package\nLicense: GPL-2.0-or-later\n"
         "BuildArch: noarch\n%description\nIt says <hello> & no more.\n"
         f"%install\nmkdir -p %{{buildroot}}/usr/share/{name}\n"
-        f"echo hello > %{{buildroot}}/usr/share/{name}/greeting\n%files\n/usr/share/{name}/greeting\n"
+        f"echo {greeting} > %{{buildroot}}/usr/share/{name}/greeting\n%files\n/usr/share/{name}/greeting\n"
     )
     _run("rpmbuild", "--quiet", "--define", f"_topdir {top}", "-bs" if source else "-bb", spec)
     (built,) = top.glob("SRPMS/*.rpm" if source else "RPMS/noarch/*.rpm")

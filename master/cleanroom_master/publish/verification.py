@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from cleanroom_base.errors import CleanroomError, Problem
 from cleanroom_base.run import CommandError, run
-from cleanroom_master.publish import apt, control, generation, yum
+from cleanroom_master.publish import apt, generation, yum
 from cleanroom_master.publish.generation import Generation
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
@@ -48,26 +48,23 @@ class _Check:
             yield Problem(generation.LISTING, f"cannot be read: {error}")
             return
         yield from self._key()
-        rpms = []
+        known = set(generation.read(self._since).packages) if self._since else set()
+        new = [package for package in listing.packages if package not in known]
+        for package in new:
+            yield from self._same(self._place(package), package.sha256, package.size)
         for stream in listing.streams:
-            yield from self._files(listing, stream)
             if stream.family == "yum":
                 yield from self._yum(listing, stream)
-                rpms += [package for package in listing.of(stream) if self._is_new(self._place(package))]
         for channel in sorted({stream.channel for stream in listing.streams if stream.family == "apt"}):
             yield from self._apt(listing, channel)
         yield from self._apt_client(listing)
-        yield from self._rpm_client(rpms)
+        yield from self._rpm_client([package for package in new if package.format == "rpm"])
 
     def _key(self) -> Iterator[Problem]:
         place = "keys/cleanroom.asc"
         key = self._directory / place
         if not key.is_file() or key.read_bytes() != self._public_key:
             yield Problem(place, "is not the public key of this repository")
-
-    def _files(self, listing: Generation, stream: Stream) -> Iterator[Problem]:
-        for package in listing.of(stream):
-            yield from self._same(self._place(package), package.sha256, package.size)
 
     def _apt(self, listing: Generation, channel: str) -> Iterator[Problem]:
         place = f"apt/dists/{channel}"
@@ -80,20 +77,19 @@ class _Check:
         if not release.is_file():
             return
         for file in apt.listed(release.read_text()):
-            yield from self._same(f"{place}/{file.path}", file.sha256, file.size)
-            yield from self._same(f"{place}/{file.by_hash}", file.sha256, file.size)
-        named = set(self._named_by_apt(directory))
+            if self._is_new(f"{place}/{file.path}"):
+                yield from self._same(f"{place}/{file.path}", file.sha256, file.size)
+                yield from self._same(f"{place}/{file.by_hash}", file.sha256, file.size)
         for stream in listing.apt_streams(channel):
+            lines = self._lines(directory / stream.image)
             for package in listing.of(stream):
-                if package.format == "deb" and (package.path, package.sha256) not in named:
+                if package.format == "deb" and not {f"Filename: {package.path}", f"SHA256: {package.sha256}"} <= lines:
                     yield Problem(f"{place}/{stream.image}", f"{package.file} is in no index")
 
-    def _named_by_apt(self, directory: Path) -> Iterator[tuple[str, str]]:
-        for index in directory.glob("*/binary-*/Packages"):
-            for paragraph in index.read_bytes().split(b"\n\n"):
-                if paragraph.strip():
-                    fields = control.parse(paragraph)
-                    yield fields["Filename"], fields["SHA256"]
+    @staticmethod
+    def _lines(component: Path) -> set[str]:
+        texts = (index.read_text(errors="replace") for index in component.glob("binary-*/Packages"))
+        return {line for text in texts for line in text.split("\n")}
 
     def _yum(self, listing: Generation, stream: Stream) -> Iterator[Problem]:
         place = f"{generation.root_of(stream)}/repodata"
@@ -103,13 +99,16 @@ class _Check:
         yield from self._signature(f"{place}/repomd.xml.asc", repomd)
         if not repomd.is_file():
             return
-        primary = ""
+        lines: set[str] = set()
         for name, sha256 in yum.listed(repomd.read_bytes()):
-            yield from self._same(f"{place}/{name}", sha256)
-            if name.endswith("-primary.xml.gz"):
-                primary = gzip.decompress((self._directory / place / name).read_bytes()).decode()
+            problems = list(self._same(f"{place}/{name}", sha256))
+            yield from problems
+            if name.endswith("-primary.xml.gz") and not problems:
+                text = gzip.decompress((self._directory / place / name).read_bytes()).decode()
+                lines = {line.strip() for line in text.split("\n")}
         for package in listing.of(stream):
-            if f'href="{package.path}"' not in primary or f">{package.sha256}</checksum>" not in primary:
+            checksum = f'<checksum type="sha256" pkgid="YES">{package.sha256}</checksum>'
+            if not {f'<location href="{package.path}"/>', checksum} <= lines:
                 yield Problem(place, f"{package.file} is in no index")
 
     def _apt_client(self, listing: Generation) -> Iterator[Problem]:
@@ -140,7 +139,9 @@ class _Check:
         if not packages:
             return
         rpm = ["rpm", "--dbpath", str(self._scratch / "rpm")]
-        run([*rpm, "--import", self._directory / "keys/cleanroom.asc"], timeout=_TIMEOUT)
+        key = self._scratch / "key.asc"
+        key.write_bytes(self._public_key)
+        run([*rpm, "--import", key], timeout=_TIMEOUT)
         for first in range(0, len(packages), _RPM_BATCH):
             files = [self._directory / self._place(package) for package in packages[first : first + _RPM_BATCH]]
             strict = ["--define", "_pkgverify_level all", "--define", "_pkgverify_flags 0x0"]
@@ -158,8 +159,6 @@ class _Check:
             yield Problem(place, f"is not signed by this repository's key: {error.message}")
 
     def _same(self, place: str, sha256: str, size: int | None = None) -> Iterator[Problem]:
-        if not self._is_new(place):
-            return
         try:
             found, found_size = hash_file(self._directory / place)
         except (OSError, CleanroomError) as error:
@@ -169,7 +168,7 @@ class _Check:
             yield Problem(place, f"has the sha256 {found} ({found_size} bytes), but {sha256} is listed")
 
     def _is_new(self, place: str) -> bool:
-        """Whether a path leads to another file than in the generation that was verified before."""
+        """Whether a path below `dists` or `repodata` is another file than in the generation verified before."""
         if self._since is None:
             return True
         try:

@@ -63,7 +63,7 @@ def test_the_message_says_what_the_file_really_is(tmp_path: Path):
 
 def test_an_rpm_under_another_name_is_refused(tmp_path: Path):
     file = make_rpm(tmp_path).rename(tmp_path / "tiny-1.0-1.x86_64.rpm")
-    with pytest.raises(InputError, match="is really tiny-1.0-1.noarch.rpm"):
+    with pytest.raises(InputError, match=r"is really tiny-1\.0-1\.noarch\.rpm"):
         inspect(file)
 
 
