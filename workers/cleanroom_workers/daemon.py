@@ -6,11 +6,8 @@ different state directories do not meet, and nothing of the machine's own libvir
 
 from __future__ import annotations
 
-import contextlib
 import grp
-import os
 import pwd
-import signal
 import time
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.run import start
 from cleanroom_base.settings import Settings
 from cleanroom_workers.libvirt_access import Libvirt, LibvirtError
+from cleanroom_workers.processes import end, started
 
 _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
 _START_TIMEOUT = 20.0
@@ -78,17 +76,9 @@ class Daemon:
     def stop(self) -> None:
         """End the daemon that we started, if any; the machine's own is left alone."""
         process = self._process()
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
-        deadline = time.monotonic() + _STOP_TIMEOUT
-        while self._process() is not None and time.monotonic() < deadline:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(process, os.WNOHANG)
-            time.sleep(_PAUSE)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+        since = None if process is None else started(process)
+        if process is not None and since is not None:
+            end(process, since=since, timeout=_STOP_TIMEOUT)
 
     def _uses_system(self) -> bool:
         # Once ours has been started it stays ours, even if the machine's own is started later.
@@ -104,10 +94,9 @@ class Daemon:
         try:
             number = int((self._runtime / "libvirtd.pid").read_text(encoding="ascii"))
             name = Path(f"/proc/{number}/comm").read_text(encoding="utf-8").strip()
-            state = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError):
             return None
-        return number if name == "libvirtd" and state != "Z" else None
+        return number if name == "libvirtd" and started(number) is not None else None
 
     def _configure(self) -> None:
         configuration = self._persistent / "etc"

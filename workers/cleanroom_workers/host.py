@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Network, check_policy
 from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
 from cleanroom_workers.shell import Shell
 
@@ -47,6 +48,8 @@ class Host:
         self.catalogue = Catalogue(settings.state, settings.site)
         self._daemon = Daemon(settings)
         self._network = Network(settings)
+        self._caching_proxy = CachingProxy(settings)
+        self._proxy = Proxy("", 0)
         self._records = Records(settings.state / "guests")
         self._connections: dict[str, Libvirt] = {}
 
@@ -62,8 +65,9 @@ class Host:
                 host._daemon.stop()
             host._daemon.ensure()
             host._make_key()
-            host._network.ensure(host._libvirt("lxc"), 3142)
-            host._apply_firewall()
+            host._network.ensure(host._libvirt("lxc"))
+        host._ensure_proxy(entry.image for entry in host.catalogue.entries())
+        host._apply_firewall()
         return host
 
     def reset(
@@ -82,6 +86,7 @@ class Host:
         self._check_disk()
         with self.catalogue.store.held(image):
             built = self.catalogue.image(image)
+            self._ensure_proxy([built])
             record = self._register(built, isolation, check_policy(network))
         try:
             with self._held(record.name):
@@ -156,6 +161,7 @@ class Host:
         for name in self._records.names():
             self.destroy(name)
         with self._starting():
+            self._caching_proxy.stop()
             self._network.stop(self._libvirt("lxc"))
             self.close()
             self._daemon.stop()
@@ -171,7 +177,7 @@ class Host:
         files = identity.files(
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
-            proxy=f"http://{addresses.gateway}:{addresses.proxy_port}",
+            proxy=None if record.network == "none" else self._proxy.url,
             nameservers=[],
         )
         plan = Plan(
@@ -219,7 +225,7 @@ class Host:
                 reset_seconds=None,
             )
             self._records.write(record)
-            self._network.apply(self._records.all())
+            self._network.apply(self._records.all(), self._proxy)
         return record
 
     def _dispose(self, name: str) -> None:
@@ -248,9 +254,15 @@ class Host:
         record = self._records.read(name)
         return record is None or (record.owner is not None and not record.owner.alive())
 
+    def _ensure_proxy(self, images: Iterable[Image | None]) -> None:
+        trees = [image.tree for image in images if image is not None and image.tree is not None]
+        mirrors = {mirror for tree in trees for mirror in mirrors_of(tree)}
+        with locked(self.settings.runtime / "proxy.lock", timeout=_LOCK_TIMEOUT):
+            self._proxy = self._caching_proxy.ensure(self._network.addresses.gateway, mirrors)
+
     def _apply_firewall(self) -> None:
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
-            self._network.apply(self._records.all())
+            self._network.apply(self._records.all(), self._proxy)
 
     def _check_disk(self) -> None:
         least = self.settings.whole("storage.minimum_free")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -26,6 +25,7 @@ from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.locks import locked
+from cleanroom_workers.proxy import Proxy
 from cleanroom_workers.records import GuestRecord
 
 POLICIES = ("mirror", "none", "repository", "open")
@@ -46,7 +46,6 @@ class Addresses:
     name: str
     bridge: str
     subnet: str
-    proxy_port: int
 
     @property
     def network(self) -> IPv4Network:
@@ -84,11 +83,11 @@ class Network:
             raise InfrastructureError("the guests' network has not been started")
         return chosen
 
-    def ensure(self, libvirt: Libvirt, proxy_port: int) -> None:
+    def ensure(self, libvirt: Libvirt) -> None:
         """Have the network run. The caller holds the host's lock."""
         # Installations that start at the same time must not choose the same network.
         with locked(self._settings.runtime.parent / "cleanroom-networks.lock", timeout=_LOCK_TIMEOUT):
-            chosen = self._choose(proxy_port)
+            chosen = self._choose()
             libvirt.start_network(chosen.name, network_xml(chosen))
         forwarding = Path(f"/proc/sys/net/ipv4/conf/{chosen.bridge}/route_localnet")
         # The repository may listen on 127.0.0.1 alone; the firewall lets nothing else of that network through.
@@ -120,10 +119,10 @@ class Network:
                 return str(network[index])
         raise InfrastructureError(f"all addresses of {network} are in use")
 
-    def apply(self, records: Iterable[GuestRecord]) -> None:
+    def apply(self, records: Iterable[GuestRecord], proxy: Proxy) -> None:
         """Load the firewall for exactly these guests."""
         repository = self._settings.whole("repository.port")
-        self._load(ruleset(self.addresses, list(records), repository))
+        self._load(ruleset(self.addresses, list(records), proxy, repository))
 
     def lock(self) -> Path:
         """The lock that holds records and firewall together."""
@@ -138,14 +137,14 @@ class Network:
         except (OSError, ValueError, TypeError):
             return None
 
-    def _choose(self, proxy_port: int) -> Addresses:
+    def _choose(self) -> Addresses:
         before = self._chosen()
         bridge = f"cr{self._settings.instance}"
         wanted = IPv4Network(self._settings.text("network.subnet"))
         if before is not None:
             wanted = IPv4Network(before.subnet)
         subnet = free_network(wanted, networks_in_use(except_device=bridge))
-        chosen = Addresses(f"cleanroom-{self._settings.instance}", bridge, str(subnet), proxy_port)
+        chosen = Addresses(f"cleanroom-{self._settings.instance}", bridge, str(subnet))
         if chosen != before:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._file.with_suffix(".new")
@@ -206,7 +205,7 @@ def network_xml(addresses: Addresses) -> str:
     return ElementTree.tostring(network, encoding="unicode")
 
 
-def ruleset(addresses: Addresses, records: list[GuestRecord], repository_port: int) -> str:
+def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repository_port: int) -> str:
     """All rules, for nft(8): the tables of this installation are replaced as a whole."""
     by_policy = {
         policy: [record.address for record in records if record.network == policy] for policy in POLICIES
@@ -218,6 +217,7 @@ def ruleset(addresses: Addresses, records: list[GuestRecord], repository_port: i
             _bridge_table(addresses, records),
             _table(
                 addresses,
+                proxy,
                 mirror=[*by_policy["mirror"], *by_policy["repository"], *by_policy["open"]],
                 repository=[*by_policy["repository"], *by_policy["open"]],
                 opened=by_policy["open"],
@@ -259,7 +259,13 @@ table bridge {addresses.name} {{
 
 
 def _table(
-    addresses: Addresses, *, mirror: list[str], repository: list[str], opened: list[str], repository_port: int
+    addresses: Addresses,
+    proxy: Proxy,
+    *,
+    mirror: list[str],
+    repository: list[str],
+    opened: list[str],
+    repository_port: int,
 ) -> str:
     bridge = f'"{addresses.bridge}"'
     sets = "\n".join(
@@ -273,7 +279,7 @@ table inet {addresses.name} {{
     type filter hook input priority -10; policy accept;
     iifname != {bridge} accept
     ct state established,related accept
-    ip saddr @mirror ip daddr {addresses.gateway} tcp dport {addresses.proxy_port} accept
+    ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept
     ip saddr @repository tcp dport {repository_port} ct status dnat accept
     drop
   }}
@@ -282,6 +288,7 @@ table inet {addresses.name} {{
     iifname != {bridge} oifname != {bridge} accept
     oifname {bridge} ct state established,related accept
     oifname {bridge} drop
+    ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept
     ip saddr @opened ip daddr != {{ {", ".join(_PRIVATE)} }} accept
     drop
   }}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError
+from cleanroom_workers.processes import started
 
 _FILE = "guest.json"
 
@@ -19,7 +20,7 @@ _FILE = "guest.json"
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process that claims a guest: its number, and when it started (in clock ticks since boot), because
-    numbers are used again. Source of the second: field 22 of /proc/PID/stat, proc(5)."""
+    numbers are used again."""
 
     process: int
     started: int
@@ -28,14 +29,14 @@ class Owner:
     def current(cls) -> Owner:
         """This process."""
         process = os.getpid()
-        started = _started(process)
-        if started is None:
+        since = started(process)
+        if since is None:
             raise InfrastructureError("cannot read this process's own start time from /proc")
-        return cls(process, started)
+        return cls(process, since)
 
     def alive(self) -> bool:
         """Whether that very process still runs."""
-        return _started(self.process) == self.started
+        return started(self.process) == self.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,3 @@ class Records:
     def all(self) -> list[GuestRecord]:
         """All whole records."""
         return [record for record in map(self.read, self.names()) if record is not None]
-
-
-def _started(process: int) -> int | None:
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-        # The second field, the program's name, may hold spaces and brackets.
-        fields = status.rsplit(")", 1)[1].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
