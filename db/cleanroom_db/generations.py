@@ -159,6 +159,13 @@ def ever_published(database: Database, package: NewPackage) -> list[ChannelPacka
     return [ChannelPackage.from_row(row) for row in rows]
 
 
+def published_of(database: Database, *, product: str, target: str, channel: str) -> list[ChannelPackage]:
+    """The packages of the latest release of a product that a channel publishes now for a target."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["published_of"], product=product, target=target, channel=channel)
+    return [ChannelPackage.from_row(row) for row in rows]
+
+
 def _one(database: Database, block: str) -> Generation | None:
     with database.transaction() as cursor:
         row = cursor.row(_SQL[block])

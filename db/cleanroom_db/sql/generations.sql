@@ -57,3 +57,12 @@ SELECT DISTINCT ON (channel, built_sha256) * FROM cleanroom.channel_package
  WHERE target = %(target)s AND format = %(format)s AND name = %(name)s AND version = %(version)s
    AND architecture = %(architecture)s
  ORDER BY channel, built_sha256, id
+
+-- name: published_of
+SELECT channel_package.* FROM cleanroom.channel_package
+ WHERE channel = %(channel)s AND target = %(target)s AND removed_in IS NULL
+   AND release_id = (SELECT max(there.release_id) FROM cleanroom.channel_package AS there
+                       JOIN cleanroom.release ON release.id = there.release_id
+                      WHERE there.channel = %(channel)s AND there.target = %(target)s AND there.removed_in IS NULL
+                        AND release.product = %(product)s)
+ ORDER BY channel_package.id

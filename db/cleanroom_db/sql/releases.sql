@@ -1,6 +1,6 @@
 -- name: insert_many
 INSERT INTO cleanroom.release
-    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why)
+    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why, hold_reason)
 VALUES %s
 ON CONFLICT DO NOTHING
 RETURNING *
@@ -52,3 +52,11 @@ VALUES (%(build)s, %(number)s, %(number)s)
 INSERT INTO cleanroom.publication (release_id, channel, requested_by)
 VALUES (%(id)s, %(channel)s, %(requested_by)s)
 ON CONFLICT DO NOTHING
+
+-- name: builders
+SELECT DISTINCT release.product, build.target
+  FROM cleanroom.build
+  JOIN cleanroom.release ON release.id = build.release_id
+  JOIN cleanroom.product ON product.name = release.product
+ WHERE product.removed_at IS NULL
+ ORDER BY release.product, build.target

@@ -8,7 +8,6 @@ from pathlib import Path
 from cleanroom_base.errors import CleanroomError
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
-from cleanroom_images.importing import import_image
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
 
@@ -18,11 +17,16 @@ COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "de
 def register(commands: Commands) -> None:
     """Declare the verbs of `image`."""
     image = commands.noun("image", "root file systems from which guests start")
-    building = image.verb("build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12")
+    building = image.verb(
+        "build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12"
+    )
     building.add_argument("name")
     building.add_argument("--if-missing", action="store_true", help="do nothing when it is there already")
     bringing = image.verb(
-        "import", bring, "take in a root tar, a qcow2 or a raw disk of your own", "cleanroom image import rocky-9 rocky.qcow2"
+        "import",
+        bring,
+        "take in a root tar, a qcow2 or a raw disk of your own",
+        "cleanroom image import rocky-9 rocky.qcow2",
     )
     bringing.add_argument("name")
     bringing.add_argument("file")
@@ -71,6 +75,8 @@ def _proxy(context: Context) -> str | None:
 
 def bring(context: Context, arguments: argparse.Namespace) -> None:
     """Import a user's own image."""
+    from cleanroom_images.importing import import_image
+
     catalogue = _catalogue(context)
     import_image(catalogue, arguments.name, Path(arguments.file), observer=context.progress)
     _emit(context, catalogue.entry(arguments.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError
@@ -40,6 +41,14 @@ def read_file(settings: Settings, product: Product, commit: str, path: str) -> b
     """
     with _mirror(settings, product, commit).objects() as objects:
         return objects.file(commit, path, most=FILE_LIMIT)
+
+
+def commit_time(settings: Settings, product: Product, commit: str) -> datetime:
+    """When a commit was made. Raises InfrastructureError without the commit."""
+    with _mirror(settings, product, commit).objects() as objects:
+        made = objects.commit(commit).tagged_at
+    assert made is not None
+    return made
 
 
 def _mirror(settings: Settings, product: Product, commit: str) -> Mirror:
