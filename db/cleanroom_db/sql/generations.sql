@@ -52,6 +52,15 @@ SELECT * FROM cleanroom.channel_package
  WHERE added_in <= %(number)s AND (removed_in IS NULL OR removed_in > %(number)s)
  ORDER BY channel, target, name, version, architecture
 
+-- name: published_of
+SELECT package.*
+  FROM cleanroom.channel_package AS package
+  JOIN cleanroom.release ON release.id = package.release_id
+  JOIN cleanroom.generation ON generation.number = package.added_in
+ WHERE release.product = %(product)s AND package.target = %(target)s AND package.channel = %(channel)s
+   AND package.removed_in IS NULL AND generation.switched_at IS NOT NULL
+ ORDER BY package.name, package.id
+
 -- name: ever
 SELECT DISTINCT ON (channel, built_sha256) * FROM cleanroom.channel_package
  WHERE target = %(target)s AND format = %(format)s AND name = %(name)s AND version = %(version)s
