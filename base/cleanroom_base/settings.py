@@ -95,11 +95,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
     Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),
     Setting("refs.timeout", seconds, 300.0, "limit of one fetch from a watched repository, in seconds"),
+    Setting("refs.own_recipes", choice("yes", "no"), "yes", "whether a product's own cleanroom.toml is used"),
     Setting("refs.keyring", text, None, "file with the OpenPGP keys whose signatures on tags are trusted"),
     Setting("master.poll", seconds, 10.0, "pause between two looks at the table of events, in seconds"),
     Setting("master.port", port, 9410, "port of Buildbot's web pages"),
     Setting("master.worker_port", port, 9489, "port at which workers connect to the master"),
     Setting("master.bind", text, "127.0.0.1", "address of Buildbot's web pages and worker port"),
+    Setting("master.host", text, "127.0.0.1", "address at which workers find the master"),
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
@@ -173,6 +175,11 @@ class Settings:
         """The directory for sockets: short, because a socket's path may have 107 bytes (unix(7))."""
         base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))  # noqa: S108
         return base / f"cleanroom-{self.instance}"
+
+    @property
+    def worker_password(self) -> Path:
+        """The file with what this host's worker says to the master."""
+        return self.state / "secrets" / "worker"
 
     @property
     def repository_url(self) -> str:
