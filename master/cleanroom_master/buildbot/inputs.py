@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from cleanroom_base.settings import Settings
 from cleanroom_db import releases
-from cleanroom_db.cluster import buildbot_url, open_database
+from cleanroom_db.cluster import database_url, open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import Listener
 from cleanroom_db.roles import Role
@@ -22,16 +22,18 @@ def read(settings: Settings) -> Inputs:
     database, dispatch = _opened(settings.state.as_posix(), settings)
     return Inputs(
         settings=settings,
-        database_url=sqlalchemy_url(buildbot_url(settings)),
+        database_url=buildbot_url(database_url(settings, Role.MASTER)),
         workers={socket.gethostname(): settings.worker_password.read_text().strip()},
         builds=tuple(releases.builders(database)),
         dispatch=dispatch,
     )
 
 
-def sqlalchemy_url(url: str) -> str:
-    """Our database's address as Buildbot wants it: in SQLAlchemy's form, which names the driver."""
-    return make_url(url).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+def buildbot_url(url: str) -> str:
+    """Our database's address as Buildbot wants it: in SQLAlchemy's form, and with Buildbot's own schema."""
+    made = make_url(url).set(drivername="postgresql+psycopg2")
+    options = f"{made.query.get('options', '')} -csearch_path=buildbot".strip()
+    return made.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
 @lru_cache(maxsize=1)
