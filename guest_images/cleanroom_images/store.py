@@ -1,0 +1,338 @@
+"""Where built images lie, and how one is put in place so that it is whole or not there.
+
+    STATE/images/NAME/DIGEST/        tree/ disk.ext4 kernel initrd manifest
+    STATE/images/NAME/DIGEST.json    the seal: what was sealed and when; written last
+    STATE/images/NAME/current        a link to DIGEST, flipped by one rename
+    STATE/images/NAME/users/GUEST    holds the DIGEST that a guest runs from
+
+A builder may be killed at any moment: what it leaves starts with a dot and is cleared away by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.run import run
+from cleanroom_images import manifest
+
+_CHECK_TIMEOUT = 60.0
+
+
+class ImageMissing(InfrastructureError):
+    """An image has not been built on this host."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the image {name} is not there on this host", hint=f"run: cleanroom image build {name}"
+        )
+
+
+class ImageChanged(InfrastructureError):
+    """An image is no longer what was sealed."""
+
+
+class ImageInUse(InfrastructureError):
+    """An image cannot be removed while guests run from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image. `size` is in bytes, `built_at` is a time in ISO 8601 (UTC).
+
+    `tree` is None when only a disk was imported; `kernel` and `initrd` are None when the disk boots by itself.
+    """
+
+    name: str
+    digest: str
+    directory: Path
+    architecture: str
+    distribution: str
+    suite: str
+    formats: tuple[str, ...]
+    built_at: str
+    size: int
+    tree: Path | None
+    disk: Path | None
+    disk_format: str
+    kernel: Path | None
+    initrd: Path | None
+
+    @property
+    def manifest(self) -> Path:
+        """The list of everything in the image's tree."""
+        return self.directory / "manifest"
+
+
+class Store:
+    """The images of one installation."""
+
+    def __init__(self, state: Path) -> None:
+        self.directory = state / "images"
+
+    def names(self) -> list[str]:
+        """The names of all images that are built."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(path.name for path in self.directory.iterdir() if (path / "current").is_symlink())
+
+    def digest(self, name: str) -> str | None:
+        """The digest of the present image `name`, None when there is none."""
+        try:
+            return os.readlink(self.directory / name / "current")
+        except FileNotFoundError:
+            return None
+
+    def image(self, name: str, digest: str | None = None) -> Image:
+        """The built image `name`, the present one or that of a digest. Raises ImageMissing, ImageChanged."""
+        digest = digest or self.digest(name)
+        if digest is None:
+            raise ImageMissing(name)
+        try:
+            seal = json.loads(self._seal(name, digest).read_text(encoding="utf-8"))
+            return _from_seal(self.directory / name / digest, seal)
+        except FileNotFoundError as error:
+            raise ImageMissing(name) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _changed(name, f"its seal cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def building(self, name: str) -> Iterator[Path]:
+        """A fresh directory for the parts of a new image; only one builder of an image at a time is let in."""
+        home = self.directory / name
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / ".building", fcntl.LOCK_EX):
+            for stray in home.glob(".new-*"):
+                _delete(stray)
+            directory = home / f".new-{os.getpid()}"
+            directory.mkdir()
+            try:
+                yield directory
+            finally:
+                if directory.exists():
+                    _delete(directory)
+
+    def seal(self, image: Image, directory: Path) -> Image:
+        """Put what lies in `directory` in place as `image` and make it the present one.
+
+        Earlier digests go, unless guests run from them.
+        """
+        home = self.directory / image.name
+        with self.held(image.name, exclusive=True):
+            place = home / image.digest
+            # The same content again: the one in place may be in use, and is as good if it is unchanged.
+            if not self._same(image.name, image.digest):
+                self._seal(image.name, image.digest).unlink(missing_ok=True)
+                if place.exists():
+                    _delete(place)
+                directory.rename(place)
+                self._write_seal(replace(_moved(image, place), size=_size(place)))
+            _link(home / "current", image.digest)
+            in_use = self._in_use(image.name)
+            for old in home.glob("*.json"):
+                if old.stem != image.digest and old.stem not in in_use:
+                    self._drop(image.name, old.stem)
+        return self.image(image.name)
+
+    @contextlib.contextmanager
+    def held(self, name: str, *, exclusive: bool = False) -> Iterator[None]:
+        """Keep an image from being removed (or, `exclusive`, from being taken into use) for a while."""
+        home = self.directory / name
+        home.mkdir(parents=True, exist_ok=True)
+        with _locked(home / ".held", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
+            yield
+
+    def claim(self, image: Image, user: str) -> None:
+        """Note that `user` runs from an image. The caller has it held."""
+        users = self.directory / image.name / "users"
+        users.mkdir(exist_ok=True)
+        (users / user).write_text(image.digest, encoding="ascii")
+
+    def release(self, name: str, user: str) -> None:
+        """Note that `user` runs from the image `name` no more."""
+        (self.directory / name / "users" / user).unlink(missing_ok=True)
+
+    def check(self, image: Image) -> None:
+        """See in some 50 ms whether anything of an image was touched since it was sealed.
+
+        Every change to a file or directory sets its status change time, which no program can set back. When
+        one is newer than the seal, the content decides. Raises ImageChanged.
+        """
+        if not image.directory.is_dir():
+            raise _changed(image.name, "its directory is gone")
+        sealed = self._sealed_at(image)
+        newer: list[str | Path] = ["find", image.directory, "-newerct", f"@{sealed}", "-print", "-quit"]
+        if run(newer, timeout=_CHECK_TIMEOUT).stdout:
+            self.verify(image)
+            self._write_seal(image)
+
+    def verify(self, image: Image) -> None:
+        """Compare all content of an image with what was sealed. Raises ImageChanged with the first differences."""
+        differences = list(self._differences(image))
+        if differences:
+            raise _changed(image.name, "; ".join(differences[:5]))
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove an image, all its digests. Raises ImageMissing, ImageInUse unless `force`."""
+        home = self.directory / name
+        if not (home / "current").is_symlink():
+            raise ImageMissing(name)
+        with self.held(name, exclusive=True):
+            digests = [seal.stem for seal in home.glob("*.json")]
+            if not force and self._in_use(name):
+                raise ImageInUse(
+                    f"guests run from the image {name}",
+                    hint="destroy them first ('cleanroom guest list'), or use --force",
+                )
+            (home / "current").unlink(missing_ok=True)
+            for digest in digests:
+                self._drop(name, digest)
+        _delete(home)
+
+    def _in_use(self, name: str) -> set[str]:
+        users = self.directory / name / "users"
+        return {user.read_text(encoding="ascii") for user in users.iterdir()} if users.is_dir() else set()
+
+    def _seal(self, name: str, digest: str) -> Path:
+        return self.directory / name / f"{digest}.json"
+
+    def _sealed_at(self, image: Image) -> str:
+        seal = json.loads(self._seal(image.name, image.digest).read_text(encoding="utf-8"))
+        return f"{float(seal['sealed_at']):.9f}"
+
+    def _same(self, name: str, digest: str) -> bool:
+        if not self._seal(name, digest).exists():
+            return False
+        try:
+            self.verify(self.image(name, digest))
+        except InfrastructureError:
+            return False
+        return True
+
+    def _write_seal(self, image: Image) -> None:
+        content = {
+            key: (value.name if isinstance(value, Path) else value)
+            for key, value in asdict(image).items()
+            if key != "directory"
+        }
+        parts = [part for part in (image.disk, image.kernel, image.initrd) if part is not None]
+        content["checksums"] = {part.name: manifest.file_digest(part) for part in parts}
+        content["sealed_at"] = time.time()
+        file = self._seal(image.name, image.digest)
+        temporary = file.with_name(f".{file.name}")
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.replace(file)
+
+    def _differences(self, image: Image) -> Iterator[str]:
+        if not image.directory.is_dir():
+            yield "its directory is gone"
+            return
+        seal = json.loads(self._seal(image.name, image.digest).read_text(encoding="utf-8"))
+        for name, checksum in seal["checksums"].items():
+            part = image.directory / name
+            if not part.is_file() or manifest.file_digest(part) != checksum:
+                yield f"{name} has other content"
+        if image.tree is not None:
+            if not image.manifest.is_file() or manifest.file_digest(image.manifest) != image.digest:
+                yield "the manifest has other content"
+                return
+            yield from compare(image.manifest, image.tree)
+
+    def _drop(self, name: str, digest: str) -> None:
+        self._seal(name, digest).unlink(missing_ok=True)
+        _delete(self.directory / name / digest)
+
+
+def compare(listed: Path, tree: Path) -> Iterator[str]:
+    """What differs between a manifest and a file tree, in words."""
+    with listed.open(encoding="utf-8") as source:
+        expected = {line.rstrip("\n").rsplit(" ", 1)[1]: line.rstrip("\n") for line in source}
+    for line in manifest.lines(tree):
+        path = line.rsplit(" ", 1)[1]
+        sealed = expected.pop(path, None)
+        if sealed is None:
+            yield f"{path} was added"
+        elif sealed != line:
+            yield f"{path} was changed"
+    yield from (f"{path} was removed" for path in expected)
+
+
+def now() -> str:
+    """The present time in ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _changed(name: str, how: str) -> ImageChanged:
+    return ImageChanged(
+        f"the image {name} is not what was sealed: {how}", hint=f"run: cleanroom image build {name}"
+    )
+
+
+def _from_seal(directory: Path, seal: dict[str, object]) -> Image:
+    def part(key: str) -> Path | None:
+        return directory / str(seal[key]) if seal[key] else None
+
+    formats = seal["formats"]
+    if not isinstance(formats, list):
+        raise TypeError("formats is no list")
+    return Image(
+        name=str(seal["name"]),
+        digest=str(seal["digest"]),
+        directory=directory,
+        architecture=str(seal["architecture"]),
+        distribution=str(seal["distribution"]),
+        suite=str(seal["suite"]),
+        formats=tuple(formats),
+        built_at=str(seal["built_at"]),
+        size=int(str(seal["size"])),
+        tree=part("tree"),
+        disk=part("disk"),
+        disk_format=str(seal["disk_format"]),
+        kernel=part("kernel"),
+        initrd=part("initrd"),
+    )
+
+
+def _moved(image: Image, place: Path) -> Image:
+    def part(path: Path | None) -> Path | None:
+        return None if path is None else place / path.name
+
+    return replace(
+        image,
+        directory=place,
+        tree=part(image.tree),
+        disk=part(image.disk),
+        kernel=part(image.kernel),
+        initrd=part(image.initrd),
+    )
+
+
+def _size(directory: Path) -> int:
+    return int(run(["du", "-s", "-B1", directory], timeout=_CHECK_TIMEOUT).text.split()[0])
+
+
+def _link(link: Path, target: str) -> None:
+    temporary = link.with_name(f".{link.name}-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(file: Path, how: int) -> Iterator[None]:
+    with file.open("ab") as lock:
+        fcntl.flock(lock, how)
+        yield

@@ -1,0 +1,236 @@
+"""The container isolation: libvirt's LXC driver on an overlay of the image's tree.
+
+Native speed and a kernel shared with the host. What a guest writes goes to a file system of its own in a file
+of limited size, and is not made durable: it lives for minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.run import run
+from cleanroom_workers import mounts
+from cleanroom_workers.libvirt_access import Libvirt
+from cleanroom_workers.plan import Plan
+
+_TIMEOUT = 60.0
+_END_TIMEOUT = 2.0
+_PERIOD = 100_000  # microseconds
+_CGROUPS = Path("/sys/fs/cgroup")
+# Capabilities that building and testing packages does not need and that reach beyond the container.
+_DROPPED = (
+    *("audit_control", "block_suspend", "linux_immutable", "mac_admin", "mac_override", "mknod"),
+    *("sys_boot", "sys_module", "sys_rawio", "sys_time", "syslog", "wake_alarm"),
+)
+# Started by nothing that a build needs, and what they do is done from outside.
+_MASKED = (
+    *("console-getty.service", "getty.target", "dev-hugepages.mount", "sys-fs-fuse-connections.mount"),
+    *("systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-journal-flush.service"),
+    *("systemd-logind.service", "systemd-network-generator.service", "systemd-networkd.service"),
+    *("systemd-networkd.socket", "systemd-remount-fs.service", "systemd-update-utmp.service"),
+    "systemd-update-utmp-runlevel.service",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Containers by libvirt's LXC driver."""
+
+    driver: str = "lxc"
+    method: str = "overlay"
+    start_timeout: float = 30.0
+
+    def prepare(self, plan: Plan) -> None:
+        """Make the root file system of the guest. Raises CommandError."""
+        if plan.image.tree is None:
+            raise InfrastructureError(f"the image {plan.image.name} has no tree for containers")
+        disk = plan.home / "disk"
+        with disk.open("wb") as file:
+            file.truncate(plan.limits.disk << 20)
+        make = [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-m",
+            "0",
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1",
+        ]
+        run([*make, disk], timeout=_TIMEOUT)
+        store = plan.home / "store"
+        root = plan.home / "root"
+        for directory in (store, root):
+            directory.mkdir()
+        mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
+        for directory in (store / "upper", store / "work"):
+            directory.mkdir(mode=0o755)
+        # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
+        layers = f"lowerdir={plan.image.tree},upperdir={store}/upper,workdir={store}/work,volatile"
+        mounts.mount("overlay", root, kind="overlay", options=layers)
+        for path, (mode, content) in plan.files.items():
+            place_file(root, path, mode, content)
+
+    def xml(self, plan: Plan) -> str:
+        """The libvirt domain. Source: libvirt's domain XML format and its LXC driver's page."""
+        domain = Element("domain", type="lxc")
+        SubElement(domain, "name").text = plan.name
+        SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
+        SubElement(domain, "vcpu").text = str(plan.limits.processors)
+        tuning = SubElement(domain, "cputune")
+        SubElement(tuning, "period").text = str(_PERIOD)
+        SubElement(tuning, "quota").text = str(_PERIOD * plan.limits.processors)
+        system = SubElement(domain, "os")
+        SubElement(system, "type").text = "exe"
+        SubElement(system, "init").text = "/sbin/init"
+        for argument in _init_arguments():
+            SubElement(system, "initarg").text = argument
+        capabilities = SubElement(SubElement(domain, "features"), "capabilities", policy="default")
+        for capability in _DROPPED:
+            SubElement(capabilities, capability, state="off")
+        for event in ("on_poweroff", "on_reboot", "on_crash"):
+            SubElement(domain, event).text = "destroy"
+        devices = SubElement(domain, "devices")
+        root = SubElement(devices, "filesystem", type="mount", accessmode="passthrough")
+        SubElement(root, "source", dir=str(plan.home / "root"))
+        SubElement(root, "target", dir="/")
+        connection = SubElement(devices, "interface", type="network")
+        SubElement(connection, "mac", address=plan.identity.mac)
+        SubElement(connection, "source", network=plan.network)
+        SubElement(connection, "target", dev=plan.device)
+        SubElement(connection, "guest", dev="eth0")
+        SubElement(connection, "port", isolated="yes")
+        SubElement(connection, "ip", address=plan.address, family="ipv4", prefix=str(plan.prefix))
+        SubElement(connection, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=plan.gateway)
+        SubElement(devices, "console", type="pty")
+        return ElementTree.tostring(domain, encoding="unicode")
+
+    def limit(self, libvirt: Libvirt, plan: Plan) -> None:
+        """Bound the number of processes. Raises InfrastructureError when the container ended meanwhile."""
+        keeper = libvirt.process(plan.name)
+        if keeper is None:
+            raise InfrastructureError(f"the container {plan.name} ended at once")
+        limit_processes(plan.name, keeper, plan.limits.processes)
+
+    def end(self, libvirt: Libvirt, name: str) -> None:
+        """End a container at once; libvirt would first ask its processes to, and give them two seconds.
+
+        When its first process is killed, the kernel kills all others. Source: pid_namespaces(7).
+        """
+        keeper = libvirt.process(name)
+        if keeper is not None:
+            with contextlib.suppress(InfrastructureError, ProcessLookupError, FileNotFoundError):
+                os.kill(_only_child(keeper), signal.SIGKILL)
+            libvirt.wait_for_end(name, _END_TIMEOUT)
+        libvirt.destroy(name)
+
+    def release(self, name: str) -> None:
+        """Take away what limiting the processes made."""
+        group = _CGROUPS / "pids" / f"cleanroom-{name}"
+        if group.is_dir():
+            group.rmdir()
+
+
+def place_file(root: Path, path: str, mode: int, content: bytes) -> None:
+    """Write a file below `root` without following any link on the way: an imported image may hold some."""
+    *parents, name = path.split("/")
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for parent in parents:
+            directory = _enter(directory, parent)
+        temporary = f".{name}.{secrets.token_hex(4)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, mode, dir_fd=directory), "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _enter(directory: int, name: str) -> int:
+    """Open a directory in a directory, made if need be, in place of that one."""
+    try:
+        if not _exists(directory, name):
+            os.mkdir(name, 0o700, dir_fd=directory)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _init_arguments() -> list[str]:
+    """What systemd would find on a kernel's command line: in a container it reads its own. kernel-command-line(7)."""
+    return ["systemd.unit=multi-user.target", *(f"systemd.mask={unit}" for unit in _MASKED)]
+
+
+def limit_processes(name: str, keeper: int, processes: int) -> None:
+    """Bound the number of processes in a container; `keeper` is the process that libvirt runs for it.
+
+    libvirt does not set this limit. Source: the kernel's cgroup-v1/pids.rst and cgroup-v2.rst.
+    """
+    init = _only_child(keeper)
+    hierarchies = dict(_hierarchies(init))
+    if "pids" in hierarchies:
+        group = _CGROUPS / "pids" / f"cleanroom-{name}"
+        group.mkdir(exist_ok=True)
+        (group / "pids.max").write_text(str(processes), encoding="ascii")
+        _gather(init, group)
+    else:
+        # One hierarchy: the group that libvirt made for the container holds all of them.
+        group = next(
+            _CGROUPS / path.lstrip("/")
+            for path in _ancestors(hierarchies[""])
+            if "machine" in path.rsplit("/", 1)[1]
+        )
+        (group / "pids.max").write_text(str(processes), encoding="ascii")
+
+
+def _only_child(process: int) -> int:
+    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    if not children:
+        raise InfrastructureError("the container ended at once")
+    return int(children[0])
+
+
+def _hierarchies(process: int) -> list[tuple[str, str]]:
+    """The controllers ('' for the one hierarchy of version 2) and the group of a process in each."""
+    lines = Path(f"/proc/{process}/cgroup").read_text(encoding="utf-8").splitlines()
+    found = [line.split(":", 2)[1:] for line in lines]
+    return [(controller, path) for controllers, path in found for controller in controllers.split(",")]
+
+
+def _ancestors(path: str) -> list[str]:
+    parts = path.strip("/").split("/")
+    return ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _gather(init: int, group: Path) -> None:
+    """Move a container's first process and all that it has started so far; what they start later follows."""
+    pending = [init]
+    while pending:
+        process = pending.pop()
+        try:
+            (group / "cgroup.procs").write_text(str(process), encoding="ascii")
+            children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        pending += [int(child) for child in children.split()]

@@ -1,0 +1,213 @@
+"""The channel into a guest: SSH to a static address over one connection that stays open.
+
+The host's key was made by us and is checked strictly. A command's exit status comes back exactly, 255 too,
+which is also what ssh says when the connection is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
+from cleanroom_base.run import CAPTURE_LIMIT, Completed, run, start
+
+PORT = 22
+_PAUSE = 0.01
+_TRY = 0.02
+_ASK_TIMEOUT = 10.0
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# The status with which ssh itself fails. Source: ssh(1), EXIT STATUS.
+_SSH_FAILED = 255
+# Nothing of the machine's or a person's configuration; the quickest of the modern algorithms.
+_OPTIONS = (
+    *("-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"),
+    *("-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=none", "-o", "UpdateHostKeys=no"),
+    *("-o", "HostKeyAlgorithms=ssh-ed25519", "-o", "KexAlgorithms=curve25519-sha256"),
+    *("-o", "Ciphers=aes128-gcm@openssh.com", "-o", "PreferredAuthentications=publickey"),
+    *("-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6", "-o", "ConnectTimeout=30"),
+    *("-o", "LogLevel=ERROR", "-o", "ForwardAgent=no", "-o", "ForwardX11=no", "-o", "EscapeChar=none"),
+)
+
+
+class ConnectionLost(InfrastructureError):
+    """The connection to a guest is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """A way in. `key` is the installation's private key, `known_hosts` holds the guest's own host key alone,
+    `control` is the socket of the open connection."""
+
+    address: str
+    key: Path
+    known_hosts: Path
+    control: Path
+
+    def wait(self, deadline: float, alive: Callable[[], bool]) -> None:
+        """Wait until the guest's SSH server answers, in steps of some 10 ms.
+
+        `deadline` is in monotonic seconds; `alive` is asked now and then whether waiting is worth it.
+        Raises TimedOut, ConnectionLost.
+        """
+        asked = time.monotonic()
+        while not answers(self.address, PORT):
+            moment = time.monotonic()
+            if moment > deadline:
+                raise TimedOut(f"the guest at {self.address} did not answer in its time")
+            if moment - asked > 1:
+                asked = moment
+                if not alive():
+                    raise ConnectionLost(f"the guest at {self.address} ended before it answered")
+            time.sleep(_PAUSE)
+
+    def connect(self, deadline: float) -> None:
+        """Open the connection that all commands share. Raises TimedOut, ConnectionLost."""
+        if self.connected():
+            return
+        self.control.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.control.unlink(missing_ok=True)
+        log = self.known_hosts.with_name("ssh.log")
+        # Not ended with this process: another one may go on with the same guest.
+        master = start([*self._ssh(), "-M", "-N", self._destination], log=log)
+        while not self.control.is_socket():
+            if master.poll() is not None:
+                end = log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
+                raise ConnectionLost(f"cannot log into the guest at {self.address}: {end}")
+            if time.monotonic() > deadline:
+                master.kill()
+                master.wait()
+                raise TimedOut(f"no login into the guest at {self.address} in its time")
+            time.sleep(_PAUSE / 2)
+        _masters.append(master)
+
+    def connected(self) -> bool:
+        """Whether the shared connection is open."""
+        if not self.control.is_socket():
+            return False
+        asked = run([*self._ssh(), "-O", "check", self._destination], timeout=_ASK_TIMEOUT, check=False)
+        return asked.exit_status == 0
+
+    def close(self) -> None:
+        """Close the shared connection; nothing happens when it is not open."""
+        if self.control.is_socket():
+            with contextlib.suppress(InfrastructureError):
+                run([*self._ssh(), "-O", "exit", self._destination], timeout=_ASK_TIMEOUT, check=False)
+        self.control.unlink(missing_ok=True)
+        for master in list(_masters):
+            if master.poll() is not None:
+                _masters.remove(master)
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        output: Callable[[bytes], None] | None = None,
+        stdin: bytes | IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str = "root",
+        directory: str | None = None,
+        output_limit: int | None = None,
+    ) -> Completed:
+        """Run a command in the guest; its words, environment and directory arrive there as they are here.
+
+        Raises CommandTimedOut, OutputLimitExceeded, ConnectionLost.
+        """
+        mark = f"/run/cleanroom-{secrets.token_hex(8)}"
+        remote = remote_command(command, environment=environment, user=user, directory=directory, mark=mark)
+        completed = run(
+            [*self._ssh(), "-o", "ControlMaster=no", self._destination, remote],
+            timeout=timeout,
+            check=False,
+            output=output,
+            stdin=stdin,
+            capture_limit=CAPTURE_LIMIT if output_limit is None else output_limit,
+        )
+        if completed.exit_status == _SSH_FAILED and not self._take(mark):
+            raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
+        return Completed(
+            tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds
+        )
+
+    def _take(self, mark: str) -> bool:
+        """Whether the guest left the mark that says that 255 was the command's own status; removes it."""
+        if not self.connected():
+            return False
+        taken = run(
+            [*self._ssh(), "-o", "ControlMaster=no", self._destination, f"rm {mark}"],
+            timeout=_ASK_TIMEOUT,
+            check=False,
+        )
+        return taken.exit_status == 0
+
+    @property
+    def _destination(self) -> str:
+        return f"root@{self.address}"
+
+    def _ssh(self) -> list[str | Path]:
+        places = (
+            "-i",
+            str(self.key),
+            "-o",
+            f"UserKnownHostsFile={self.known_hosts}",
+            "-S",
+            str(self.control),
+        )
+        return ["ssh", *_OPTIONS, *places]
+
+
+# Connections that this process opened, kept so that none becomes a zombie unnoticed.
+_masters: list[subprocess.Popen[bytes]] = []
+
+
+def remote_command(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None,
+    user: str,
+    directory: str | None,
+    mark: str,
+) -> str:
+    """The line for the guest's shell: every word quoted, nothing of the SSH session's environment left.
+
+    Raises InputError for what no program could be given.
+    """
+    if not command:
+        raise InputError("there is no command to run")
+    if not _USER.fullmatch(user):
+        raise InputError(f"{user!r} is no name of a user")
+    variables = {"LANG": "C.UTF-8", **(environment or {})}
+    for name, value in variables.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            raise InputError(f"{name!r} cannot be set in an environment")
+    if any("\0" in word for word in (*command, directory or "")):
+        raise InputError("a command's words cannot hold a null byte")
+    become = ["setpriv", "--reset-env"]
+    if user != "root":
+        become += [f"--reuid={user}", f'--regid="$(id -g {user})"', "--init-groups"]
+    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *command]
+    # `env` would take a command with an equals sign in its name for a variable; `--` does not help there.
+    line = " ".join([*become, "--", *map(shlex.quote, words)])
+    if directory is not None:
+        line = f"cd -- {shlex.quote(directory)} && {line}"
+    return f"{line}; status=$?; [ $status -ne {_SSH_FAILED} ] || : > {mark}; exit $status"
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether a TCP port answers at once."""
+    try:
+        socket.create_connection((address, port), timeout=_TRY).close()
+    except OSError:
+        return False
+    return True
