@@ -71,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    phase.add_argument(
-        "request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it"
-    )
+    phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
     phase.set_defaults(run=_run_phase)
     return parser
 

@@ -279,9 +279,7 @@ class _Phase:
         except OutputLimitExceeded:
             limit = self._surroundings.log_limit
             truncated = True
-            verdict = _Verdict(
-                Outcome.FAILED, f"step {step.name} printed more than {limit} bytes and was ended"
-            )
+            verdict = _Verdict(Outcome.FAILED, f"step {step.name} printed more than {limit} bytes and was ended")
         finally:
             output.close()
             seconds = time.monotonic() - started
@@ -376,9 +374,7 @@ class _Phase:
             files = guest.copy_out(place, incoming, limit=self._surroundings.artifact_limit)
             for file in files:
                 if file.parent != incoming:
-                    raise artifacts.BadArtifact(
-                        f"an artifact lies in a directory: {file.relative_to(incoming)}"
-                    )
+                    raise artifacts.BadArtifact(f"an artifact lies in a directory: {file.relative_to(incoming)}")
             collection = artifacts.check(files, self._plan.format)
             version = self._checked_version(collection)
             for checked in collection.files:
@@ -392,9 +388,7 @@ class _Phase:
         """The packages' version. Raises BadArtifact where it is not the one that the ref promised."""
         request, found = self._request, collection.version
         if found is None:
-            return request.expected_version or (
-                f"0{request.snapshot_suffix}" if request.snapshot_suffix else None
-            )
+            return request.expected_version or (f"0{request.snapshot_suffix}" if request.snapshot_suffix else None)
         if request.kind is RefKind.COMMIT and request.snapshot_suffix not in found:
             raise artifacts.BadArtifact(f"the packages' version {found} does not name the commit")
         expected = request.expected_version
@@ -411,9 +405,7 @@ def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:
         return _Verdict(Outcome.SKIPPED, failure_reason.skip_reason(output.tail), status)
     why = failure_reason.why(output.tail, status=status, step=step.name)
     blameless = step.blame is Blame.INFRASTRUCTURE or (
-        step.blame is Blame.APT
-        and status == failure_reason.APT_STATUS
-        and failure_reason.mirror_is_down(output.tail)
+        step.blame is Blame.APT and status == failure_reason.APT_STATUS and failure_reason.mirror_is_down(output.tail)
     )
     if blameless:
         return _Verdict(Outcome.INFRASTRUCTURE, why, status, final=True)

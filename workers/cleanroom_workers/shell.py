@@ -136,9 +136,7 @@ class Shell:
         )
         if completed.exit_status == _SSH_FAILED and not self._take(mark):
             raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
-        return Completed(
-            tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds
-        )
+        return Completed(tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds)
 
     def _take(self, mark: str) -> bool:
         """Whether the guest left the mark that says that 255 was the command's own status; removes it."""

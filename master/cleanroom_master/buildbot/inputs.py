@@ -1,0 +1,41 @@
+"""Reads what Buildbot's configuration is made from: the settings, the products in the record, the workers."""
+
+from __future__ import annotations
+
+import socket
+from functools import lru_cache
+
+from sqlalchemy.engine import make_url
+
+from cleanroom_base.settings import Settings
+from cleanroom_db import releases
+from cleanroom_db.cluster import buildbot_url, open_database
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import Listener
+from cleanroom_db.roles import Role
+from cleanroom_master.buildbot.configuration import Inputs
+from cleanroom_master.dispatch import CHANNELS, Dispatch
+
+
+def read(settings: Settings) -> Inputs:
+    """All inputs as they are now; the database connection is made once a process."""
+    database, dispatch = _opened(settings.state.as_posix(), settings)
+    return Inputs(
+        settings=settings,
+        database_url=sqlalchemy_url(buildbot_url(settings)),
+        workers={socket.gethostname(): settings.worker_password.read_text().strip()},
+        builds=tuple(releases.builders(database)),
+        dispatch=dispatch,
+    )
+
+
+def sqlalchemy_url(url: str) -> str:
+    """Our database's address as Buildbot wants it: in SQLAlchemy's form, which names the driver."""
+    return make_url(url).set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+
+
+@lru_cache(maxsize=1)
+def _opened(_: str, settings: Settings) -> tuple[Database, Dispatch]:
+    database = open_database(settings, Role.MASTER)
+    listener = Listener(database.url, CHANNELS)
+    return database, Dispatch(settings, database, listener)
