@@ -248,7 +248,7 @@ class _Phase:
         if self._plan.format is not Builder.DEB:
             # dpkg-buildpackage takes the time of debian/changelog; the others have none but the commit's.
             environment["SOURCE_DATE_EPOCH"] = environment["CLEANROOM_COMMIT_TIME"]
-        return environment | step.environment
+        return {**environment, **step.environment}
 
     # -- the steps ---------------------------------------------------------------------------------------
 
