@@ -234,7 +234,7 @@ def _read_text(value: object, bounds: tuple[object, ...]) -> str:
 def _check_number(value: float, bounds: tuple[object, ...], least: float, most: float) -> None:
     bound = next((bound for bound in bounds if isinstance(bound, Between)), Between(least, most))
     if not bound.least <= value <= bound.most:  # also refuses what is not a number
-        raise ValueError(f"must be from {bound.least:g} to {bound.most:g}")
+        raise ValueError(f"must be from {bound.least:.15g} to {bound.most:.15g}")
 
 
 def _read_integer(value: object, bounds: tuple[object, ...]) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
@@ -95,7 +96,9 @@ class Host:
             with self._held(record.name):
                 tell(f"starting {record.name}")
                 shell = self._start(record, built, limits or self.limits)
-            record = replace(record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3))
+            record = replace(
+                record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3)
+            )
             self._records.write(record)
         except BaseException:
             self.destroy(record.name)
@@ -144,7 +147,9 @@ class Host:
         """What became of a guest."""
         record = self._records.read(name)
         return (
-            State.DESTROYED if record is None else self._libvirt(isolations.named(record.isolation).driver).state(name)
+            State.DESTROYED
+            if record is None
+            else self._libvirt(isolations.named(record.isolation).driver).state(name)
         )
 
     def destroy(self, name: str) -> None:
