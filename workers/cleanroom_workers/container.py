@@ -197,7 +197,9 @@ def limit_processes(name: str, keeper: int, processes: int) -> None:
     else:
         # One hierarchy: the group that libvirt made for the container holds all of them.
         group = next(
-            _CGROUPS / path.lstrip("/") for path in _ancestors(hierarchies[""]) if "machine" in path.rsplit("/", 1)[1]
+            _CGROUPS / path.lstrip("/")
+            for path in _ancestors(hierarchies[""])
+            if "machine" in path.rsplit("/", 1)[1]
         )
         (group / "pids.max").write_text(str(processes), encoding="ascii")
 

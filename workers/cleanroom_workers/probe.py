@@ -18,8 +18,8 @@ from pathlib import Path
 from cleanroom_base.errors import CleanroomError, TimedOut
 from cleanroom_base.run import run
 from cleanroom_images.store import Image
-from cleanroom_workers import isolations
-from cleanroom_workers.daemon import Daemon
+from cleanroom_workers import isolations, kvm
+from cleanroom_workers.daemon import Daemon, emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
 
 _TIMEOUT = 20.0
@@ -50,7 +50,9 @@ class Prober:
         if excluded is not None:
             return IsolationProbe(isolation, False, excluded)
         if image is None:
-            return IsolationProbe(isolation, True, "nothing speaks against it; not tried yet: no image is built")
+            return IsolationProbe(
+                isolation, True, "nothing speaks against it; not tried yet: no image is built"
+            )
         key = f"{isolation} {_surroundings()} {image.name}"
         kept = self._kept()
         if key not in kept:
@@ -75,7 +77,7 @@ class Prober:
     def _excluded(self, isolation: str) -> str | None:
         """What makes an isolation impossible, None when nothing does."""
         if isolation == "kvm":
-            reason = _kvm_excluded()
+            reason = kvm.excluded(*emulator_account())
             if reason is not None:
                 return reason
         if isolation in ("kvm", "emulated") and shutil.which(_EMULATOR) is None:
@@ -96,19 +98,12 @@ class Prober:
             return {}
 
 
-def _kvm_excluded() -> str | None:
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "/dev/kvm is not there or cannot be opened"
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    if os.uname().machine == "x86_64" and not {"vmx", "svm"} & set(flags):
-        return "the processor offers no hardware virtualization (neither vmx nor svm), although /dev/kvm exists"
-    return None
-
-
 @functools.cache
 def _surroundings() -> str:
     """What an answer depends on, as one word: kernel, processor, libvirt's and QEMU's versions."""
-    processor = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line]
+    processor = [
+        line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line
+    ]
     programs = [program for program in ("libvirtd", _EMULATOR) if shutil.which(program)]
     versions = [run([program, "--version"], timeout=_TIMEOUT).text for program in programs]
     parts = [os.uname().release, *processor[:1], *versions]
