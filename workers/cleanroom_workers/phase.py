@@ -128,6 +128,8 @@ def _must_have_inputs(request: PhaseRequest) -> None:
     problems = []
     for wanted in request.phase.inputs:
         path = request.path(wanted)
+        if path is None and wanted is Input.PREVIOUS:
+            continue
         if path is None or not (path.is_file() if wanted is Input.SOURCE else path.is_dir()):
             problems.append(Problem(wanted, f"the phase {request.phase.name} needs it, and it is not there"))
     if not request.output.is_dir() or any(request.output.iterdir()):
@@ -219,7 +221,8 @@ class _Phase:
             tar.addfile(member, io.BytesIO(content))
         for wanted in self._plan.inputs:
             path = self._request.path(wanted)
-            assert path is not None  # checked before the phase began
+            if path is None:
+                continue
             name = f"{_HOME}/source.tar" if wanted is Input.SOURCE else f"{_HOME}/{wanted}"
             for file in [path] if path.is_file() else sorted(path.iterdir()):
                 inside = name if path.is_file() else f"{name}/{file.name}"
@@ -312,6 +315,7 @@ class _Phase:
                 output=output.feed,
                 environment=self._environment(step),
                 user=step.user.value,
+                directory=_HOME,
                 output_limit=self._surroundings.log_limit,
             )
         except CommandTimedOut:
