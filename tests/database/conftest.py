@@ -6,33 +6,17 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from database_server import Server
 
 from cleanroom_base import settings as site
-from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, migrate
-from cleanroom_db.connection import Database, execute_alone
+from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 
 _numbers = itertools.count(1)
-
-
-@dataclass
-class Server:
-    """The session's cluster, whose database `cleanroom` is the template."""
-
-    settings: Settings
-
-    def url(self, role: Role, database: str) -> str:
-        """The URL of a role for one of the test databases."""
-        return cluster.database_url(self.settings, role).replace("@/cleanroom?", f"@/{database}?")
-
-    def execute(self, statement: str) -> None:
-        """Run a statement on the server itself."""
-        execute_alone(self.url(Role.OWNER, "postgres"), statement)
 
 
 @pytest.fixture(scope="session")

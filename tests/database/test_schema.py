@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 import pytest
-from conftest import Server
+from database_server import Server
 
 from cleanroom_db import listen, migrate, states
 from cleanroom_db.connection import ConstraintViolated, Database
