@@ -62,13 +62,17 @@ class PlannedBuild:
 
 @dataclass(frozen=True)
 class Planned:
-    """What an event becomes. `version` None: known only once the source was looked at."""
+    """What an event becomes. `version` None: known only once the source was looked at.
+
+    `hold_reason` keeps it from being published before a person approves; None: nothing does.
+    """
 
     builds: tuple[PlannedBuild, ...]
     recipe: Mapping[str, Any]
     recipe_digest: str
     channel: str
     version: str | None = None
+    hold_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,12 @@ def list_latest(
     with database.transaction() as cursor:
         rows = cursor.rows(_SQL["list"], product=product, state=state, limit=limit)
     return [Release.from_row(row) for row in rows]
+
+
+def builders(database: Database) -> list[tuple[str, str]]:
+    """Every product with every target for which it ever had a build, in order."""
+    with database.transaction() as cursor:
+        return [(row["product"], row["target"]) for row in cursor.rows(_SQL["builders"])]
 
 
 def set_version(database: Database, release_id: int, version: str) -> None:
@@ -289,6 +299,7 @@ def _release_values(event: RefEvent, plan: Planned) -> tuple[object, ...]:
         plan.channel,
         event.recorded_by,
         "waits for a worker",
+        plan.hold_reason,
     )
 
 

@@ -52,9 +52,7 @@ class PhaseRequest:
 
     def path(self, wanted: Input) -> Path | None:
         """The file or directory on the host of one of the inputs."""
-        return {Input.SOURCE: self.source, Input.ARTIFACTS: self.artifacts, Input.PREVIOUS: self.previous}[
-            wanted
-        ]
+        return {Input.SOURCE: self.source, Input.ARTIFACTS: self.artifacts, Input.PREVIOUS: self.previous}[wanted]
 
 
 def encode(request: PhaseRequest) -> bytes:

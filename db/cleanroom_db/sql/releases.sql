@@ -1,6 +1,6 @@
 -- name: insert_many
 INSERT INTO cleanroom.release
-    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why)
+    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why, hold_reason)
 VALUES %s
 ON CONFLICT DO NOTHING
 RETURNING *
@@ -22,6 +22,11 @@ SELECT * FROM cleanroom.release
  WHERE (%(product)s::text IS NULL OR product = %(product)s)
    AND (%(state)s::cleanroom.release_state IS NULL OR state = %(state)s)
  ORDER BY id DESC LIMIT %(limit)s
+
+-- name: builders
+SELECT DISTINCT release.product, build.target
+  FROM cleanroom.build JOIN cleanroom.release ON release.id = build.release_id
+ ORDER BY release.product, build.target
 
 -- name: lock
 SELECT * FROM cleanroom.release WHERE id = %(id)s FOR NO KEY UPDATE

@@ -1,52 +1,26 @@
-"""Looks into recorded commits: a file of one, and its time. Reads the mirrors by git's plumbing, changes nothing."""
+"""Looks into recorded commits: a file of one, and its time."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from pathlib import Path
 
-from cleanroom_base import run
-from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-
-_TIMEOUT = 60.0
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-# Nothing of the host's or the user's configuration may change what is read.
-_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_TERMINAL_PROMPT": "0"}
+from cleanroom_master.refs.sources import mirror_with
 
 
 def read_file(settings: Settings, product: str, commit: str, path: str, *, limit: int) -> bytes | None:
-    """The content of a file at the root of a commit; None if there is none or it is no plain file.
+    """The content of a plain file of a commit; None if there is none.
 
-    Raises InputError when it is larger than `limit` bytes, InfrastructureError when the mirror lacks the commit.
+    Raises InputError when it is no plain file (a link, for example) or larger than `limit` bytes,
+    InfrastructureError when the commit is not to be had.
     """
-    entry = _git(settings, product, "ls-tree", "-l", "--end-of-options", _checked(commit), "--", path).stdout
-    if not entry:
-        return None
-    mode, kind, identity, size = entry.split(b"\t", 1)[0].split()
-    if kind != b"blob" or not mode.startswith(b"100"):
-        return None
-    if int(size) > limit:
-        raise InputError(f"{path} is larger than {limit} bytes")
-    return _git(settings, product, "cat-file", "blob", identity.decode()).stdout
+    with mirror_with(settings, product, commit).objects() as objects:
+        return objects.file(commit, path, most=limit)
 
 
 def commit_time(settings: Settings, product: str, commit: str) -> datetime:
-    """When a commit was made, in UTC. Raises InfrastructureError when the mirror lacks it."""
-    shown = _git(settings, product, "show", "-s", "--format=%ct", "--end-of-options", _checked(commit)).text
-    return datetime.fromtimestamp(int(shown.strip()), UTC)
-
-
-def _git(settings: Settings, product: str, *words: str) -> run.Completed:
-    mirror: Path = settings.state / "mirrors" / f"{product}.git"
-    try:
-        return run.run(["git", f"--git-dir={mirror}", *words], timeout=_TIMEOUT, environment=_ENVIRONMENT)
-    except run.CommandError as error:
-        raise InfrastructureError(f"the mirror of {product} could not be read") from error
-
-
-def _checked(commit: str) -> str:
-    if not _COMMIT.fullmatch(commit):
-        raise InputError(f"{commit!r} is not the id of a commit")
-    return commit
+    """When a commit was made, in UTC. Raises InfrastructureError when the commit is not to be had."""
+    with mirror_with(settings, product, commit).objects() as objects:
+        made = objects.commit(commit).tagged_at
+    assert made is not None
+    return made.astimezone(UTC)
