@@ -19,7 +19,7 @@ from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import identity, isolations, mounts
+from cleanroom_workers import identity, idmap, isolations, mounts
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt, State
@@ -229,6 +229,7 @@ class Host:
             address=record.address,
             gateway=addresses.gateway,
             prefix=addresses.network.prefixlen,
+            first_user=idmap.first_user(addresses.index(record.address)),
         )
         way = isolations.named(record.isolation)
         way.prepare(plan)
