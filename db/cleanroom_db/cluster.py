@@ -26,7 +26,6 @@ from cleanroom_db.connection import Database, execute_alone
 from cleanroom_db.roles import Role
 
 DATABASE = "cleanroom"
-BUILDBOT_SCHEMA = "buildbot"
 _PORT = 5432
 _SOCKET_PATH_LIMIT = 107  # unix(7)
 _UNPRIVILEGED = ("postgres", "nobody")
@@ -50,34 +49,26 @@ def is_private(settings: Settings) -> bool:
     return settings.optional("database.url") is None
 
 
-def open_database(settings: Settings, role: Role) -> Database:
+def open_database(settings: Settings, role: str) -> Database:
     """The site's database, as one of the roles."""
     return Database(database_url(settings, role), wait=settings.number("database.wait"))
 
 
-def database_url(settings: Settings, role: Role, *, search_path: str | None = None) -> str:
+def database_url(settings: Settings, role: str) -> str:
     """The URL by which a role connects.
 
     On the site's own server a role has a URL of its own in the settings, or the owner's URL with SET ROLE.
     Raises InputError for a URL that is none.
     """
-    options = [] if search_path is None else [f"-c search_path={search_path}"]
+    who = Role(role)
     if is_private(settings):
-        url = _private_url(settings, role)
-    else:
-        own = settings.values.get(f"database.{role}_url")
-        url = _checked(str(own or settings.text("database.url")))
-        if own is None and role is not Role.OWNER:
-            options.append(f"-c role={role.account}")
-    return _with_options(url, options)
+        return _private_url(settings, who)
+    own = settings.values.get(f"database.{who}_url")
+    url = _checked(str(own or settings.text("database.url")))
+    return url if own is not None or who is Role.OWNER else _with_option(url, f"-c role={who.account}")
 
 
-def buildbot_url(settings: Settings) -> str:
-    """The URL for Buildbot's own tables."""
-    return database_url(settings, Role.MASTER, search_path=BUILDBOT_SCHEMA)
-
-
-def start(settings: Settings) -> None:
+def ensure(settings: Settings) -> None:
     """Make the private cluster if there is none, run it if it does not run, and see to its roles.
 
     Does nothing where the site has its own server. Raises InfrastructureError.
@@ -317,10 +308,9 @@ def _checked(url: str) -> str:
     return f"postgresql://{rest}"
 
 
-def _with_options(url: str, options: list[str]) -> str:
-    if not options:
-        return url
+def _with_option(url: str, option: str) -> str:
+    """The URL with one more option for the server's session."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    query["options"] = " ".join([*filter(None, [query.get("options")]), *options])
+    query["options"] = f"{query.get('options', '')} {option}".strip()
     return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote, safe="")))

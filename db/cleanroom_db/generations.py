@@ -145,6 +145,13 @@ def contents(database: Database, number: int) -> list[ChannelPackage]:
         return [ChannelPackage.from_row(row) for row in cursor.rows(_SQL["contents"], number=number)]
 
 
+def published_of(database: Database, *, product: str, target: str, channel: str) -> list[ChannelPackage]:
+    """The packages of a product's latest release that a channel has now for a target."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["published_of"], product=product, target=target, channel=channel)
+    return [ChannelPackage.from_row(row) for row in rows]
+
+
 def ever_published(database: Database, package: NewPackage) -> list[ChannelPackage]:
     """Every different content that this very version of a package ever had for its target, in any channel."""
     with database.transaction() as cursor:
@@ -156,13 +163,6 @@ def ever_published(database: Database, package: NewPackage) -> list[ChannelPacka
             version=package.version,
             architecture=package.architecture,
         )
-    return [ChannelPackage.from_row(row) for row in rows]
-
-
-def published_of(database: Database, *, product: str, target: str, channel: str) -> list[ChannelPackage]:
-    """The packages of the latest release of a product that a channel publishes now for a target."""
-    with database.transaction() as cursor:
-        rows = cursor.rows(_SQL["published_of"], product=product, target=target, channel=channel)
     return [ChannelPackage.from_row(row) for row in rows]
 
 

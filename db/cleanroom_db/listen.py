@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterable
+from typing import Self
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_db.connection import NotificationConnection
@@ -31,6 +32,12 @@ class Listener:
         self._connection: NotificationConnection | None = None
         self._waker, self._woken = socket.socketpair()
         self._seen = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def wait(self, timeout: float) -> set[str]:
         """Wait for up to `timeout` seconds and return the channels with news, none at the end of the time.

@@ -9,8 +9,11 @@ from functools import cache
 from importlib import resources
 
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.settings import Settings
 from cleanroom_db import roles
+from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Cursor, Database
+from cleanroom_db.roles import Role
 
 # Any number will do, as long as every migrating process asks for the same lock.
 _LOCK = 0x636C65616E
@@ -48,7 +51,16 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(found)
 
 
-def migrate(database: Database) -> list[str]:
+def migrate(settings: Settings) -> list[str]:
+    """Bring the site's database to this program's schema, as `apply` does."""
+    database = open_database(settings, Role.OWNER)
+    try:
+        return apply(database)
+    finally:
+        database.close()
+
+
+def apply(database: Database) -> list[str]:
     """Apply what is missing and set the roles' rights; return the names of what was applied.
 
     Safe to call at every start and by several processes at once. Raises SchemaMismatch for a database that is

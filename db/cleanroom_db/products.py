@@ -22,7 +22,10 @@ class UnknownProduct(InputError):
 
 @dataclass(frozen=True)
 class Product(Entity):
-    """A watched repository. `recipe` None: the product's own file is used; `watched_at` None: never looked at."""
+    """A watched repository. `recipe` None: the product's own file is used; `watched_at` None: never looked at.
+
+    `existing`: the first look releases the tags that are there.
+    """
 
     name: str
     url: str
@@ -30,6 +33,7 @@ class Product(Entity):
     tag_patterns: tuple[str, ...]
     branches: tuple[str, ...]
     signature_policy: SignaturePolicy
+    existing: bool
     created_at: datetime
     removed_at: datetime | None
     watched_at: datetime | None
@@ -45,8 +49,12 @@ def add(
     tag_patterns: tuple[str, ...] = ("*",),
     branches: tuple[str, ...] = (),
     signature_policy: SignaturePolicy = SignaturePolicy.OPTIONAL,
+    existing: bool = False,
 ) -> Product:
-    """Record a product; one that was removed comes back. Raises InputError if it is watched already."""
+    """Record a product; one that was removed comes back.
+
+    With `existing` the first look releases the tags that are there. Raises InputError if it is watched already.
+    """
     with database.transaction() as cursor:
         row = cursor.row(
             _SQL["add"],
@@ -56,6 +64,7 @@ def add(
             tag_patterns=tag_patterns,
             branches=branches,
             signature_policy=signature_policy,
+            existing=existing,
         )
     if row is None:
         raise InputError(f"the product {name} is there already", hint=f"'cleanroom product remove {name}' comes first")

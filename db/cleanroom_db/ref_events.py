@@ -76,6 +76,8 @@ def name_problem(ref: str) -> str | None:
 
     The name goes into versions, pages and e-mails, so it must be what it looks like.
     """
+    if not ref:
+        return "the name is empty"
     if len(ref) > 255:
         return f"the name has {len(ref)} characters, 255 are the limit"
     if ref.startswith("-"):

@@ -62,7 +62,10 @@ class PlannedBuild:
 
 @dataclass(frozen=True)
 class Planned:
-    """What an event becomes. `version` None: known once the source was looked at; `hold_reason` None: not held."""
+    """What an event becomes. `version` None: known only once the source was looked at.
+
+    `hold_reason` keeps it from being published before a person approves; None: nothing does.
+    """
 
     builds: tuple[PlannedBuild, ...]
     recipe: Mapping[str, Any]
@@ -144,7 +147,7 @@ def list_latest(
 
 
 def builders(database: Database) -> list[tuple[str, str]]:
-    """All pairs of a watched product and a target for which there ever was a build, in order."""
+    """Every product with every target for which it ever had a build, in order."""
     with database.transaction() as cursor:
         return [(row["product"], row["target"]) for row in cursor.rows(_SQL["builders"])]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, generations, phases, products, releases
+from cleanroom_db import attempts, generations, phases, releases
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
@@ -25,7 +25,7 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore, OpenLog
 from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
-from cleanroom_master.refs import sources
+from cleanroom_master.refs import contents, sources
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import to_plain
 from cleanroom_recipes.events import (
@@ -183,9 +183,8 @@ class Dispatch:
         """An archive of exactly the recorded commit; the caller removes it."""
         self._places.sources.mkdir(parents=True, exist_ok=True)
         destination = self._places.sources / f"{job.attempt}.tar"
-        product = products.get(self._database, job.product)
-        job.commit_time = sources.commit_time(self._settings, product, job.release.commit)
-        return sources.archive(self._settings, product, job.release.commit, destination)
+        job.commit_time = contents.commit_time(self._settings, job.product, job.release.commit)
+        return sources.archive(self._settings, job.product, job.release.commit, destination)
 
     def begin_phase(self, job: Job, name: str) -> PhaseRun:
         """Record that a phase begins, and say what its worker needs."""

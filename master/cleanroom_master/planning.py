@@ -11,7 +11,7 @@ from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.releases import Planned, PlannedBuild
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_master.refs import sources
+from cleanroom_master.refs import contents
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Gate, Recipe, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan, plan
@@ -49,7 +49,7 @@ class Planner:
         """The product's own recipe at that commit, where the site allows and there is one, or the site's."""
         assert event.commit is not None
         if self._settings.text("refs.own_recipes") == "yes":
-            own = sources.read_file(self._settings, product, event.commit, OWN_RECIPE)
+            own = contents.read_file(self._settings, product.name, event.commit, OWN_RECIPE, limit=loader.SIZE_LIMIT)
             if own is not None:
                 return loader.load(own, source=OWN_RECIPE, name=product.name, url=product.url)
         if product.recipe is None:

@@ -25,7 +25,6 @@ from cleanroom_base import run
 from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import cluster, migrate
-from cleanroom_db.roles import Role
 from cleanroom_master.places import Places
 
 GRACE = 20.0
@@ -87,10 +86,8 @@ def prepare(settings: Settings) -> None:
         descriptor = os.open(settings.worker_password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32))
-    cluster.start(settings)
-    database = cluster.open_database(settings, Role.OWNER)
-    migrate.migrate(database)
-    database.close()
+    cluster.ensure(settings)
+    migrate.migrate(settings)
 
 
 def supervise(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from cleanroom_base.errors import CleanroomError
 from cleanroom_base.run import end_with_parent
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Outcome
+from cleanroom_recipes.model import Isolation
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
@@ -73,7 +74,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
     phase.set_defaults(run=_run_phase)
+    for name, run, help_text in (
+        ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
+        ("stop", _stop, "end all guests of this installation, and what 'start' started"),
+        ("reap", _reap, "end every guest whose owner is gone"),
+    ):
+        commands.add_parser(name, help=help_text, description=help_text).set_defaults(run=run)
     return parser
+
+
+def _start(_: argparse.Namespace) -> int:
+    Host.open(settings.load()).close()
+    return 0
+
+
+def _stop(_: argparse.Namespace) -> int:
+    Host(settings.load()).stop()
+    return 0
+
+
+def _reap(_: argparse.Namespace) -> int:
+    host = Host(settings.load())
+    for name in host.reap():
+        print(f"ended {name}, which nobody claimed", file=sys.stderr)  # noqa: T201 - for the worker's log
+    host.close()
+    return 0
 
 
 def _run_phase(options: argparse.Namespace) -> int:
@@ -103,7 +128,8 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
     )
     return host.reset(
         phase.image,
-        isolation=phase.isolation.value,
+        # What a recipe leaves open, the site may decide.
+        isolation=site.text("worker.isolation") if phase.isolation is Isolation.AUTO else phase.isolation.value,
         network=phase.network.value,
         owner=Owner.current(),
         limits=limits,

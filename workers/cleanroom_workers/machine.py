@@ -110,7 +110,7 @@ def command_line(plan: Plan) -> str:
     netmask = str(plan.netmask)
     return " ".join(
         [
-            "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0 tsc=reliable",
+            "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0",
             f"ip={plan.address}::{plan.gateway}:{netmask}::eth0:off",
             f"systemd.hostname={plan.identity.host_name} systemd.machine_id={plan.identity.machine_id}",
             f"systemd.tasks_max={plan.limits.processes} systemd.show_status=0",

@@ -12,6 +12,7 @@ Everything is rendered from the guests' records and loaded in one transaction, s
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -58,7 +59,11 @@ class Addresses:
 
     def device(self, address: str) -> str:
         """The name of the host's end of a guest's connection."""
-        return f"{self.device_prefix}{int(IPv4Address(address)) - int(self.network[0]):x}"
+        return f"{self.device_prefix}{self.index(address):x}"
+
+    def index(self, address: str) -> int:
+        """The place of an address in the network."""
+        return int(IPv4Address(address)) - int(self.network[0])
 
     @property
     def device_prefix(self) -> str:
@@ -173,7 +178,9 @@ def free_network(wanted: IPv4Network, used: Iterable[IPv4Network]) -> IPv4Networ
 
 def networks_in_use(*, except_device: str) -> list[IPv4Network]:
     """The IPv4 networks that this host has routes to, other than by one device."""
-    routes = json.loads(run(["ip", "-j", "-4", "route", "show", "table", "all"], timeout=_TIMEOUT).stdout or b"[]")
+    routes = json.loads(
+        run(["ip", "-j", "-4", "route", "show", "table", "all"], timeout=_TIMEOUT).stdout or b"[]"
+    )
     found = []
     for route in routes:
         if route.get("dst") in (None, "default") or route.get("dev") == except_device:
@@ -204,7 +211,9 @@ def network_xml(addresses: Addresses) -> str:
 
 def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repository_port: int) -> str:
     """All rules, for nft(8): the tables of this installation are replaced as a whole."""
-    by_policy = {policy: [record.address for record in records if record.network == policy] for policy in POLICIES}
+    by_policy = {
+        policy: [record.address for record in records if record.network == policy] for policy in POLICIES
+    }
     name = addresses.name
     return "\n".join(
         [
@@ -224,7 +233,9 @@ def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repo
 
 def _removal(name: str) -> str:
     # Declared before it is deleted, so that deleting also works the first time.
-    return "".join(f"table {family} {name} {{ }}\ndelete table {family} {name}\n" for family in ("bridge", "inet"))
+    return "".join(
+        f"table {family} {name} {{ }}\ndelete table {family} {name}\n" for family in ("bridge", "inet")
+    )
 
 
 def _bridge_table(addresses: Addresses, records: list[GuestRecord]) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 from cleanroom_base.errors import CleanroomError, TimedOut
 from cleanroom_base.run import run
 from cleanroom_images.store import Image
-from cleanroom_workers import isolations
-from cleanroom_workers.daemon import Daemon
+from cleanroom_workers import isolations, kvm
+from cleanroom_workers.daemon import Daemon, emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
 
 _TIMEOUT = 20.0
@@ -77,7 +77,7 @@ class Prober:
     def _excluded(self, isolation: str) -> str | None:
         """What makes an isolation impossible, None when nothing does."""
         if isolation == "kvm":
-            reason = _kvm_excluded()
+            reason = kvm.excluded(*emulator_account())
             if reason is not None:
                 return reason
         if isolation in ("kvm", "emulated") and shutil.which(_EMULATOR) is None:
@@ -96,17 +96,6 @@ class Prober:
             return content if isinstance(content, dict) else {}
         except (OSError, ValueError):
             return {}
-
-
-def _kvm_excluded() -> str | None:
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "/dev/kvm is not there or cannot be opened"
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    if os.uname().machine == "x86_64" and not {"vmx", "svm"} & set(flags):
-        return (
-            "the processor offers no hardware virtualization (neither vmx nor svm), although /dev/kvm exists"
-        )
-    return None
 
 
 @functools.cache

@@ -45,6 +45,7 @@ CREATE TABLE product (
     tag_patterns text[] NOT NULL DEFAULT '{*}',      -- as fnmatch(3); one of these must match
     branches text[] NOT NULL DEFAULT '{}',          -- the commits of these are recorded
     signature_policy signature_policy NOT NULL DEFAULT 'optional',
+    existing boolean NOT NULL DEFAULT false,        -- the first look releases the tags that are there
     created_at timestamptz NOT NULL DEFAULT now(),
     removed_at timestamptz,                         -- null: watched
     watched_at timestamptz,                         -- null: not looked at yet

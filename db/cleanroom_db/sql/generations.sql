@@ -52,17 +52,20 @@ SELECT * FROM cleanroom.channel_package
  WHERE added_in <= %(number)s AND (removed_in IS NULL OR removed_in > %(number)s)
  ORDER BY channel, target, name, version, architecture
 
+-- name: published_of
+SELECT package.* FROM cleanroom.channel_package AS package
+ WHERE package.channel = %(channel)s AND package.target = %(target)s AND package.removed_in IS NULL
+   AND package.release_id = (
+       SELECT max(release.id)
+         FROM cleanroom.release
+         JOIN cleanroom.channel_package AS there ON there.release_id = release.id
+         JOIN cleanroom.generation ON generation.number = there.added_in
+        WHERE release.product = %(product)s AND there.channel = %(channel)s AND there.target = %(target)s
+          AND there.removed_in IS NULL AND generation.switched_at IS NOT NULL)
+ ORDER BY package.name, package.id
+
 -- name: ever
 SELECT DISTINCT ON (channel, built_sha256) * FROM cleanroom.channel_package
  WHERE target = %(target)s AND format = %(format)s AND name = %(name)s AND version = %(version)s
    AND architecture = %(architecture)s
  ORDER BY channel, built_sha256, id
-
--- name: published_of
-SELECT channel_package.* FROM cleanroom.channel_package
- WHERE channel = %(channel)s AND target = %(target)s AND removed_in IS NULL
-   AND release_id = (SELECT max(there.release_id) FROM cleanroom.channel_package AS there
-                       JOIN cleanroom.release ON release.id = there.release_id
-                      WHERE there.channel = %(channel)s AND there.target = %(target)s AND there.removed_in IS NULL
-                        AND release.product = %(product)s)
- ORDER BY channel_package.id

@@ -1,9 +1,9 @@
 -- name: add
-INSERT INTO cleanroom.product AS product (name, url, recipe, tag_patterns, branches, signature_policy)
-VALUES (%(name)s, %(url)s, %(recipe)s, %(tag_patterns)s, %(branches)s, %(signature_policy)s)
+INSERT INTO cleanroom.product AS product (name, url, recipe, tag_patterns, branches, signature_policy, existing)
+VALUES (%(name)s, %(url)s, %(recipe)s, %(tag_patterns)s, %(branches)s, %(signature_policy)s, %(existing)s)
 ON CONFLICT (name) DO UPDATE
    SET url = excluded.url, recipe = excluded.recipe, tag_patterns = excluded.tag_patterns,
-       branches = excluded.branches, signature_policy = excluded.signature_policy,
+       branches = excluded.branches, signature_policy = excluded.signature_policy, existing = excluded.existing,
        removed_at = NULL, watched_at = NULL, watch_error = NULL
  WHERE product.removed_at IS NOT NULL
 RETURNING *

@@ -23,6 +23,11 @@ SELECT * FROM cleanroom.release
    AND (%(state)s::cleanroom.release_state IS NULL OR state = %(state)s)
  ORDER BY id DESC LIMIT %(limit)s
 
+-- name: builders
+SELECT DISTINCT release.product, build.target
+  FROM cleanroom.build JOIN cleanroom.release ON release.id = build.release_id
+ ORDER BY release.product, build.target
+
 -- name: lock
 SELECT * FROM cleanroom.release WHERE id = %(id)s FOR NO KEY UPDATE
 
@@ -52,11 +57,3 @@ VALUES (%(build)s, %(number)s, %(number)s)
 INSERT INTO cleanroom.publication (release_id, channel, requested_by)
 VALUES (%(id)s, %(channel)s, %(requested_by)s)
 ON CONFLICT DO NOTHING
-
--- name: builders
-SELECT DISTINCT release.product, build.target
-  FROM cleanroom.build
-  JOIN cleanroom.release ON release.id = build.release_id
-  JOIN cleanroom.product ON product.name = release.product
- WHERE product.removed_at IS NULL
- ORDER BY release.product, build.target

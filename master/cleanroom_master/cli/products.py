@@ -9,8 +9,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_db import products
 from cleanroom_master import planning
 from cleanroom_master.cli.frame import Commands, Context, plain
-from cleanroom_master.refs import watch
-from cleanroom_master.refs.mirror import Mirror
+from cleanroom_master.refs import repositories
 from cleanroom_recipes import loader, names, places
 from cleanroom_recipes.model import Recipe
 
@@ -54,22 +53,20 @@ def add(context: Context, arguments: argparse.Namespace) -> None:
     recipe = _recipe(context, arguments)
     if recipe is not None:
         planning.check_targets(settings, recipe)
-    Mirror(settings, arguments.name, arguments.url).remote_refs()
-    # The first look belongs to the addition: a watch in between would take existing tags for old news.
-    with context.database.transaction():
-        product = products.add(
-            context.database,
-            arguments.name,
-            arguments.url,
-            recipe=None if recipe is None else loader.to_json(recipe),
-            tag_patterns=("*",) if recipe is None else recipe.tags,
-            branches=() if recipe is None else recipe.branches,
-        )
-        recorded = watch.look(context.database, settings, product, existing=arguments.existing)
+    product = repositories.add(
+        settings,
+        context.database,
+        arguments.name,
+        arguments.url,
+        recipe=None if recipe is None else loader.to_json(recipe),
+        tag_patterns=("*",) if recipe is None else recipe.tags,
+        branches=() if recipe is None else recipe.branches,
+        existing=arguments.existing,
+    )
     context.emit(
         _shown(product),
         f"{product.name} is watched: {product.url}"
-        + (f"; {len(recorded)} existing tags are released" if arguments.existing else ""),
+        + ("; the tags that are there are released" if arguments.existing else ""),
     )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from cleanroom_base.errors import InputError
 from cleanroom_db import ref_events
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_master.cli.frame import Commands, Context
-from cleanroom_master.refs.record import record as record_refs
+from cleanroom_master.refs.record import record as record_ref
 
 COLUMNS = ["id", "product", "kind", "ref", "change", "commit", "signature", "state", "recorded_at", "why"]
 
@@ -31,16 +29,9 @@ def register(commands: Commands) -> None:
 
 
 def record(context: Context, arguments: argparse.Namespace) -> None:
-    """Record it by name; the ref watch looks it up in the product's repository."""
-    recorded = record_refs(context.database, arguments.product, [os.fsencode(arguments.ref)], recorded_by="command")
-    if recorded.problems:
-        raise InputError("the ref cannot become a release, and is recorded as refused", problems=recorded.problems)
-    context.emit(
-        {"product": arguments.product, "ref": arguments.ref, "events": recorded.ids},
-        f"recorded {arguments.product} {arguments.ref} as event {recorded.ids[0]}"
-        if recorded.ids
-        else f"{arguments.product} {arguments.ref} is recorded already, and waits",
-    )
+    """Record it, and look it up in the product's repository."""
+    event = record_ref(context.settings, context.database, arguments.product, arguments.ref)
+    context.emit(_shown(event), f"recorded {event.product} {event.ref} at {event.commit} as event {event.id}")
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ def main(settings: Settings) -> int:
     for variable in [name for name in os.environ if name.startswith("GIT_")]:
         del os.environ[variable]
     database = cluster.open_database(settings, Role.REFS)
-    watch = Watch(database, settings)
+    watch = Watch(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watch.stop())
     watch.run()

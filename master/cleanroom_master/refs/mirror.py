@@ -25,9 +25,10 @@ from cleanroom_master.refs.objects import Objects, opened
 
 TAGS = b"refs/tags/"
 HEADS = b"refs/heads/"
+_URL = "remote.origin.url"
 _RECORDED = b"refs/recorded/"
 LOCAL_SECONDS = 120.0
-_LISTING_LIMIT = 256 * 1024 * 1024
+_CAPTURE_LIMIT = 256 * 1024 * 1024
 _ID = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
 _MOST_COMMITS = 1000
 
@@ -76,9 +77,18 @@ class Mirror:
         """The bare repository."""
         return self.settings.state / "mirrors" / f"{self.product}.git"
 
+    @classmethod
+    def of(cls, settings: Settings, product: str) -> Mirror:
+        """The mirror that was made for a product. Raises RepositoryAway if there is none yet."""
+        made = cls(settings, product, "")
+        if not made.path.exists():
+            raise RepositoryAway(f"the repository of {product} was not looked at yet")
+        return cls(settings, product, made.inside("config", "--get", _URL).text.rstrip("\n"))
+
     def remote_refs(self) -> Remote:
         """Look at the repository. Raises TransportRefused and RepositoryAway."""
         listed = self._outside("ls-remote", "--tags", "--heads", "--", self.url)
+        self.inside("config", "--replace-all", _URL, self.url)
         return _parse(listed.stdout)
 
     def fetch(self, refs: Mapping[bytes, str]) -> set[str]:
@@ -170,7 +180,7 @@ class Mirror:
             stdin=stdin,
             stdout=stdout,
             environment=self.environment,
-            capture_limit=_LISTING_LIMIT,
+            capture_limit=_CAPTURE_LIMIT,
         )
 
     @cached_property

@@ -26,6 +26,8 @@ def readable(name: bytes) -> str:
     """
     if problem(name) is None:
         return name.decode("ascii")
+    if not name:
+        return "(empty)"
     text = "".join(_escaped(byte) for byte in name)
     if text.startswith("-"):
         text = rf"\x2d{text[1:]}"

@@ -109,6 +109,6 @@ def _commit(found: object) -> Commit:
     raise InputError(f"it points to a {getattr(found, 'type', 'thing')}, not to a commit")
 
 
-def _time(seconds: float, west: int) -> datetime:
+def _time(seconds: float, west: float) -> datetime:
     """A time of git's; `west` is the distance of its zone from UTC in seconds, positive to the west."""
     return datetime.fromtimestamp(seconds, timezone(timedelta(seconds=-west)))
