@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_base.run import CAPTURE_LIMIT, Completed, run, start
+from cleanroom_base.run import CAPTURE_LIMIT, CommandTimedOut, Completed, OutputLimitExceeded, run, start
 
 PORT = 22
 _PAUSE = 0.01
@@ -127,14 +127,20 @@ class Shell:
         """
         mark = f"/run/cleanroom-{secrets.token_hex(8)}"
         remote = remote_command(command, environment=environment, user=user, directory=directory, mark=mark)
-        completed = run(
-            [*self._ssh(), "-o", "ControlMaster=no", self._destination, remote],
-            timeout=timeout,
-            check=False,
-            output=output,
-            stdin=stdin,
-            capture_limit=CAPTURE_LIMIT if output_limit is None else output_limit,
-        )
+        words = " ".join(command)
+        try:
+            completed = run(
+                [*self._ssh(), "-o", "ControlMaster=no", self._destination, remote],
+                timeout=timeout,
+                check=False,
+                output=output,
+                stdin=stdin,
+                capture_limit=CAPTURE_LIMIT if output_limit is None else output_limit,
+            )
+        except CommandTimedOut:
+            raise CommandTimedOut(f"{words} did not end within {timeout:.0f} s") from None
+        except OutputLimitExceeded:
+            raise OutputLimitExceeded(f"{words} printed more than {output_limit} bytes") from None
         if completed.exit_status == _SSH_FAILED and not self._take(mark):
             raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
         return Completed(
