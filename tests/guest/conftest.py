@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from cleanroom_base.settings import Settings, load
 from cleanroom_images.build import build
 from cleanroom_images.store import ImageMissing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_workers.guest import CommandFailed, Guest

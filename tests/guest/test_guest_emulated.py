@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from cleanroom_workers.guest import GuestPoweredOff
 from cleanroom_workers.host import Host
 from cleanroom_workers.libvirt_access import State

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from cleanroom_base.run import OutputLimitExceeded
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.transfer import UnsafeFile

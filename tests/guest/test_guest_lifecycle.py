@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import CommandTimedOut
 from cleanroom_base.settings import Settings

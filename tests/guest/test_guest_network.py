@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from cleanroom_base.errors import InputError
 from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest

@@ -36,6 +36,7 @@ from cleanroom_workers.shell import Shell
 Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
+_ENDING = "ending"
 
 
 class DiskFull(InfrastructureError):
@@ -172,11 +173,9 @@ class Host:
     def state(self, name: str) -> State:
         """What became of a guest."""
         record = self._records.read(name)
-        return (
-            State.DESTROYED
-            if record is None
-            else self._libvirt(isolations.named(record.isolation).driver).state(name)
-        )
+        if record is None or record.state == _ENDING:
+            return State.DESTROYED
+        return self._libvirt(isolations.named(record.isolation).driver).state(name)
 
     def destroy(self, name: str) -> None:
         """End a guest and take away all it consisted of; nothing happens when it is not there."""
@@ -293,6 +292,8 @@ class Host:
         record = self._records.read(name)
         home = self._records.home(name)
         if record is not None:
+            # Whoever still waits for this guest must not take its end for the guest's own doing.
+            self._records.write(replace(record, state=_ENDING))
             self._shell(record).close()
             way = isolations.named(record.isolation)
             way.end(self._libvirt(way.driver), name)

@@ -11,7 +11,6 @@ import re
 import secrets
 import shlex
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import IO
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_base.run import CAPTURE_LIMIT, CommandTimedOut, Completed, OutputLimitExceeded, run, start
+from cleanroom_workers.processes import keep
 
 PORT = 22
 _PAUSE = 0.01
@@ -90,7 +90,7 @@ class Shell:
                 master.wait()
                 raise TimedOut(f"no login into the guest at {self.address} in its time")
             time.sleep(_PAUSE / 2)
-        _masters.append(master)
+        keep(master)
 
     def connected(self) -> bool:
         """Whether the shared connection is open."""
@@ -105,9 +105,6 @@ class Shell:
             with contextlib.suppress(InfrastructureError):
                 run([*self._ssh(), "-O", "exit", self._destination], timeout=_ASK_TIMEOUT, check=False)
         self.control.unlink(missing_ok=True)
-        for master in list(_masters):
-            if master.poll() is not None:
-                _masters.remove(master)
 
     def run(
         self,
@@ -172,10 +169,6 @@ class Shell:
             str(self.control),
         )
         return ["ssh", *_OPTIONS, *places]
-
-
-# Connections that this process opened, kept so that none becomes a zombie unnoticed.
-_masters: list[subprocess.Popen[bytes]] = []
 
 
 def remote_command(
