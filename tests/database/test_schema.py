@@ -96,9 +96,7 @@ def test_psql_can_trigger_by_hand(server: Server, owner: Database, name: str) ->
     subprocess.run(psql, input=statements.encode(), check=True, timeout=60)
     with owner.transaction() as cursor:
         rows = cursor.rows("SELECT ref, kind, change, state, recorded_by FROM cleanroom.ref_event ORDER BY id")
-    assert [tuple(row.values()) for row in rows] == [
-        (ref, "tag", "created", "recorded", "sql") for ref in ("v1", "v2")
-    ]
+    assert [tuple(row.values()) for row in rows] == [(ref, "tag", "created", "recorded", "sql") for ref in ("v1", "v2")]
 
 
 @pytest.fixture

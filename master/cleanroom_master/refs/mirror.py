@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ LOCAL_SECONDS = 120.0
 _CAPTURE_LIMIT = 256 * 1024 * 1024
 _ID = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
 _MOST_COMMITS = 1000
+_MOST_FAILURES = 40
 
 # The tree's own attributes must not change what goes into an archive: these come last and win (gitattributes(5)).
 _ATTRIBUTES = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"
@@ -94,19 +95,16 @@ class Mirror:
     def fetch(self, refs: Mapping[bytes, str]) -> set[str]:
         """Fetch refs (full name, or an id: object id) and return the object ids that are kept now.
 
-        A ref that has changed since it was looked at is left for the next look. Raises as `remote_refs`.
+        Missing are those that have changed since they were looked at, and those that the repository does not
+        give although it shows them. Raises as `remote_refs`, if it gives none.
         """
         kept = self._kept()
-        wanted = {name: object_id for name, object_id in refs.items() if object_id not in kept}
+        # Several names may have one object, but git fetches only one of them to one place.
+        wanted = {object_id: name for name, object_id in refs.items() if object_id not in kept}
         if not wanted:
             return set(refs.values())
-        refspecs = [b"+%b:%b%b" % (name, _RECORDED, id_.encode()) for name, id_ in wanted.items()]
         with self._locked():
-            self._outside(
-                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
-                *("--stdin", "--", self.url),
-                stdin=b"\n".join(refspecs) + b"\n",
-            )
+            self._fetch_parts(wanted)
             for object_id, held in self._kept().items():
                 if held != object_id:
                     self.inside("update-ref", "-d", f"{_RECORDED.decode()}{object_id}")
@@ -142,7 +140,7 @@ class Mirror:
         """What is in the mirror."""
         self.create()
         keyring = self.settings.optional("refs.keyring")
-        with opened(self.path, None if keyring is None else Path(keyring)) as found:
+        with opened(self.path, self.environment, None if keyring is None else Path(keyring)) as found:
             yield found
 
     def create(self) -> None:
@@ -212,6 +210,31 @@ class Mirror:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {printed[-1000:]}") from error
         except InfrastructureError as error:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {error.message}") from error
+
+    def _fetch_parts(self, wanted: Mapping[str, bytes]) -> None:
+        """Fetch objects by their names; where one spoils the whole, fetch it in parts without that one."""
+        parts = [list(wanted.items())]
+        failures = successes = 0
+        while parts:
+            part = parts.pop()
+            try:
+                self._fetch(part)
+                successes += 1
+            except RepositoryAway as error:
+                failures += 1
+                half = len(part) // 2
+                parts += [part[:half], part[half:]] if half else []
+                lost = not isinstance(error.__cause__, CommandError) or failures > _MOST_FAILURES
+                if lost or not (parts or successes):
+                    raise
+
+    def _fetch(self, wanted: Iterable[tuple[str, bytes]]) -> None:
+        lines = [b"+%b:%b%b\n" % (name, _RECORDED, object_id.encode()) for object_id, name in wanted]
+        self._outside(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
+            *("--stdin", "--", self.url),
+            stdin=b"".join(lines),
+        )
 
     def _kept(self) -> dict[str, str]:
         """What is kept: the id after which a ref is named, and the id that it holds."""

@@ -44,10 +44,8 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
     remote = mirror.remote_refs()
     tags = changes.matching(remote.tags, product.tag_patterns)
     baseline = product.watched_at is None and not product.existing
-    told: Mapping[str, RefDetails | InputError] = {}
-    if not baseline:
-        unseen = changes.unseen(tags, ref_events.latest_tags(database, product.name))
-        told = tell(mirror, unseen) if unseen else {}
+    unseen = {} if baseline else changes.unseen(tags, ref_events.latest_tags(database, product.name))
+    told: Mapping[str, RefDetails | InputError] = tell(mirror, unseen) if unseen else {}
     commits = _branch_events(database, mirror, product, remote, baseline=baseline)
     with database.transaction():
         # Another recorder may have been here since; what it recorded is no news.
@@ -55,7 +53,9 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
         seen = ref_events.latest_tags(database, product.name)
         events = changes.tag_events(tags, seen, told, baseline=baseline)
         ids = ref_events.record_many(database, product.name, [*events, *commits], recorded_by=RECORDED_BY)
-        products.looked(database, product.name, None)
+        missing = ", ".join(sorted(set(unseen) - set(told))[:10])
+        problem = f"not fetched, because they changed meanwhile or are broken: {missing}" if missing else None
+        products.looked(database, product.name, problem)
     return ids
 
 
