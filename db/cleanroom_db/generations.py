@@ -146,7 +146,7 @@ def contents(database: Database, number: int) -> list[ChannelPackage]:
 
 
 def published_of(database: Database, *, product: str, target: str, channel: str) -> list[ChannelPackage]:
-    """The packages of a product that a channel has now for a target."""
+    """The packages of a product's latest release that a channel has now for a target."""
     with database.transaction() as cursor:
         rows = cursor.rows(_SQL["published_of"], product=product, target=target, channel=channel)
     return [ChannelPackage.from_row(row) for row in rows]

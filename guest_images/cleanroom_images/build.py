@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError
@@ -16,8 +16,10 @@ Observer = Callable[[str], None]
 
 _INSTALL_TIMEOUT = 3600.0
 _PACK_TIMEOUT = 900.0
-# Room that the file system on the disk has for a guest's own files; the overlay of a guest grows on demand.
-_DISK_ROOM = 16 << 30
+# Room on the disk for what changes before its file system has grown to what a guest is given.
+_DISK_ROOM = 256 << 20
+# Blocks of 4 KiB up to which the file system can grow while it is mounted: 1 TiB.
+_RESIZE = 1 << 28
 # One moment for all images, so that the same packages give the same bytes.
 _EPOCH = "1700000000"
 
@@ -26,23 +28,20 @@ def build(
     catalogue: Catalogue,
     name: str,
     *,
-    proxy: str | None = None,
-    in_use: Collection[str] = (),
     observer: Observer | None = None,
 ) -> Image:
     """Build the described image `name` and put it in place; guests that run keep the one they started from.
 
-    `proxy` is an HTTP proxy for package mirrors, `in_use` holds digests that must stay, `observer` is told what
-    happens. Takes one to two minutes. Raises InputError, InfrastructureError (CommandError).
+    `observer` is told what happens. Takes one to two minutes. Raises InputError, InfrastructureError.
     """
     described = catalogue.description(name)
     tell = observer or (lambda _: None)
     with catalogue.store.building(name) as directory:
         tar = directory / ".root.tar"
-        _install(described, tar, proxy, tell)
+        _install(described, tar, tell)
         image = pack(described, tar, directory, tell)
         tar.unlink()
-        return catalogue.store.seal(image, directory, in_use=in_use)
+        return catalogue.store.seal(image, directory)
 
 
 def pack(described: Description, tar: Path, directory: Path, tell: Observer) -> Image:
@@ -51,7 +50,16 @@ def pack(described: Description, tar: Path, directory: Path, tell: Observer) -> 
     tree.mkdir()
     tell("unpacking the tree for containers")
     # Device files are made by whoever starts a guest.
-    unpack = ["tar", "--extract", "--file", tar, "--directory", tree, "--numeric-owner", "--xattrs"]
+    unpack: list[str | Path] = [
+        "tar",
+        "--extract",
+        "--file",
+        tar,
+        "--directory",
+        tree,
+        "--numeric-owner",
+        "--xattrs",
+    ]
     run([*unpack, "--xattrs-include=*", "--exclude=./dev/*"], timeout=_PACK_TIMEOUT)
     tell("taking checksums")
     digest = manifest.write(tree, directory / "manifest")
@@ -77,7 +85,7 @@ def pack(described: Description, tar: Path, directory: Path, tell: Observer) -> 
     )
 
 
-def _install(described: Description, tar: Path, proxy: str | None, tell: Observer) -> None:
+def _install(described: Description, tar: Path, tell: Observer) -> None:
     command: list[str | Path] = ["mmdebstrap", "--variant=apt", "--format=tar"]
     command += [f"--architectures={described.architecture}", f"--components={','.join(described.components)}"]
     if described.packages:
@@ -85,9 +93,6 @@ def _install(described: Description, tar: Path, proxy: str | None, tell: Observe
     if described.provision is not None:
         command.append(f"--customize-hook={described.provision}")
     environment = {"SOURCE_DATE_EPOCH": _EPOCH, "LC_ALL": "C.UTF-8"}
-    if proxy is not None:
-        environment["http_proxy"] = proxy
-
     printed = bytearray()
 
     def listen(chunk: bytes) -> None:
@@ -119,14 +124,17 @@ def _boot_file(tree: Path, part: str, place: Path) -> Path | None:
 
 
 def _make_disk(tree: Path, disk: Path, digest: str) -> None:
+    used = run(["du", "-s", "-B1", tree], timeout=_PACK_TIMEOUT).text.split()[0]
+    # Inodes and the like take up to a twelfth; a whole number of MiB.
+    size = (int(used) * 12 // 11 + _DISK_ROOM) >> 20 << 20
     with disk.open("wb") as file:
-        file.truncate(_DISK_ROOM)
+        file.truncate(size)
     # From the digest, so that the same content gives the same disk. Source: RFC 9562, version 8 (custom).
     identifier = f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "root", "-U", identifier]
+    command += ["-E", f"hash_seed={identifier},lazy_itable_init=1,lazy_journal_init=1,resize={_RESIZE}"]
     run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-U", identifier, "-L", "root"]
-        + ["-E", f"hash_seed={identifier},lazy_itable_init=1,lazy_journal_init=1"]
-        + ["-d", str(tree), str(disk)],
+        [*command, "-d", str(tree), str(disk)],
         timeout=_PACK_TIMEOUT,
         environment={"E2FSPROGS_FAKE_TIME": _EPOCH, "SOURCE_DATE_EPOCH": _EPOCH},
     )

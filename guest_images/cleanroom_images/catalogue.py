@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +61,7 @@ class Catalogue:
         self.store.verify(image)
         return image
 
-    def remove(self, name: str, *, in_use: Collection[str] = (), force: bool = False) -> None:
-        """Remove a built image. `in_use` holds the digests that guests run from.
-
-        Raises InputError, ImageMissing, ImageInUse.
-        """
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a built image. Raises InputError, ImageMissing, and ImageInUse unless `force`."""
         self.entry(name)
-        self.store.remove(name, in_use=in_use, force=force)
+        self.store.remove(name, force=force)

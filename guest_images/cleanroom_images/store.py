@@ -3,6 +3,7 @@
     STATE/images/NAME/DIGEST/        tree/ disk.ext4 kernel initrd manifest
     STATE/images/NAME/DIGEST.json    the seal: what was sealed and when; written last
     STATE/images/NAME/current        a link to DIGEST, flipped by one rename
+    STATE/images/NAME/users/GUEST    holds the DIGEST that a guest runs from
 
 A builder may be killed at any moment: what it leaves starts with a dot and is cleared away by the next one.
 """
@@ -15,7 +16,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,10 +121,10 @@ class Store:
                 if directory.exists():
                     _delete(directory)
 
-    def seal(self, image: Image, directory: Path, *, in_use: Collection[str] = ()) -> Image:
+    def seal(self, image: Image, directory: Path) -> Image:
         """Put what lies in `directory` in place as `image` and make it the present one.
 
-        Earlier digests go, unless they are `in_use`.
+        Earlier digests go, unless guests run from them.
         """
         home = self.directory / image.name
         with self.held(image.name, exclusive=True):
@@ -136,6 +137,7 @@ class Store:
                 directory.rename(place)
                 self._write_seal(replace(_moved(image, place), size=_size(place)))
             _link(home / "current", image.digest)
+            in_use = self._in_use(image.name)
             for old in home.glob("*.json"):
                 if old.stem != image.digest and old.stem not in in_use:
                     self._drop(image.name, old.stem)
@@ -149,6 +151,16 @@ class Store:
         with _locked(home / ".held", fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH):
             yield
 
+    def claim(self, image: Image, user: str) -> None:
+        """Note that `user` runs from an image. The caller has it held."""
+        users = self.directory / image.name / "users"
+        users.mkdir(exist_ok=True)
+        (users / user).write_text(image.digest, encoding="ascii")
+
+    def release(self, name: str, user: str) -> None:
+        """Note that `user` runs from the image `name` no more."""
+        (self.directory / name / "users" / user).unlink(missing_ok=True)
+
     def check(self, image: Image) -> None:
         """See in some 50 ms whether anything of an image was touched since it was sealed.
 
@@ -158,7 +170,7 @@ class Store:
         if not image.directory.is_dir():
             raise _changed(image.name, "its directory is gone")
         sealed = self._sealed_at(image)
-        newer = ["find", image.directory, "-newerct", f"@{sealed}", "-print", "-quit"]
+        newer: list[str | Path] = ["find", image.directory, "-newerct", f"@{sealed}", "-print", "-quit"]
         if run(newer, timeout=_CHECK_TIMEOUT).stdout:
             self.verify(image)
             self._write_seal(image)
@@ -169,14 +181,14 @@ class Store:
         if differences:
             raise _changed(image.name, "; ".join(differences[:5]))
 
-    def remove(self, name: str, *, in_use: Collection[str] = (), force: bool = False) -> None:
+    def remove(self, name: str, *, force: bool = False) -> None:
         """Remove an image, all its digests. Raises ImageMissing, ImageInUse unless `force`."""
         home = self.directory / name
         if not (home / "current").is_symlink():
             raise ImageMissing(name)
         with self.held(name, exclusive=True):
             digests = [seal.stem for seal in home.glob("*.json")]
-            if not force and any(digest in in_use for digest in digests):
+            if not force and self._in_use(name):
                 raise ImageInUse(
                     f"guests run from the image {name}",
                     hint="destroy them first ('cleanroom guest list'), or use --force",
@@ -185,6 +197,10 @@ class Store:
             for digest in digests:
                 self._drop(name, digest)
         _delete(home)
+
+    def _in_use(self, name: str) -> set[str]:
+        users = self.directory / name / "users"
+        return {user.read_text(encoding="ascii") for user in users.iterdir()} if users.is_dir() else set()
 
     def _seal(self, name: str, digest: str) -> Path:
         return self.directory / name / f"{digest}.json"

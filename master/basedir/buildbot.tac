@@ -7,5 +7,5 @@ from cleanroom_master.places import Places
 
 places = Places(load())
 basedir, configfile = str(places.buildbot), str(places.master_configuration)
-application = service.Application("cleanroom-master")
+application = service.Application('buildmaster')  # Buildbot looks for these very words
 BuildMaster(basedir, configfile).setServiceParent(application)

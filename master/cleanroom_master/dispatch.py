@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import attempts, generations, phases, releases
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import Listener
+from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore, OpenLog
@@ -40,16 +39,15 @@ from cleanroom_recipes.events import (
     Tests,
     Version,
 )
-from cleanroom_recipes.model import Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import Input, PhasePlan
+from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan
 from cleanroom_recipes.request import PhaseRequest
 
-CHANNELS = ("cleanroom_ref_event", "cleanroom_attempt")
+CHANNELS = (REF_EVENT, ATTEMPT)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
 _ASKED = 50
-_SLICE = 1.0
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
@@ -122,11 +120,10 @@ class Dispatch:
         self._planner = Planner(settings)
         self._policy = RetryPolicy.of(settings)
         self._places = Places(settings)
-        self._awake = threading.Event()
         self.logs = LogStore(self._places.logs)
         self.files = FileStore(self._places.artifacts)
         self.name = f"master@{socket.gethostname()}"
-        self.lease_seconds = settings.number("master.lease")
+        self.lease_seconds: float = settings.number("master.lease")
 
     def take_over(self) -> None:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
@@ -134,17 +131,11 @@ class Dispatch:
 
     def wake(self) -> None:
         """End a wait at once."""
-        self._awake.set()
-
-    interrupt = wake
+        self._listener.interrupt()
 
     def wait(self) -> None:
         """Wait until there may be something to do: a notification, or the poll interval."""
-        deadline = time.monotonic() + self._settings.number("master.poll")
-        while not self._awake.is_set() and (left := deadline - time.monotonic()) > 0:
-            if self._listener.wait(min(left, _SLICE)):
-                break
-        self._awake.clear()
+        self._listener.wait(self._settings.number("master.poll"))
 
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""
@@ -279,7 +270,9 @@ class PhaseRun:
                 commit=job.release.commit,
                 commit_time=job.commit_time,
                 expected_version=(
-                    names.version_of_tag(job.release.ref, job.recipe.versions, name=job.product) if job.release.kind is RefKind.TAG else None
+                    names.version_of_tag(job.release.ref, job.recipe.versions, name=job.product)
+                    if job.release.kind is RefKind.TAG
+                    else None
                 ),
                 target=Target.parse(job.target),
                 attempt=job.attempt,
@@ -323,9 +316,7 @@ class PhaseRun:
                     pass
 
     def _reset(self, event: Reset) -> None:
-        how = phases.Reset(
-            event.image, event.digest, event.isolation, event.network, event.method, event.seconds
-        )
+        how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
         phases.reset(self._database, self._job.lease, self._row, how)
         attempts.describe(self._database, self._job.lease, isolation=event.isolation)
 
@@ -406,4 +397,3 @@ class PhaseRun:
             command_seconds=command_seconds,
         )
         return outcome
-

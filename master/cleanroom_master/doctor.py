@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cleanroom_base.errors import CleanroomError
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, migrate
+from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
 from cleanroom_workers.host import Host
@@ -65,7 +66,11 @@ def _guarded(look: Callable[[Settings], Iterator[Finding]], settings: Settings) 
 
 def _programs(_: Settings) -> Iterator[Finding]:
     missing = sorted(
-        {package for program, package in PROGRAMS.items() if not (shutil.which(program) or shutil.which(program, path=_ELSEWHERE))}
+        {
+            package
+            for program, package in PROGRAMS.items()
+            if not (shutil.which(program) or shutil.which(program, path=_ELSEWHERE))
+        }
     )
     if missing:
         yield Finding("programs", False, f"missing: {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
@@ -91,7 +96,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if cluster.is_private(settings) and not cluster.status(settings).running:
         yield Finding("database", True, "a private cluster, not running; 'cleanroom up' starts it")
         return
-    migrate.check(cluster.open_database(settings, cluster.Role.OWNER))
+    migrate.check(cluster.open_database(settings, Role.OWNER))
     yield Finding("database", True, "answers, and its schema is the newest")
 
 

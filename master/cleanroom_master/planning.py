@@ -13,9 +13,8 @@ from cleanroom_db.releases import Planned, PlannedBuild
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master.refs import contents
 from cleanroom_recipes import loader
-from cleanroom_recipes.plan import plan
 from cleanroom_recipes.model import Gate, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan
+from cleanroom_recipes.plan import PhasePlan, plan
 
 OWN_RECIPE = "cleanroom.toml"
 CHANNELS = {RefKind.TAG: "testing", RefKind.COMMIT: "snapshots"}
@@ -36,9 +35,7 @@ class Planner:
             for target in recipe.targets
         )
         hold = "waits for approval" if Gate.APPROVAL in recipe.gates else None
-        return Planned(
-            builds, loader.to_json(recipe), loader.digest(recipe), CHANNELS[event.kind], hold_reason=hold
-        )
+        return Planned(builds, loader.to_json(recipe), loader.digest(recipe), CHANNELS[event.kind], hold_reason=hold)
 
     def recipe(self, stored: Mapping[str, Any]) -> Recipe:
         """A recipe as it was recorded with a release."""
@@ -52,9 +49,7 @@ class Planner:
         """The product's own recipe at that commit, where the site allows and there is one, or the site's."""
         assert event.commit is not None
         if self._settings.text("refs.own_recipes") == "yes":
-            own = contents.read_file(
-                self._settings, product.name, event.commit, OWN_RECIPE, limit=loader.SIZE_LIMIT
-            )
+            own = contents.read_file(self._settings, product.name, event.commit, OWN_RECIPE, limit=loader.SIZE_LIMIT)
             if own is not None:
                 return loader.load(own, source=OWN_RECIPE, name=product.name, url=product.url)
         if product.recipe is None:

@@ -7,30 +7,29 @@ the outbox and is tried again; what is wrong with a release is refused, with the
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import generations, publications
-from cleanroom_db.cluster import database_url, open_database
+from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import NewPackage
-from cleanroom_db.listen import Listener
+from cleanroom_db.listen import PUBLICATION, Listener
 from cleanroom_db.publications import Pending, ReleasedFile
+from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.site import open_repository, open_signer
 
-CHANNEL = "cleanroom_publication"
 _BATCH = 100
 _AFTER_TROUBLE = 5.0
-_SLICE = 1.0
 _APT = ("deb", "udeb")
 _RPM = ("rpm", "source-rpm")
 
@@ -110,14 +109,7 @@ class Publisher:
     def _check(self, candidate: _Candidate) -> None:
         """What a version is was decided when it was first published, whatever happened to it since."""
         for package in candidate.packages:
-            before = generations.ever_published(
-                self._database,
-                target=package.target,
-                format=package.format,
-                name=package.name,
-                version=package.version,
-                architecture=package.architecture,
-            )
+            before = generations.ever_published(self._database, package)
             for other in before:
                 if other.built_sha256 != package.built_sha256:
                     raise InputError(
@@ -142,7 +134,7 @@ class Publisher:
             at_least=(current or 0) + 1,
         )
         try:
-            self._repository.build(generation.number, [_package(one) for one in (*contents, *added)])
+            self._repository.build(generation.number, [*map(_package, contents), *map(_package, added)])
             problems = self._repository.verify(generation.number, since=current)
             if problems:
                 raise InputError("a client would not accept the repository", problems=problems)
@@ -192,13 +184,17 @@ def _package(one: NewPackage | generations.ChannelPackage) -> Package:
 def work(settings: Settings) -> None:
     """Publish until SIGTERM: woken by NOTIFY, made right by polling."""
     ended: list[int] = []
+    database = open_database(settings, Role.PUBLISHER)
+    listener = Listener(database.url, [PUBLICATION])
+
+    def end(number: int, _: object) -> None:
+        ended.append(number)
+        listener.interrupt()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: ended.append(received))
-    database = open_database(settings, "publisher")
-    with open_signer(settings) as signer, Listener(database_url(settings, "publisher"), [CHANNEL]) as listener:
-        publisher = Publisher(
-            database, open_repository(settings, signer), FileStore(Places(settings).artifacts)
-        )
+        signal.signal(number, end)
+    with contextlib.closing(listener), open_signer(settings) as signer:
+        publisher = Publisher(database, open_repository(settings, signer), FileStore(Places(settings).artifacts))
         recovered = False
         while not ended:
             try:
@@ -206,18 +202,11 @@ def work(settings: Settings) -> None:
                     publisher.recover()
                     recovered = True
                 if publisher.turn() == 0:
-                    _wait(listener, settings.number("publisher.poll"), ended)
+                    listener.wait(settings.number("publisher.poll"))
             except InfrastructureError as error:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
                 recovered = False
-                _wait(listener, _AFTER_TROUBLE, ended)
-
-
-def _wait(listener: Listener, seconds: float, ended: list[int]) -> None:
-    deadline = time.monotonic() + seconds
-    while not ended and (left := deadline - time.monotonic()) > 0:
-        if listener.wait(min(left, _SLICE)):
-            return
+                listener.wait(_AFTER_TROUBLE)
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.static import File
 
-from cleanroom_base.errors import InfrastructureError
-from cleanroom_base.settings import Settings
+from cleanroom_base.errors import CleanroomError, InfrastructureError
+from cleanroom_base.settings import Settings, load
 from cleanroom_master.publish.site import repository_directory
 
 _IMMUTABLE = re.compile(r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*")
@@ -111,3 +111,11 @@ def serve(directory: Path, addresses: Iterable[str], port: int) -> None:
 
 def _addresses(bind: str, extra: Iterable[str]) -> list[str]:
     return [bind] if bind in _EVERY_ADDRESS else list(dict.fromkeys([bind, *extra]))
+
+
+if __name__ == "__main__":
+    try:
+        main(load())
+    except CleanroomError as error:
+        sys.stderr.write(f"cleanroom repository: {error}\n")
+        sys.exit(error.exit_status)

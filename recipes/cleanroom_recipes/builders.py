@@ -41,6 +41,7 @@ class StepDefinition:
     user: User = User.ROOT
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE
+    skips_phase: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,7 @@ def collect(kind: type[T], value: object, problems: list[Problem]) -> T | None:
 def unknown_key(place: str, key: str, known: Iterable[str]) -> Problem:
     """The problem of a key that nobody reads, with the key that was probably meant."""
     close = difflib.get_close_matches(key[:100], list(known), 1)
-    return Problem(
-        _join(place, key[:100]), f"unknown key; did you mean {close[0]}?" if close else "unknown key"
-    )
+    return Problem(_join(place, key[:100]), f"unknown key; did you mean {close[0]}?" if close else "unknown key")
 
 
 def dumps(value: object) -> bytes:
@@ -147,9 +145,7 @@ def _read(kind: Any, value: object, place: str, bounds: tuple[object, ...], prob
         return None
 
 
-def _read_one(
-    kind: Any, value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]
-) -> Any:
+def _read_one(kind: Any, value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]) -> Any:
     """One value of a type that is neither annotated nor optional. Raises ValueError."""
     origin = typing.get_origin(kind)
     if origin is tuple:
@@ -238,7 +234,7 @@ def _read_text(value: object, bounds: tuple[object, ...]) -> str:
 def _check_number(value: float, bounds: tuple[object, ...], least: float, most: float) -> None:
     bound = next((bound for bound in bounds if isinstance(bound, Between)), Between(least, most))
     if not bound.least <= value <= bound.most:  # also refuses what is not a number
-        raise ValueError(f"must be from {bound.least:g} to {bound.most:g}")
+        raise ValueError(f"must be from {bound.least:.15g} to {bound.most:.15g}")
 
 
 def _read_integer(value: object, bounds: tuple[object, ...]) -> int:

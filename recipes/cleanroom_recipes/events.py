@@ -163,9 +163,7 @@ class PhaseFinished:
     command_seconds: Duration
 
 
-Event = (
-    PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
-)
+Event = PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (

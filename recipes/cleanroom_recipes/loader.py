@@ -149,16 +149,10 @@ def _phase_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Itera
             yield codec.unknown_key("phases", name, sorted(known))
         elif isinstance(phase, dict):
             steps = phase.get("steps")
-            given = (
-                [step.get("name") for step in steps if isinstance(step, dict)]
-                if isinstance(steps, list)
-                else []
-            )
+            given = [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
             yield from _doubles(f"phases.{name}.steps", given)
         if name == "build" and isinstance(phase, dict) and phase.get("enabled") is False:
-            yield Problem(
-                "phases.build.enabled", "must not be false: without a build there is nothing to test"
-            )
+            yield Problem("phases.build.enabled", "must not be false: without a build there is nothing to test")
 
 
 def _doubles(place: str, given: object) -> Iterator[Problem]:

@@ -211,9 +211,7 @@ class Recipe:
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
-    url: Annotated[
-        str, Text(2048, r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*", "the address of a git repository")
-    ]
+    url: Annotated[str, Text(2048, r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*", "the address of a git repository")]
     builders: Annotated[tuple[Builder, ...], Items(8)]
     targets: Annotated[tuple[Target, ...], Items(64)]
     tags: Annotated[tuple[RefPattern, ...], Items(100)] = ("*",)

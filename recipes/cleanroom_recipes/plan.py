@@ -34,7 +34,10 @@ from cleanroom_recipes.model import (
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step: a shell program and all that decides how it runs. `timeout` is in seconds."""
+    """One step: a shell program and all that decides how it runs. `timeout` is in seconds.
+
+    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is.
+    """
 
     name: StepName
     program: Annotated[str, Text(65_536)]
@@ -43,6 +46,7 @@ class StepPlan:
     user: User = User.ROOT
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE
+    skips_phase: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,9 +75,7 @@ def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
     wish = recipe.phase(phase.name)
-    has_commands = bool(wish.steps) or any(
-        getattr(recipe, step.commands) for step in phase.steps if step.commands
-    )
+    has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
     steps = [plan for step in phase.steps for plan in _steps(recipe, target.format, step)]
     steps += [_own_step(recipe, step) for step in wish.steps]
     return PhasePlan(
@@ -104,6 +106,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 user=step.user,
                 blame=step.blame,
                 tests=step.tests,
+                skips_phase=step.skips_phase,
                 environment=_environment(recipe, step.blame),
             )
         ]

@@ -25,7 +25,7 @@ class PhaseRequest:
 
     `expected_version` is what the tag promises (None: nothing). `source` is an uncompressed tar of exactly
     the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
-    the packages that are now published (empty: none). Inputs that the phase does not want may be None.
+    the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
     Into `output`, an existing directory, go the phase's own artifacts.
     """
 
@@ -52,9 +52,7 @@ class PhaseRequest:
 
     def path(self, wanted: Input) -> Path | None:
         """The file or directory on the host of one of the inputs."""
-        return {Input.SOURCE: self.source, Input.ARTIFACTS: self.artifacts, Input.PREVIOUS: self.previous}[
-            wanted
-        ]
+        return {Input.SOURCE: self.source, Input.ARTIFACTS: self.artifacts, Input.PREVIOUS: self.previous}[wanted]
 
 
 def encode(request: PhaseRequest) -> bytes:

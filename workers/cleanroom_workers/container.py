@@ -11,19 +11,19 @@ import os
 import secrets
 import signal
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.run import run
-from cleanroom_images.store import Image
 from cleanroom_workers import mounts
+from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
 
-DRIVER = "lxc"
-METHOD = "overlay"
 _TIMEOUT = 60.0
+_END_TIMEOUT = 2.0
 _PERIOD = 100_000  # microseconds
 _CGROUPS = Path("/sys/fs/cgroup")
 # Capabilities that building and testing packages does not need and that reach beyond the container.
@@ -41,27 +41,106 @@ _MASKED = (
 )
 
 
-def prepare(plan: Plan) -> None:
-    """Make the root file system of the guest. Raises CommandError."""
-    if plan.image.tree is None:
-        raise InfrastructureError(f"the image {plan.image.name} has no tree for containers")
-    disk = plan.home / "disk"
-    with disk.open("wb") as file:
-        file.truncate(plan.limits.disk << 20)
-    make = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1"]
-    run([*make, disk], timeout=_TIMEOUT)
-    store = plan.home / "store"
-    root = plan.home / "root"
-    for directory in (store, root):
-        directory.mkdir()
-    mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
-    for directory in (store / "upper", store / "work"):
-        directory.mkdir(mode=0o755)
-    # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
-    layers = f"lowerdir={plan.image.tree},upperdir={store}/upper,workdir={store}/work,volatile"
-    mounts.mount("overlay", root, kind="overlay", options=layers)
-    for path, (mode, content) in plan.files.items():
-        place_file(root, path, mode, content)
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Containers by libvirt's LXC driver."""
+
+    driver: str = "lxc"
+    method: str = "overlay"
+    start_timeout: float = 30.0
+
+    def prepare(self, plan: Plan) -> None:
+        """Make the root file system of the guest. Raises CommandError."""
+        if plan.image.tree is None:
+            raise InfrastructureError(f"the image {plan.image.name} has no tree for containers")
+        disk = plan.home / "disk"
+        with disk.open("wb") as file:
+            file.truncate(plan.limits.disk << 20)
+        make = [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-m",
+            "0",
+            "-O",
+            "^has_journal",
+            "-E",
+            "lazy_itable_init=1",
+        ]
+        run([*make, disk], timeout=_TIMEOUT)
+        store = plan.home / "store"
+        root = plan.home / "root"
+        for directory in (store, root):
+            directory.mkdir()
+        mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
+        for directory in (store / "upper", store / "work"):
+            directory.mkdir(mode=0o755)
+        # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
+        layers = f"lowerdir={plan.image.tree},upperdir={store}/upper,workdir={store}/work,volatile"
+        mounts.mount("overlay", root, kind="overlay", options=layers)
+        for path, (mode, content) in plan.files.items():
+            place_file(root, path, mode, content)
+
+    def xml(self, plan: Plan) -> str:
+        """The libvirt domain. Source: libvirt's domain XML format and its LXC driver's page."""
+        domain = Element("domain", type="lxc")
+        SubElement(domain, "name").text = plan.name
+        SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
+        SubElement(domain, "vcpu").text = str(plan.limits.processors)
+        tuning = SubElement(domain, "cputune")
+        SubElement(tuning, "period").text = str(_PERIOD)
+        SubElement(tuning, "quota").text = str(_PERIOD * plan.limits.processors)
+        system = SubElement(domain, "os")
+        SubElement(system, "type").text = "exe"
+        SubElement(system, "init").text = "/sbin/init"
+        for argument in _init_arguments():
+            SubElement(system, "initarg").text = argument
+        capabilities = SubElement(SubElement(domain, "features"), "capabilities", policy="default")
+        for capability in _DROPPED:
+            SubElement(capabilities, capability, state="off")
+        for event in ("on_poweroff", "on_reboot", "on_crash"):
+            SubElement(domain, event).text = "destroy"
+        devices = SubElement(domain, "devices")
+        root = SubElement(devices, "filesystem", type="mount", accessmode="passthrough")
+        SubElement(root, "source", dir=str(plan.home / "root"))
+        SubElement(root, "target", dir="/")
+        connection = SubElement(devices, "interface", type="network")
+        SubElement(connection, "mac", address=plan.identity.mac)
+        SubElement(connection, "source", network=plan.network)
+        SubElement(connection, "target", dev=plan.device)
+        SubElement(connection, "guest", dev="eth0")
+        SubElement(connection, "port", isolated="yes")
+        SubElement(connection, "ip", address=plan.address, family="ipv4", prefix=str(plan.prefix))
+        SubElement(connection, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=plan.gateway)
+        SubElement(devices, "console", type="pty")
+        return ElementTree.tostring(domain, encoding="unicode")
+
+    def limit(self, libvirt: Libvirt, plan: Plan) -> None:
+        """Bound the number of processes. Raises InfrastructureError when the container ended meanwhile."""
+        keeper = libvirt.process(plan.name)
+        if keeper is None:
+            raise InfrastructureError(f"the container {plan.name} ended at once")
+        limit_processes(plan.name, keeper, plan.limits.processes)
+
+    def end(self, libvirt: Libvirt, name: str) -> None:
+        """End a container at once; libvirt would first ask its processes to, and give them two seconds.
+
+        When its first process is killed, the kernel kills all others. Source: pid_namespaces(7).
+        """
+        keeper = libvirt.process(name)
+        if keeper is not None:
+            with contextlib.suppress(InfrastructureError, ProcessLookupError, FileNotFoundError):
+                os.kill(_only_child(keeper), signal.SIGKILL)
+            libvirt.wait_for_end(name, _END_TIMEOUT)
+        libvirt.destroy(name)
+
+    def release(self, name: str) -> None:
+        """Take away what limiting the processes made."""
+        group = _CGROUPS / "pids" / f"cleanroom-{name}"
+        if group.is_dir():
+            group.rmdir()
 
 
 def place_file(root: Path, path: str, mode: int, content: bytes) -> None:
@@ -98,41 +177,6 @@ def _exists(directory: int, name: str) -> bool:
         return False
 
 
-def xml(plan: Plan) -> str:
-    """The libvirt domain. Source: libvirt's domain XML format and its LXC driver's page."""
-    domain = Element("domain", type="lxc")
-    SubElement(domain, "name").text = plan.name
-    SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
-    SubElement(domain, "vcpu").text = str(plan.limits.processors)
-    tuning = SubElement(domain, "cputune")
-    SubElement(tuning, "period").text = str(_PERIOD)
-    SubElement(tuning, "quota").text = str(_PERIOD * plan.limits.processors)
-    system = SubElement(domain, "os")
-    SubElement(system, "type").text = "exe"
-    SubElement(system, "init").text = "/sbin/init"
-    for argument in _init_arguments():
-        SubElement(system, "initarg").text = argument
-    capabilities = SubElement(SubElement(domain, "features"), "capabilities", policy="default")
-    for capability in _DROPPED:
-        SubElement(capabilities, capability, state="off")
-    for event in ("on_poweroff", "on_reboot", "on_crash"):
-        SubElement(domain, event).text = "destroy"
-    devices = SubElement(domain, "devices")
-    root = SubElement(devices, "filesystem", type="mount", accessmode="passthrough")
-    SubElement(root, "source", dir=str(plan.home / "root"))
-    SubElement(root, "target", dir="/")
-    connection = SubElement(devices, "interface", type="network")
-    SubElement(connection, "mac", address=plan.identity.mac)
-    SubElement(connection, "source", network=plan.network)
-    SubElement(connection, "target", dev=plan.device)
-    SubElement(connection, "guest", dev="eth0")
-    SubElement(connection, "port", isolated="yes")
-    SubElement(connection, "ip", address=plan.address, family="ipv4", prefix=str(plan.prefix))
-    SubElement(connection, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=plan.gateway)
-    SubElement(devices, "console", type="pty")
-    return ElementTree.tostring(domain, encoding="unicode")
-
-
 def _init_arguments() -> list[str]:
     """What systemd would find on a kernel's command line: in a container it reads its own. kernel-command-line(7)."""
     return ["systemd.unit=multi-user.target", *(f"systemd.mask={unit}" for unit in _MASKED)]
@@ -158,22 +202,6 @@ def limit_processes(name: str, keeper: int, processes: int) -> None:
             if "machine" in path.rsplit("/", 1)[1]
         )
         (group / "pids.max").write_text(str(processes), encoding="ascii")
-
-
-def kill(keeper: int) -> None:
-    """Kill a container at once; libvirt would first ask its processes to end and give them almost two seconds.
-
-    When its first process is killed, the kernel kills all others. Source: pid_namespaces(7).
-    """
-    with contextlib.suppress(InfrastructureError, ProcessLookupError, FileNotFoundError):
-        os.kill(_only_child(keeper), signal.SIGKILL)
-
-
-def release(name: str) -> None:
-    """Take away what `limit_processes` made."""
-    group = _CGROUPS / "pids" / f"cleanroom-{name}"
-    if group.is_dir():
-        group.rmdir()
 
 
 def _only_child(process: int) -> int:
@@ -206,8 +234,3 @@ def _gather(init: int, group: Path) -> None:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended meanwhile
         pending += [int(child) for child in children.split()]
-
-
-def has_parts(image: Image) -> bool:
-    """Whether guests of this kind can be made from an image."""
-    return image.tree is not None

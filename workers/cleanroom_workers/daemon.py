@@ -14,6 +14,7 @@ from pathlib import Path
 from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.run import start
 from cleanroom_base.settings import Settings
+from cleanroom_workers import kvm
 from cleanroom_workers.libvirt_access import Libvirt, LibvirtError
 from cleanroom_workers.processes import end, started
 
@@ -21,11 +22,13 @@ _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _PAUSE = 0.02
-# Guests' consoles go to plain files (no second daemon for logs), and disks keep the owner we gave them.
+# Guests' consoles go to plain files (no second daemon for logs), and disks keep the owner we gave them. A
+# further mount namespace for each machine would not cope with a KVM device that is hidden.
 _QEMU_CONFIGURATION = """\
 stdio_handler = "file"
 dynamic_ownership = 0
 remember_owner = 0
+namespaces = []
 user = "{user}"
 group = "{group}"
 """
@@ -59,8 +62,18 @@ class Daemon:
         self.stop()
         self._configure()
         program = Path(__file__).with_name("private-libvirtd")
+        device = "without-kvm" if kvm.excluded(*emulator_account()) else "with-kvm"
         process = start(
-            ["unshare", "--mount", "--propagation", "slave", program, self._persistent, self._runtime],
+            [
+                "unshare",
+                "--mount",
+                "--propagation",
+                "slave",
+                program,
+                self._persistent,
+                self._runtime,
+                device,
+            ],
             log=self._persistent / "daemon.log",
         )
         deadline = time.monotonic() + _START_TIMEOUT

@@ -19,13 +19,14 @@ from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import container, identity, mounts
+from cleanroom_workers import identity, isolations, mounts
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Network, check_policy
 from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
 from cleanroom_workers.shell import Shell
@@ -33,7 +34,6 @@ from cleanroom_workers.shell import Shell
 Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
-_END_TIMEOUT = 2.0
 
 
 class DiskFull(InfrastructureError):
@@ -51,6 +51,7 @@ class Host:
         self._caching_proxy = CachingProxy(settings)
         self._proxy = Proxy("", 0)
         self._records = Records(settings.state / "guests")
+        self._prober = Prober(settings.state / "probes.json", self._daemon, self._try)
         self._connections: dict[str, Libvirt] = {}
 
     @classmethod
@@ -82,16 +83,19 @@ class Host:
     ) -> Guest:
         """Start a clean guest of an image and wait until it answers."""
         started = time.monotonic()
+        wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
         tell = observer or (lambda _: None)
         self._check_disk()
         with self.catalogue.store.held(image):
             built = self.catalogue.image(image)
             self._ensure_proxy([built])
-            record = self._register(built, isolation, check_policy(network))
+            way = self._choose(built) if wanted == "auto" else isolations.check(wanted)
+            record = self._register(built, way, check_policy(network))
+            self.catalogue.store.claim(built, record.name)
         try:
             with self._held(record.name):
                 tell(f"starting {record.name}")
-                shell = self._start(record, built, limits or self.limits, started + 60)
+                shell = self._start(record, built, limits or self.limits)
             record = replace(
                 record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3)
             )
@@ -113,6 +117,16 @@ class Host:
             processes=whole("worker.processes"),
         )
 
+    def probe(self) -> list[IsolationProbe]:
+        """Which isolations work on this host, in the order of preference, and how that is known.
+
+        Where an image is there a guest is really started, once: the answer is kept as long as nothing changes
+        that it depends on. Takes up to some minutes the first time.
+        """
+        names = self.catalogue.store.names()
+        image = self.catalogue.image(names[0]) if names else None
+        return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
+
     def guests(self) -> list[GuestRecord]:
         """All guests that are known, each with what became of it."""
         return [
@@ -132,7 +146,11 @@ class Host:
     def state(self, name: str) -> State:
         """What became of a guest."""
         record = self._records.read(name)
-        return State.DESTROYED if record is None else self._libvirt(_driver(record.isolation)).state(name)
+        return (
+            State.DESTROYED
+            if record is None
+            else self._libvirt(isolations.named(record.isolation).driver).state(name)
+        )
 
     def destroy(self, name: str) -> None:
         """End a guest and take away all it consisted of; nothing happens when it is not there."""
@@ -168,7 +186,21 @@ class Host:
             if mounts.mounted(self._records.directory):
                 mounts.unmount(self._records.directory)
 
-    def _start(self, record: GuestRecord, image: Image, limits: Limits, deadline: float) -> Shell:
+    def _choose(self, image: Image) -> str:
+        """The first isolation that works."""
+        probes = []
+        for name in isolations.ISOLATIONS:
+            probes.append(self._prober.probe(name, image))
+            if probes[-1].works:
+                return name
+        reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
+        raise InfrastructureError(f"no isolation works on this host: {reasons}")
+
+    def _try(self, name: str, image: str) -> None:
+        with self.reset(image, isolation=name, network="none", owner=Owner.current()):
+            pass
+
+    def _start(self, record: GuestRecord, image: Image, limits: Limits) -> Shell:
         home = self._records.home(record.name)
         addresses = self._network.addresses
         fresh = identity.fresh(record.name, home)
@@ -193,18 +225,18 @@ class Host:
             gateway=addresses.gateway,
             prefix=addresses.network.prefixlen,
         )
-        container.prepare(plan)
-        libvirt = self._libvirt("lxc")
-        libvirt.start(container.xml(plan))
-        keeper = libvirt.process(record.name)
-        if keeper is not None:
-            container.limit_processes(record.name, keeper, limits.processes)
+        way = isolations.named(record.isolation)
+        way.prepare(plan)
+        libvirt = self._libvirt(way.driver)
+        libvirt.start(way.xml(plan))
+        way.limit(libvirt, plan)
         shell = self._shell(record)
+        deadline = time.monotonic() + way.start_timeout
         shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
         shell.connect(deadline)
         return shell
 
-    def _register(self, image: Image, isolation: str, network: str) -> GuestRecord:
+    def _register(self, image: Image, way: str, network: str) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             used = [record.address for record in self._records.all()]
@@ -213,8 +245,8 @@ class Host:
                 name=f"{_host_name(image.name)}-{secrets.token_hex(4)}",
                 image=image.name,
                 digest=image.digest,
-                isolation="container" if isolation == "auto" else isolation,
-                method=container.METHOD,
+                isolation=way,
+                method=isolations.named(way).method,
                 network=network,
                 address=address,
                 mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
@@ -234,21 +266,16 @@ class Host:
         home = self._records.home(name)
         if record is not None:
             self._shell(record).close()
-            self._end(record)
+            way = isolations.named(record.isolation)
+            way.end(self._libvirt(way.driver), name)
+            way.release(name)
         for place in mounts.below(home):
             mounts.unmount(place)
-        container.release(name)
+        if record is not None:
+            self.catalogue.store.release(record.image, name)
         shutil.rmtree(home, ignore_errors=True)
         self._apply_firewall()
         self._lock(name).unlink(missing_ok=True)
-
-    def _end(self, record: GuestRecord) -> None:
-        libvirt = self._libvirt(_driver(record.isolation))
-        keeper = libvirt.process(record.name) if record.isolation == "container" else None
-        if keeper is not None:
-            container.kill(keeper)
-            libvirt.wait_for_end(record.name, _END_TIMEOUT)
-        libvirt.destroy(record.name)
 
     def _abandoned(self, name: str) -> bool:
         record = self._records.read(name)
@@ -306,10 +333,6 @@ class Host:
     def _starting(self) -> Iterator[None]:
         with locked(self.settings.runtime / "host.lock", timeout=_LOCK_TIMEOUT):
             yield
-
-
-def _driver(isolation: str) -> str:
-    return container.DRIVER if isolation == "container" else "qemu"
 
 
 def _host_name(image: str) -> str:

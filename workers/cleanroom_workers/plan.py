@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from cleanroom_images.store import Image
@@ -21,8 +22,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A guest to be started. `home` is the directory of its own files; `files` (path without the leading slash:
-    mode, content) are given to it at its start, and they alone set it apart from its image."""
+    """A guest to be started. `home` is the directory of its own files; `files` (path without the leading
+    slash: mode, content) are given to it at its start, and they alone set it apart from its image."""
 
     name: str
     home: Path
@@ -35,3 +36,8 @@ class Plan:
     address: str
     gateway: str
     prefix: int
+
+    @property
+    def netmask(self) -> IPv4Address:
+        """The network's mask as an address."""
+        return IPv4Network((0, self.prefix)).netmask

@@ -60,8 +60,9 @@ class Shell:
         `deadline` is in monotonic seconds; `alive` is asked now and then whether waiting is worth it.
         Raises TimedOut, ConnectionLost.
         """
-        asked = time.monotonic()
-        while not answers(self.address, PORT):
+        begun = asked = time.monotonic()
+        # A guest that is slow to start is also slow to answer: patience grows with the wait.
+        while not answers(self.address, PORT, patience=_TRY + (time.monotonic() - begun) / 20):
             moment = time.monotonic()
             if moment > deadline:
                 raise TimedOut(f"the guest at {self.address} did not answer in its time")
@@ -204,10 +205,10 @@ def remote_command(
     return f"{line}; status=$?; [ $status -ne {_SSH_FAILED} ] || : > {mark}; exit $status"
 
 
-def answers(address: str, port: int) -> bool:
-    """Whether a TCP port answers at once."""
+def answers(address: str, port: int, *, patience: float = 1.0) -> bool:
+    """Whether a TCP port answers within `patience` seconds."""
     try:
-        socket.create_connection((address, port), timeout=_TRY).close()
+        socket.create_connection((address, port), timeout=patience).close()
     except OSError:
         return False
     return True

@@ -53,12 +53,15 @@ SELECT * FROM cleanroom.channel_package
  ORDER BY channel, target, name, version, architecture
 
 -- name: published_of
-SELECT package.*
-  FROM cleanroom.channel_package AS package
-  JOIN cleanroom.release ON release.id = package.release_id
-  JOIN cleanroom.generation ON generation.number = package.added_in
- WHERE release.product = %(product)s AND package.target = %(target)s AND package.channel = %(channel)s
-   AND package.removed_in IS NULL AND generation.switched_at IS NOT NULL
+SELECT package.* FROM cleanroom.channel_package AS package
+ WHERE package.channel = %(channel)s AND package.target = %(target)s AND package.removed_in IS NULL
+   AND package.release_id = (
+       SELECT max(release.id)
+         FROM cleanroom.release
+         JOIN cleanroom.channel_package AS there ON there.release_id = release.id
+         JOIN cleanroom.generation ON generation.number = there.added_in
+        WHERE release.product = %(product)s AND there.channel = %(channel)s AND there.target = %(target)s
+          AND there.removed_in IS NULL AND generation.switched_at IS NOT NULL)
  ORDER BY package.name, package.id
 
 -- name: ever

@@ -11,9 +11,9 @@ from typing import Any
 from buildbot.config import BuilderConfig
 from buildbot.configurators.janitor import JanitorConfigurator
 from buildbot.process.factory import BuildFactory
+from buildbot.worker import Worker
 from buildbot.www.authz import Authz
 from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
-from buildbot.worker import Worker
 
 from cleanroom_base.settings import Settings
 from cleanroom_master.buildbot.scheduler import AttemptScheduler

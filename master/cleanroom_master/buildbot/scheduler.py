@@ -54,7 +54,7 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
         """End; waits for the turn that runs."""
         yield super().deactivate()
         self._active = False
-        self._dispatch.interrupt()
+        self._dispatch.wake()
         yield self._loop
 
     @defer.inlineCallbacks

@@ -90,9 +90,7 @@ class LeaseAttempt(BuildStep):
         """Lease, and add the steps of the attempt's phases."""
         owner = f"{self.dispatch.name}/{self.build.buildid}"
         url = f"{self.master.config.buildbotURL}#/builders/{self.build.builder._builderid}/builds/{self.build.number}"
-        job = yield deferToThread(
-            self.dispatch.lease, self.getProperty("attempt"), owner, self.worker.workername, url
-        )
+        job = yield deferToThread(self.dispatch.lease, self.getProperty("attempt"), owner, self.worker.workername, url)
         if job is None:
             self.descriptionDone = "another build has this attempt, or it is closed"
             return results.SKIPPED

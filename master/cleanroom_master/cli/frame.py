@@ -93,10 +93,11 @@ class Context:
 
     @cached_property
     def database(self) -> Database:
-        """The database, with the master's rights."""
+        """The database, with its owner's rights: whoever may read its password may do everything."""
         from cleanroom_db.cluster import open_database
+        from cleanroom_db.roles import Role
 
-        return open_database(self.settings, "master")
+        return open_database(self.settings, Role.OWNER)
 
     @property
     def as_json(self) -> bool:

@@ -8,7 +8,6 @@ import sys
 from cleanroom_base.errors import InputError
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
-from cleanroom_workers.verify import differences
 
 COLUMNS = ["name", "image", "isolation", "network", "address", "state", "started_at", "reset_seconds"]
 
@@ -101,6 +100,8 @@ def _show(chunk: bytes) -> None:
 
 def verify(context: Context, arguments: argparse.Namespace) -> int:
     """Exit status 0 when the guest is identical with its image; otherwise 1 and the differences."""
+    from cleanroom_workers.verify import differences
+
     guest = Host.open(context.settings).guest(arguments.name)
     found = differences(guest)
     shown = "\n".join(found) or f"{guest.name} is identical with {guest.image}"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cleanroom_base.errors import CleanroomError
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
-from cleanroom_images.importing import import_image
 from cleanroom_master.cli.frame import Commands, Context
-from cleanroom_workers.host import Host
 
 COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "description"]
 
@@ -18,11 +15,16 @@ COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "de
 def register(commands: Commands) -> None:
     """Declare the verbs of `image`."""
     image = commands.noun("image", "root file systems from which guests start")
-    building = image.verb("build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12")
+    building = image.verb(
+        "build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12"
+    )
     building.add_argument("name")
     building.add_argument("--if-missing", action="store_true", help="do nothing when it is there already")
     bringing = image.verb(
-        "import", bring, "take in a root tar, a qcow2 or a raw disk of your own", "cleanroom image import rocky-9 rocky.qcow2"
+        "import",
+        bring,
+        "take in a root tar, a qcow2 or a raw disk of your own",
+        "cleanroom image import rocky-9 rocky.qcow2",
     )
     bringing.add_argument("name")
     bringing.add_argument("file")
@@ -42,35 +44,19 @@ def _catalogue(context: Context) -> Catalogue:
     return Catalogue(context.settings.state, context.settings.site)
 
 
-def _in_use(context: Context) -> set[str]:
-    return {record.digest for record in Host(context.settings).guests()}
-
-
 def build(context: Context, arguments: argparse.Namespace) -> None:
     """Build, with progress on standard error."""
     catalogue = _catalogue(context)
     entry = catalogue.entry(arguments.name)
     if not (arguments.if_missing and entry.image is not None):
-        proxy = _proxy(context)
-        build_image(catalogue, arguments.name, proxy=proxy, in_use=_in_use(context), observer=context.progress)
+        build_image(catalogue, arguments.name, observer=context.progress)
     _emit(context, catalogue.entry(arguments.name))
-
-
-def _proxy(context: Context) -> str | None:
-    """The host's caching proxy, where it can run: the second image then costs half."""
-    try:
-        host = Host.open(context.settings)
-    except CleanroomError as error:
-        context.progress(f"building without the caching proxy: {error.message}")
-        return None
-    try:
-        return host.proxy_url
-    finally:
-        host.close()
 
 
 def bring(context: Context, arguments: argparse.Namespace) -> None:
     """Import a user's own image."""
+    from cleanroom_images.importing import import_image
+
     catalogue = _catalogue(context)
     import_image(catalogue, arguments.name, Path(arguments.file), observer=context.progress)
     _emit(context, catalogue.entry(arguments.name))
@@ -96,7 +82,7 @@ def verify(context: Context, arguments: argparse.Namespace) -> None:
 
 def remove(context: Context, arguments: argparse.Namespace) -> None:
     """Remove a built image; its description stays."""
-    _catalogue(context).remove(arguments.name, in_use=_in_use(context), force=arguments.force)
+    _catalogue(context).remove(arguments.name, force=arguments.force)
     context.emit({"removed": arguments.name}, f"{arguments.name} is removed")
 
 

@@ -23,16 +23,22 @@ def register(commands: Commands) -> None:
         "add", add, "watch a git repository", "cleanroom product add hello https://example.org/hello.git --recipe hello"
     )
     adding.add_argument("name", help="what the product is called here")
-    adding.add_argument("url", help="address of the git repository (the site's settings say which transports may be used)")
+    adding.add_argument(
+        "url", help="address of the git repository (the site's settings say which transports may be used)"
+    )
     source = adding.add_mutually_exclusive_group()
     source.add_argument("--recipe", metavar="NAME", help="a recipe that the site or Cleanroom has under this name")
     source.add_argument("--file", metavar="PRODUCT.toml", help="a recipe in a file")
     adding.add_argument("--existing", action="store_true", help="also release the tags that are there already")
     listing = product.verb("list", list_all, "show all products", "cleanroom product list")
     assert listing
-    showing = product.verb("show", show, "show one product and its recipe", "cleanroom product show hello --format json")
+    showing = product.verb(
+        "show", show, "show one product and its recipe", "cleanroom product show hello --format json"
+    )
     showing.add_argument("name")
-    removing = product.verb("remove", remove, "watch a repository no longer; what was built stays", "cleanroom product remove hello")
+    removing = product.verb(
+        "remove", remove, "watch a repository no longer; what was built stays", "cleanroom product remove hello"
+    )
     removing.add_argument("name")
 
 
@@ -44,11 +50,11 @@ def add(context: Context, arguments: argparse.Namespace) -> None:
             hint="lower-case letters, digits, and + . - inside; at most 64 characters",
         )
     settings = context.settings
-    repositories.check_url(settings, arguments.url)
     recipe = _recipe(context, arguments)
     if recipe is not None:
         planning.check_targets(settings, recipe)
-    product = products.add(
+    product = repositories.add(
+        settings,
         context.database,
         arguments.name,
         arguments.url,
@@ -57,7 +63,11 @@ def add(context: Context, arguments: argparse.Namespace) -> None:
         branches=() if recipe is None else recipe.branches,
         existing=arguments.existing,
     )
-    context.emit(_shown(product), f"{product.name} is watched: {product.url}")
+    context.emit(
+        _shown(product),
+        f"{product.name} is watched: {product.url}"
+        + ("; the tags that are there are released" if arguments.existing else ""),
+    )
 
 
 def _recipe(context: Context, arguments: argparse.Namespace) -> Recipe | None:
@@ -67,9 +77,7 @@ def _recipe(context: Context, arguments: argparse.Namespace) -> Recipe | None:
         return None
     known = recipes(context.settings.site / "recipes")
     if arguments.recipe not in known:
-        raise InputError(
-            f"there is no recipe {arguments.recipe!r}", hint=f"there are: {', '.join(sorted(known))}"
-        )
+        raise InputError(f"there is no recipe {arguments.recipe!r}", hint=f"there are: {', '.join(sorted(known))}")
     return loader.read(known[arguments.recipe], name=arguments.name, url=arguments.url)
 
 

@@ -7,7 +7,7 @@ import argparse
 from cleanroom_db import ref_events
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_master.cli.frame import Commands, Context
-from cleanroom_master.refs import watch
+from cleanroom_master.refs.record import record as record_ref
 
 COLUMNS = ["id", "product", "kind", "ref", "change", "commit", "signature", "state", "recorded_at", "why"]
 
@@ -29,14 +29,16 @@ def register(commands: Commands) -> None:
 
 
 def record(context: Context, arguments: argparse.Namespace) -> None:
-    """Look the ref up in the product's repository and record it."""
-    event = watch.record(context.settings, context.database, arguments.product, arguments.ref)
+    """Record it, and look it up in the product's repository."""
+    event = record_ref(context.settings, context.database, arguments.product, arguments.ref)
     context.emit(_shown(event), f"recorded {event.product} {event.ref} at {event.commit} as event {event.id}")
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
     """Show the latest events, newest first."""
-    rows = [_shown(event) for event in ref_events.list_latest(context.database, arguments.product, limit=arguments.limit)]
+    rows = [
+        _shown(event) for event in ref_events.list_latest(context.database, arguments.product, limit=arguments.limit)
+    ]
     context.rows(rows, COLUMNS, "nothing was recorded yet")
 
 

@@ -14,14 +14,18 @@ def register(commands: Commands) -> None:
     """Declare the commands that have no noun."""
     start = commands.verb("up", up, "start everything on this machine", "cleanroom up --detach")
     start.add_argument("--detach", action="store_true", help="return once everything runs, and leave it running")
-    start.add_argument("--timeout", type=float, default=120.0, metavar="S", help="longest wait with --detach, in seconds")
+    start.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="longest wait with --detach, in seconds"
+    )
     commands.verb("down", down, "end everything that 'up' started", "cleanroom down")
     commands.verb("status", status, "what runs, and where its pages are", "cleanroom status --format json")
     commands.verb("doctor", check, "what works on this machine, what does not, and what to do", "cleanroom doctor")
     show = commands.verb(
         "demo", demo, "take two products from a tag to a signed repository and into a fresh guest", "make demo"
     )
-    show.add_argument("--timeout", type=float, default=1500.0, metavar="S", help="longest time for all of it, in seconds")
+    show.add_argument(
+        "--timeout", type=float, default=1500.0, metavar="S", help="longest time for all of it, in seconds"
+    )
 
 
 def up(context: Context, arguments: argparse.Namespace) -> None:

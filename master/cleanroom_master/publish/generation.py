@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_master.publish.package import Package, Stream
 
 LISTING = "generation.json"
@@ -70,15 +71,18 @@ def root_of(stream: Stream) -> str:
 
 
 def read(directory: Path) -> Generation:
-    """Read a generation's listing; raises OSError when there is none."""
-    value = json.loads((directory / LISTING).read_bytes())
-    for entry in value["packages"]:
-        del entry["path"]
-    return Generation(
-        number=value["number"],
-        at=datetime.fromisoformat(value["at"]),
-        origin=value["origin"],
-        fingerprint=value["fingerprint"],
-        streams=tuple(Stream(**stream) for stream in value["streams"]),
-        packages=tuple(Package(**entry) for entry in value["packages"]),
-    )
+    """Read a generation's listing; raises InfrastructureError when there is none, or it is none of ours."""
+    try:
+        value = json.loads((directory / LISTING).read_bytes())
+        for entry in value["packages"]:
+            del entry["path"]
+        return Generation(
+            number=value["number"],
+            at=datetime.fromisoformat(value["at"]),
+            origin=value["origin"],
+            fingerprint=value["fingerprint"],
+            streams=tuple(Stream(**stream) for stream in value["streams"]),
+            packages=tuple(Package(**entry) for entry in value["packages"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfrastructureError(f"the listing of generation {directory.name} cannot be read: {error}") from error

@@ -13,15 +13,18 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from cleanroom_base.errors import InputError
-from cleanroom_base.run import CommandError, Completed, run
+from cleanroom_base.run import CommandError, Completed, OutputLimitExceeded, run
 from cleanroom_master.publish import control, storage
 from cleanroom_master.publish.package import PackageFile, file_path
 
 _TIMEOUT = 120.0
-_DATA_LIMIT = 16 * 1024 * 1024
+# Unpacking a large package, to see that it is whole, takes its time.
+_UNPACK_TIMEOUT = 900.0
+_DATA_LIMIT = 1024 * 1024
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._~^-]{0,250}")
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}")
 _DEBIAN_VERSION = re.compile(r"(?:[0-9]{1,9}:)?[0-9][A-Za-z0-9+.~-]{0,200}")
@@ -59,9 +62,20 @@ def check_file_name(name: str) -> None:
         raise InputError(f"{name!r} is no acceptable name of a file")
 
 
-def check_rpm(file: Path) -> None:
-    """Refuse a file that is no rpm, or not the one that its name says; cheaper than `inspect`."""
-    _read_rpm_header(file)
+def check_rpm(file: Path) -> tuple[str, str, str]:
+    """The name, complete version and architecture of an rpm.
+
+    Raises InputError when it is no whole rpm, or not the one that its name says.
+    """
+    header = _read_rpm_header(file)
+    with tempfile.TemporaryDirectory() as database:
+        _read_with(
+            ["rpm", "--dbpath", database, "--checksig", "--nosignature", file],
+            file,
+            "whole rpm",
+            timeout=_UNPACK_TIMEOUT,
+        )
+    return header
 
 
 def hash_file(file: Path) -> tuple[str, int]:
@@ -89,11 +103,21 @@ def _inspect_deb(file: Path, sha256: str, size: int) -> PackageFile:
     version = _field(fields, "Version", _DEBIAN_VERSION)
     architecture = _field(fields, "Architecture", _DEBIAN_ARCHITECTURE)
     _check_name(file, f"{name}_{_without_epoch(version)}_{architecture}.deb")
+    _check_deb_data(file)
     kept = {field: value for field, value in fields.items() if field.lower() not in _OF_THE_REPOSITORY}
     stanza = control.write(
         {**kept, "Filename": file_path(name, sha256, file.name), "Size": str(size), "SHA256": sha256}
     )
     return PackageFile("deb", file.name, sha256, sha256, size, name, version, architecture, {"Packages": stanza}, {})
+
+
+def _check_deb_data(file: Path) -> None:
+    """Unpack the package's files to nowhere: a package that was cut off has good control data."""
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            run(["dpkg-deb", "--fsys-tarfile", file], stdout=nowhere, timeout=_UNPACK_TIMEOUT)
+    except CommandError as error:
+        raise InputError(f"{file.name} is no whole Debian package") from error
 
 
 def _inspect_dsc(file: Path, sha256: str, size: int) -> PackageFile:
@@ -129,7 +153,7 @@ def _inspect_dsc(file: Path, sha256: str, size: int) -> PackageFile:
 
 
 def _inspect_rpm(file: Path, sha256: str, size: int) -> PackageFile:
-    name, version, architecture = _read_rpm_header(file)
+    name, version, architecture = check_rpm(file)
     entries = _rpm_entries(file, file_path(name, sha256, file.name))
     return PackageFile("rpm", file.name, sha256, sha256, size, name, version, architecture, entries, {})
 
@@ -158,18 +182,24 @@ def _rpm_entries(file: Path, path: str) -> dict[str, str]:
         storage.link(file, root / path)
         command = ["createrepo_c", "--quiet", "--no-database", "--simple-md-filenames"]
         run([*command, "--general-compress-type=gz", root], timeout=_TIMEOUT)
-        return {index: _element(root / "repodata" / f"{index}.xml.gz") for index in _RPM_INDEXES}
+        elements = {index: _element(root / "repodata" / f"{index}.xml.gz") for index in _RPM_INDEXES}
+    if not all(elements.values()):
+        raise InputError(f"{file.name} cannot be listed: createrepo_c leaves it out")
+    return elements
 
 
 def _element(index: Path) -> str:
+    """The only `<package>` element, with its line's end; empty when there is none."""
     text = gzip.decompress(index.read_bytes()).decode()
-    return text[text.index("<package ") : text.rindex("</package>") + len("</package>\n")]
+    _, opening, rest = text.partition("<package ")
+    inside, closing, _ = rest.rpartition("</package>\n")
+    return opening + inside + closing
 
 
-def _read_with(command: list[str | Path], file: Path, what: str) -> Completed:
+def _read_with(command: Sequence[str | Path], file: Path, what: str, *, timeout: float = _TIMEOUT) -> Completed:
     try:
-        return run(command, timeout=_TIMEOUT, capture_limit=_DATA_LIMIT)
-    except CommandError as error:
+        return run(command, timeout=timeout, capture_limit=_DATA_LIMIT)
+    except (CommandError, OutputLimitExceeded) as error:
         raise InputError(f"{file.name} is no {what}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from cleanroom_base.errors import InputError, Problem
 
 Format = Literal["deb", "dsc", "rpm"]
 Family = Literal["apt", "yum"]
+_PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._~^-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class Stream:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Package:
-    """A package in a channel. `sha256` and `size` (bytes) are those of the published file."""
+    """A package in a channel. `sha256` and `size` (bytes) are those of the published file.
+
+    Raises InputError for a word that is not fit to be a part of a path and of an address.
+    """
 
     channel: str
     target: str
@@ -70,6 +75,11 @@ class Package:
     name: str
     version: str
     architecture: str
+
+    def __post_init__(self) -> None:
+        for word in (self.channel, self.image, self.name, self.file, self.sha256):
+            if not _PATH_PART.fullmatch(word):
+                raise InputError(f"a package cannot be published under {word!r}: {self.file!r} in {self.channel!r}")
 
     @property
     def image(self) -> str:

@@ -43,6 +43,8 @@ class Pool:
             return PackageFile(**json.loads(self._facts_path(sha256).read_bytes()))
         except FileNotFoundError as error:
             raise InfrastructureError(f"the pool holds no package with the sha256 {sha256}") from error
+        except (ValueError, TypeError) as error:
+            raise InfrastructureError(f"what the pool knows of {sha256} cannot be read: {error}") from error
 
     def add_package(self, source: Path, sha256: str, file: str) -> PackageFile:
         """Take a package in; `sha256` is the recorded one and `file` its base name.

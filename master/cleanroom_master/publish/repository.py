@@ -36,7 +36,12 @@ class Repository:
     """The repository in a directory, written by one process at a time."""
 
     def __init__(self, directory: Path, signer: Signer, *, origin: str, url: str) -> None:
-        """`origin` names the site to consumers; `url` is the repository's address as they use it."""
+        """`origin` names the site to consumers; `url` is the repository's address as they use it.
+
+        Raises InputError for an origin that is not one line of text.
+        """
+        if not origin.strip() or not origin.isprintable():
+            raise InputError(f"the origin of a repository is one line of text, not {origin!r}")
         self.directory = directory
         self._signer = signer
         self._origin = origin
@@ -83,9 +88,12 @@ class Repository:
             storage.remove(directory)
             storage.remove(partial)
             storage.make_directory(partial)
-            self._write(self._draft(number, partial, wanted))
-            storage.flush_tree(partial)
-            partial.rename(directory)
+            try:
+                self._write(self._draft(number, partial, wanted))
+                storage.flush_tree(partial)
+                partial.rename(directory)
+            finally:
+                storage.remove(partial)
             storage.flush(self._generations)
         return directory
 
@@ -114,8 +122,7 @@ class Repository:
 
     def read(self, number: int) -> Generation:
         """What a generation publishes; raises InfrastructureError when it is not there."""
-        with storage.reported(f"reading generation {number} of the repository"):
-            return generation.read(self._path(number))
+        return generation.read(self._path(number))
 
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
@@ -123,7 +130,8 @@ class Repository:
         with storage.reported("tidying the repository"):
             self._pool.discard_unfinished()
             for directory in self._generations.glob("*"):
-                if directory.suffix == _PARTIAL or int(directory.name) > current:
+                never_shown = directory.name.isdecimal() and int(directory.name) > current
+                if never_shown or directory.suffix == _PARTIAL:
                     storage.remove(directory)
 
     def _path(self, number: int) -> Path:

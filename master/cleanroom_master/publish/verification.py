@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from cleanroom_base.errors import CleanroomError, Problem
+from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
 from cleanroom_master.publish import apt, generation, yum
 from cleanroom_master.publish.generation import Generation
@@ -44,8 +44,8 @@ class _Check:
     def problems(self) -> Iterator[Problem]:
         try:
             listing = generation.read(self._directory)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            yield Problem(generation.LISTING, f"cannot be read: {error}")
+        except InfrastructureError as error:
+            yield Problem(generation.LISTING, error.message)
             return
         yield from self._key()
         known = set(generation.read(self._since).packages) if self._since else set()
@@ -83,13 +83,13 @@ class _Check:
         for stream in listing.apt_streams(channel):
             lines = self._lines(directory / stream.image)
             for package in listing.of(stream):
-                if package.format == "deb" and not {f"Filename: {package.path}", f"SHA256: {package.sha256}"} <= lines:
+                if not _apt_lines(package) <= lines:
                     yield Problem(f"{place}/{stream.image}", f"{package.file} is in no index")
 
     @staticmethod
     def _lines(component: Path) -> set[str]:
-        texts = (index.read_text(errors="replace") for index in component.glob("binary-*/Packages"))
-        return {line for text in texts for line in text.split("\n")}
+        indexes = [*component.glob("binary-*/Packages"), *component.glob("source/Sources")]
+        return {line for index in indexes for line in index.read_text(errors="replace").split("\n")}
 
     def _yum(self, listing: Generation, stream: Stream) -> Iterator[Problem]:
         place = f"{generation.root_of(stream)}/repodata"
@@ -123,7 +123,11 @@ class _Check:
         architectures = ",".join(apt.ARCHITECTURES)
         options = f"[signed-by={self._keyring} arch={architectures}]"
         address = "file:" + quote(str(self._directory / "apt"))
-        lines = [f"deb {options} {address} {stream.channel} {stream.image}\n" for stream in sorted(changed)]
+        lines = [
+            f"{kind} {options} {address} {stream.channel} {stream.image}\n"
+            for stream in sorted(changed)
+            for kind in ("deb", "deb-src")
+        ]
         sources = self._scratch / "sources.list"
         sources.write_text("".join(lines))
         configuration = self._scratch / "apt.conf"
@@ -179,6 +183,14 @@ class _Check:
     @staticmethod
     def _place(package: Package) -> str:
         return f"{generation.root_of(package.stream)}/{package.path}"
+
+
+def _apt_lines(package: Package) -> set[str]:
+    """The lines of an index that lead a client to a package."""
+    if package.format == "dsc":
+        directory = Path(package.path).parent
+        return {f"Directory: {directory}", f" {package.sha256} {package.size} {package.file}"}
+    return {f"Filename: {package.path}", f"SHA256: {package.sha256}"}
 
 
 def _apt_configuration(scratch: Path, sources: Path) -> str:

@@ -76,10 +76,19 @@ def test_what_is_no_package_is_refused(tmp_path: Path, suffix: str, content: byt
         inspect(file)
 
 
-def test_a_package_that_was_cut_off_is_refused(tmp_path: Path):
+@pytest.mark.parametrize("kept", [100, -40])
+def test_a_deb_that_was_cut_off_is_refused(tmp_path: Path, kept: int):
     file = make_deb(tmp_path)
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(InputError, match="is no Debian package"):
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"is no (whole )?Debian package"):
+        inspect(file)
+
+
+@pytest.mark.parametrize("kept", [100, -10])
+def test_an_rpm_that_was_cut_off_is_refused(tmp_path: Path, kept: int):
+    file = make_rpm(tmp_path)
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"is no (whole )?rpm"):
         inspect(file)
 
 
@@ -108,6 +117,11 @@ def test_a_package_cannot_set_what_only_the_repository_says(tmp_path: Path):
     assert stanza.lower().count("filename:") == stanza.lower().count("sha256:") == 1
     assert "evil" not in stanza
     assert "MD5sum" not in stanza
+
+
+def test_control_data_without_end_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="is no Debian package"):
+        inspect(make_deb(tmp_path, more_control="Padding: " + "x" * (2 << 20) + "\n"))
 
 
 def test_a_package_cannot_bring_a_second_paragraph(tmp_path: Path):

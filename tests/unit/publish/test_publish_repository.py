@@ -176,6 +176,31 @@ def test_a_generation_that_was_shown_is_never_built_again(repository: Repository
             repository.build(number, [])
 
 
+@pytest.mark.parametrize("word", ["", "..", "a/b", "../testing", "test ing", "-testing", "testing\n"])
+def test_a_channel_that_is_no_word_is_refused(tmp_path: Path, repository: Repository, word: str):
+    added = repository.inspect(make_deb(tmp_path))
+    with pytest.raises(InputError, match="cannot be published under"):
+        added.published_in(word, "debian-12/deb")
+    with pytest.raises(InputError, match="cannot be published under"):
+        added.published_in("testing", word if "/" not in word else "../deb")
+
+
+def test_what_failed_to_be_built_is_not_left_behind(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+):
+    publish(repository, 1)
+    package = add(repository, make_deb(tmp_path))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "gpg").symlink_to("/bin/false")
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        with pytest.raises(InfrastructureError, match="gpg ended with status 1"):
+            repository.build(2, [package])
+    assert [path.name for path in (repository.directory / "generations").iterdir()] == ["1"]
+    publish(repository, 2, package)
+
+
 def test_only_a_generation_that_exists_can_be_shown(repository: Repository):
     publish(repository, 1)
     with pytest.raises(InfrastructureError, match="does not exist"):

@@ -1,0 +1,164 @@
+"""The virtual machine isolations: QEMU with KVM, or emulating everything (TCG).
+
+The kernel is booted directly, on an overlay of the image's disk. The guest's identity comes in by the kernel's
+command line and by systemd's credentials, so that nothing of ours lives in the image.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.run import run
+from cleanroom_workers.daemon import emulator_account
+from cleanroom_workers.libvirt_access import Libvirt
+from cleanroom_workers.plan import Plan
+
+_TIMEOUT = 60.0
+# Debian's name of an architecture: libvirt's name, machine type, the plainest processor it boots on.
+_PLATFORMS = {"amd64": ("x86_64", "q35", "qemu64")}
+# Nothing that a build needs waits for these.
+_MASKED = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "systemd-networkd-wait-online.service"),
+    *("systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-journal-flush.service"),
+    *("systemd-logind.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Virtual machines of one libvirt domain type: `kvm` or `qemu` (emulated)."""
+
+    domain: str
+    start_timeout: float
+    driver: str = "qemu"
+    method: str = "cold boot"
+
+    def prepare(self, plan: Plan) -> None:
+        """Make the guest's disk. Raises InfrastructureError."""
+        image = plan.image
+        if image.disk is None or image.kernel is None or image.initrd is None:
+            raise InfrastructureError(f"the image {image.name} has no disk and kernel for virtual machines")
+        overlay = plan.home / "disk.qcow2"
+        size = max(plan.limits.disk << 20, image.disk.stat().st_size)
+        create: list[str | Path] = [
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            image.disk_format,
+            "-b",
+            image.disk,
+        ]
+        run([*create, overlay, str(size)], timeout=_TIMEOUT)
+        console = plan.home / "console.log"
+        console.touch()
+        for file in (overlay, console):
+            os.chown(file, *emulator_account())
+        plan.home.chmod(0o711)
+
+    def xml(self, plan: Plan) -> str:
+        """The libvirt domain. Source: libvirt's domain XML format."""
+        architecture, machine, processor = _platform(plan.image.architecture)
+        domain = Element("domain", type=self.domain)
+        SubElement(domain, "name").text = plan.name
+        SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
+        SubElement(domain, "vcpu").text = str(plan.limits.processors)
+        system = SubElement(domain, "os")
+        SubElement(system, "type", arch=architecture, machine=machine).text = "hvm"
+        SubElement(system, "kernel").text = str(plan.image.kernel)
+        SubElement(system, "initrd").text = str(plan.image.initrd)
+        SubElement(system, "cmdline").text = command_line(plan)
+        SubElement(system, "smbios", mode="sysinfo")
+        strings = SubElement(SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
+        SubElement(strings, "entry").text = f"io.systemd.credential.binary:tmpfiles.extra={_credential(plan)}"
+        SubElement(SubElement(domain, "features"), "acpi")
+        if self.domain == "kvm":
+            SubElement(domain, "cpu", mode="host-passthrough")
+        else:
+            model = SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+            SubElement(model, "model", fallback="forbid").text = processor
+        SubElement(domain, "clock", offset="utc")
+        for event in ("on_poweroff", "on_reboot", "on_crash"):
+            SubElement(domain, event).text = "destroy"
+        _devices(SubElement(domain, "devices"), plan)
+        label = SubElement(domain, "seclabel", type="static", model="dac", relabel="no")
+        user, group = emulator_account()
+        SubElement(label, "label").text = f"+{user}:+{group}"
+        return ElementTree.tostring(domain, encoding="unicode")
+
+    def limit(self, libvirt: Libvirt, plan: Plan) -> None:
+        """Nothing is left to be limited: a machine cannot use more than it was given."""
+
+    def end(self, libvirt: Libvirt, name: str) -> None:
+        """End a machine at once."""
+        libvirt.destroy(name)
+
+    def release(self, name: str) -> None:
+        """Nothing is left outside the guest's own directory."""
+
+
+def command_line(plan: Plan) -> str:
+    """The kernel's command line. Source: systemd's kernel-command-line(7), systemd-network-generator(8)."""
+    netmask = str(plan.netmask)
+    return " ".join(
+        [
+            "root=/dev/vda rw console=ttyS0 quiet mitigations=off net.ifnames=0",
+            f"ip={plan.address}::{plan.gateway}:{netmask}::eth0:off",
+            f"systemd.hostname={plan.identity.host_name} systemd.machine_id={plan.identity.machine_id}",
+            f"systemd.tasks_max={plan.limits.processes} systemd.show_status=0",
+            *(f"systemd.mask={unit}" for unit in _MASKED),
+        ]
+    )
+
+
+def _platform(architecture: str) -> tuple[str, str, str]:
+    try:
+        return _PLATFORMS[architecture]
+    except KeyError as error:
+        raise InfrastructureError(f"no virtual machine for {architecture} is known") from error
+
+
+def _credential(plan: Plan) -> str:
+    """The guest's files as lines for systemd-tmpfiles, encoded for a firmware string.
+
+    Source: tmpfiles.d(5) (`f+~`: write, in place of what is there, content in Base64), systemd.exec(5) and
+    systemd(1) (credentials from SMBIOS strings of type 11).
+    """
+    lines = []
+    for path, (mode, content) in plan.files.items():
+        if path == "etc/machine-id":
+            continue  # by the kernel's command line: it must be there before files are
+        encoded = base64.b64encode(content).decode("ascii")
+        directory = path.rsplit("/", 1)[0]
+        if directory == "root/.ssh":
+            lines.append(f"d /{directory} 0700 root root -")
+        lines.append(f"f+~ /{path} {mode:04o} root root - {encoded}")
+    return base64.b64encode("\n".join([*lines, ""]).encode()).decode("ascii")
+
+
+def _devices(devices: Element, plan: Plan) -> None:
+    disk = SubElement(devices, "disk", type="file", device="disk")
+    SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
+    SubElement(disk, "source", file=str(plan.home / "disk.qcow2"))
+    SubElement(disk, "target", dev="vda", bus="virtio")
+    connection = SubElement(devices, "interface", type="network")
+    SubElement(connection, "mac", address=plan.identity.mac)
+    SubElement(connection, "source", network=plan.network)
+    SubElement(connection, "target", dev=plan.device)
+    SubElement(connection, "model", type="virtio")
+    SubElement(connection, "port", isolated="yes")
+    rng = SubElement(devices, "rng", model="virtio")
+    SubElement(rng, "backend", model="random").text = "/dev/urandom"
+    serial = SubElement(devices, "serial", type="file")
+    SubElement(serial, "source", path=str(plan.home / "console.log"))
+    SubElement(serial, "target", port="0")
+    SubElement(devices, "controller", type="usb", model="none")
+    SubElement(devices, "memballoon", model="none")
