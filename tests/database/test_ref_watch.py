@@ -296,6 +296,25 @@ def test_a_ref_is_recorded_on_request(
     ]
 
 
+def test_a_hook_s_own_variables_do_not_mislead(
+    settings: Settings,
+    refs: Database,
+    look: Callable[[], list[RefEvent]],
+    repository: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository.tag("v1", "--annotate", "--message=One")
+    other = Repository.make(tmp_path / "other")
+    monkeypatch.chdir(other.path / ".git")
+    monkeypatch.setenv("GIT_DIR", ".")
+    monkeypatch.setenv("GIT_WORK_TREE", "/nowhere")
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(other.path / ".git" / "objects"))
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", "'url.ext::false.insteadof=/'")
+    event = record(settings, refs, "hello", "v1")
+    assert (event.message, event.state) == ("One", RefEventState.RECORDED)
+
+
 def test_a_push_with_a_hostile_name_records_the_others(refs: Database, look: Callable[[], list[RefEvent]]) -> None:
     recorded = record_many(refs, "hello", [b"refs/tags/v1", b"refs/tags/v\xff", b"refs/tags/v2"])
     assert [problem.place for problem in recorded.problems] == [r"v\xff"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 
@@ -17,9 +16,6 @@ from cleanroom_master.refs.watch import Watch
 
 def main(settings: Settings) -> int:
     """Watch until SIGTERM or SIGINT; return the exit status."""
-    # A variable of whoever started us must not point git at another repository.
-    for variable in [name for name in os.environ if name.startswith("GIT_")]:
-        del os.environ[variable]
     database = cluster.open_database(settings, Role.REFS)
     watch = Watch(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):

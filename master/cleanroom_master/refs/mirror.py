@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +27,8 @@ from cleanroom_master.refs.objects import Objects, opened
 
 TAGS = b"refs/tags/"
 HEADS = b"refs/heads/"
-_URL = "remote.origin.url"
+# In the mirror, so that whoever wants its source needs no database.
+_URL_FILE = "cleanroom-url"
 _RECORDED = b"refs/recorded/"
 LOCAL_SECONDS = 120.0
 _CAPTURE_LIMIT = 256 * 1024 * 1024
@@ -81,15 +84,16 @@ class Mirror:
     @classmethod
     def of(cls, settings: Settings, product: str) -> Mirror:
         """The mirror that was made for a product. Raises RepositoryAway if there is none yet."""
-        made = cls(settings, product, "")
-        if not made.path.exists():
-            raise RepositoryAway(f"the repository of {product} was not looked at yet")
-        return cls(settings, product, made.inside("config", "--get", _URL).text.rstrip("\n"))
+        file = cls(settings, product, "").path / _URL_FILE
+        try:
+            return cls(settings, product, file.read_text())
+        except FileNotFoundError as error:
+            raise RepositoryAway(f"the repository of {product} was not looked at yet") from error
 
     def remote_refs(self) -> Remote:
         """Look at the repository. Raises TransportRefused and RepositoryAway."""
         listed = self._outside("ls-remote", "--tags", "--heads", "--", self.url)
-        self.inside("config", "--replace-all", _URL, self.url)
+        self._remember_url()
         return _parse(listed.stdout)
 
     def fetch(self, refs: Mapping[bytes, str]) -> set[str]:
@@ -110,6 +114,10 @@ class Mirror:
                     self.inside("update-ref", "-d", f"{_RECORDED.decode()}{object_id}")
         kept = self._kept()
         return {object_id for object_id in refs.values() if object_id in kept}
+
+    def keeps(self, commit: str) -> bool:
+        """Whether a commit is certainly kept, at the price of one look at the disk."""
+        return (self.path / _RECORDED.decode() / commit).exists()
 
     def keep_commit(self, commit: str) -> bool:
         """Have a commit and keep it, fetching it by its id if need be; False if the repository has it not."""
@@ -139,8 +147,9 @@ class Mirror:
     def objects(self) -> Iterator[Objects]:
         """What is in the mirror."""
         self.create()
+        environment = self.environment
         keyring = self.settings.optional("refs.keyring")
-        with opened(self.path, self.environment, None if keyring is None else Path(keyring)) as found:
+        with opened(self.path, environment, None if keyring is None else Path(keyring)) as found:
             yield found
 
     def create(self) -> None:
@@ -183,7 +192,13 @@ class Mirror:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """Variables that keep git to itself; they also hold for the programs that it starts."""
+        """Variables that keep git to itself; they also hold for the programs that it starts.
+
+        Those that this process inherited, from a git hook for example, are dropped from it: they would point git
+        and GitPython at another repository.
+        """
+        for variable in [name for name in os.environ if name.startswith("GIT_")]:
+            del os.environ[variable]
         configuration = self.settings.state / "mirrors" / "gitconfig"
         if not configuration.exists():
             configuration.parent.mkdir(parents=True, exist_ok=True)
@@ -210,6 +225,13 @@ class Mirror:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {printed[-1000:]}") from error
         except InfrastructureError as error:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {error.message}") from error
+
+    def _remember_url(self) -> None:
+        file = self.path / _URL_FILE
+        if not file.exists() or file.read_text() != self.url:
+            fresh = file.with_name(f"{_URL_FILE}.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(self.url)
+            fresh.replace(file)
 
     def _fetch_parts(self, wanted: Mapping[str, bytes]) -> None:
         """Fetch objects by their names; where one spoils the whole, fetch it in parts without that one."""
