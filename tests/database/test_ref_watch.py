@@ -25,8 +25,7 @@ from cleanroom_db.products import UnknownProduct
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RefChange, RefEventState, SignatureState, TagKind
-from cleanroom_master.refs import repositories, watch
-from cleanroom_master.refs.lookup import look_up_waiting
+from cleanroom_master.refs import lookup, repositories, watch
 from cleanroom_master.refs.mirror import RepositoryAway
 from cleanroom_master.refs.record import record, record_many
 from cleanroom_recipes.model import RefKind
@@ -65,6 +64,14 @@ def look(settings: Settings, owner: Database, refs: Database, repository: Reposi
         return [ref_events.get(refs, event) for event in ids]
 
     return look
+
+
+def look_up_waiting(settings: Settings, refs: Database) -> int:
+    """Look up all that waits; return how many there were."""
+    waiting = lookup.waiting(refs)
+    for product, events in waiting.items():
+        lookup.look_up(settings, refs, products.get(refs, product), events)
+    return sum(map(len, waiting.values()))
 
 
 def _state(event: RefEvent) -> tuple[str, RefChange, RefEventState]:
@@ -393,6 +400,31 @@ def test_the_process_goes_on_whatever_one_repository_does(
     assert (service.name, service.state, service.process_id) == ("refs", "running", process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+def test_a_repository_that_never_answers_holds_up_no_other(
+    settings: Settings,
+    owner: Database,
+    repository: Repository,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/asked\nexec sleep 600\n")
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    process = request.getfixturevalue("process")
+    products.add(owner, "silent", "git@example.org:silent.git")
+    _wait_until((tmp_path / "asked").exists)
+    repositories.add(settings, owner, "hello", str(repository.path))
+    repository.tag("v1")
+    _wait_until(lambda: ref_events.list_latest(owner, "hello"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    ssh = Path("/proc", (tmp_path / "asked").read_text().strip())
+    _wait_until(lambda: not ssh.exists())
 
 
 def test_the_process_survives_cut_connections(
