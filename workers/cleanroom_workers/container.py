@@ -18,14 +18,13 @@ from xml.etree.ElementTree import Element, SubElement
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.run import run
-from cleanroom_workers import mounts
+from cleanroom_workers import groups, idmap, mounts
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
 
 _TIMEOUT = 60.0
 _END_TIMEOUT = 2.0
 _PERIOD = 100_000  # microseconds
-_CGROUPS = Path("/sys/fs/cgroup")
 # Capabilities that building and testing packages does not need and that reach beyond the container.
 _DROPPED = (
     *("audit_control", "block_suspend", "linux_immutable", "mac_admin", "mac_override", "mknod"),
@@ -72,16 +71,21 @@ class Container:
         run([*make, disk], timeout=_TIMEOUT)
         store = plan.home / "store"
         root = plan.home / "root"
-        for directory in (store, root):
+        lower = plan.home / "lower"
+        for directory in (store, root, lower):
             directory.mkdir()
+        idmap.mount(plan.image.tree, lower, plan.first_user)
         mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
         for directory in (store / "upper", store / "work"):
             directory.mkdir(mode=0o755)
+            os.chown(directory, plan.first_user, plan.first_user)
         # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
-        layers = f"lowerdir={plan.image.tree},upperdir={store}/upper,workdir={store}/work,volatile"
+        layers = f"lowerdir={lower},upperdir={store}/upper,workdir={store}/work,volatile"
         mounts.mount("overlay", root, kind="overlay", options=layers)
+        if groups.separate():
+            groups.make(plan.name, plan.limits.processes)
         for path, (mode, content) in plan.files.items():
-            place_file(root, path, mode, content)
+            place_file(root, path, mode, content, plan.first_user)
 
     def xml(self, plan: Plan) -> str:
         """The libvirt domain. Source: libvirt's domain XML format and its LXC driver's page."""
@@ -100,9 +104,14 @@ class Container:
         capabilities = SubElement(SubElement(domain, "features"), "capabilities", policy="default")
         for capability in _DROPPED:
             SubElement(capabilities, capability, state="off")
+        users = SubElement(domain, "idmap")
+        for kind in ("uid", "gid"):
+            SubElement(users, kind, start="0", target=str(plan.first_user), count=str(idmap.COUNT))
         for event in ("on_poweroff", "on_reboot", "on_crash"):
             SubElement(domain, event).text = "destroy"
         devices = SubElement(domain, "devices")
+        if groups.separate():
+            SubElement(devices, "emulator").text = str(Path(__file__).with_name("container-keeper"))
         root = SubElement(devices, "filesystem", type="mount", accessmode="passthrough")
         SubElement(root, "source", dir=str(plan.home / "root"))
         SubElement(root, "target", dir="/")
@@ -122,7 +131,8 @@ class Container:
         keeper = libvirt.process(plan.name)
         if keeper is None:
             raise InfrastructureError(f"the container {plan.name} ended at once")
-        limit_processes(plan.name, keeper, plan.limits.processes)
+        if not groups.separate():
+            groups.limit(keeper, plan.limits.processes)
 
     def end(self, libvirt: Libvirt, name: str) -> None:
         """End a container at once; libvirt would first ask its processes to, and give them two seconds.
@@ -137,22 +147,21 @@ class Container:
         libvirt.destroy(name)
 
     def release(self, name: str) -> None:
-        """Take away what limiting the processes made."""
-        group = _CGROUPS / "pids" / f"cleanroom-{name}"
-        if group.is_dir():
-            group.rmdir()
+        """Take away the container's control groups."""
+        groups.remove(name)
 
 
-def place_file(root: Path, path: str, mode: int, content: bytes) -> None:
-    """Write a file below `root` without following any link on the way: an imported image may hold some."""
+def place_file(root: Path, path: str, mode: int, content: bytes, owner: int) -> None:
+    """Write a file of `owner` below `root` without following any link on the way: an imported image may hold some."""
     *parents, name = path.split("/")
     directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for parent in parents:
-            directory = _enter(directory, parent)
+            directory = _enter(directory, parent, owner)
         temporary = f".{name}.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with os.fdopen(os.open(temporary, flags, mode, dir_fd=directory), "wb") as file:
+            os.fchown(file.fileno(), owner, owner)
             os.fchmod(file.fileno(), mode)
             file.write(content)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -160,11 +169,12 @@ def place_file(root: Path, path: str, mode: int, content: bytes) -> None:
         os.close(directory)
 
 
-def _enter(directory: int, name: str) -> int:
+def _enter(directory: int, name: str, owner: int) -> int:
     """Open a directory in a directory, made if need be, in place of that one."""
     try:
         if not _exists(directory, name):
             os.mkdir(name, 0o700, dir_fd=directory)
+            os.chown(name, owner, owner, dir_fd=directory, follow_symlinks=False)
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
     finally:
         os.close(directory)
@@ -182,55 +192,8 @@ def _init_arguments() -> list[str]:
     return ["systemd.unit=multi-user.target", *(f"systemd.mask={unit}" for unit in _MASKED)]
 
 
-def limit_processes(name: str, keeper: int, processes: int) -> None:
-    """Bound the number of processes in a container; `keeper` is the process that libvirt runs for it.
-
-    libvirt does not set this limit. Source: the kernel's cgroup-v1/pids.rst and cgroup-v2.rst.
-    """
-    init = _only_child(keeper)
-    hierarchies = dict(_hierarchies(init))
-    if "pids" in hierarchies:
-        group = _CGROUPS / "pids" / f"cleanroom-{name}"
-        group.mkdir(exist_ok=True)
-        (group / "pids.max").write_text(str(processes), encoding="ascii")
-        _gather(init, group)
-    else:
-        # One hierarchy: the group that libvirt made for the container holds all of them.
-        group = next(
-            _CGROUPS / path.lstrip("/")
-            for path in _ancestors(hierarchies[""])
-            if "machine" in path.rsplit("/", 1)[1]
-        )
-        (group / "pids.max").write_text(str(processes), encoding="ascii")
-
-
 def _only_child(process: int) -> int:
     children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
     if not children:
         raise InfrastructureError("the container ended at once")
     return int(children[0])
-
-
-def _hierarchies(process: int) -> list[tuple[str, str]]:
-    """The controllers ('' for the one hierarchy of version 2) and the group of a process in each."""
-    lines = Path(f"/proc/{process}/cgroup").read_text(encoding="utf-8").splitlines()
-    found = [line.split(":", 2)[1:] for line in lines]
-    return [(controller, path) for controllers, path in found for controller in controllers.split(",")]
-
-
-def _ancestors(path: str) -> list[str]:
-    parts = path.strip("/").split("/")
-    return ["/" + "/".join(parts[:count]) for count in range(len(parts), 0, -1)]
-
-
-def _gather(init: int, group: Path) -> None:
-    """Move a container's first process and all that it has started so far; what they start later follows."""
-    pending = [init]
-    while pending:
-        process = pending.pop()
-        try:
-            (group / "cgroup.procs").write_text(str(process), encoding="ascii")
-            children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-        pending += [int(child) for child in children.split()]

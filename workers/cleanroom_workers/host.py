@@ -19,7 +19,7 @@ from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import identity, isolations, mounts
+from cleanroom_workers import identity, idmap, isolations, mounts
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt, State
@@ -105,6 +105,11 @@ class Host:
             raise
         tell(f"{record.name} answers after {record.reset_seconds} s")
         return Guest(record, shell, self)
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address in its guests' network."""
+        return self._network.addresses.gateway
 
     @property
     def limits(self) -> Limits:
@@ -224,6 +229,7 @@ class Host:
             address=record.address,
             gateway=addresses.gateway,
             prefix=addresses.network.prefixlen,
+            first_user=idmap.first_user(addresses.index(record.address)),
         )
         way = isolations.named(record.isolation)
         way.prepare(plan)

@@ -59,7 +59,11 @@ class Addresses:
 
     def device(self, address: str) -> str:
         """The name of the host's end of a guest's connection."""
-        return f"{self.device_prefix}{int(IPv4Address(address)) - int(self.network[0]):x}"
+        return f"{self.device_prefix}{self.index(address):x}"
+
+    def index(self, address: str) -> int:
+        """The place of an address in the network."""
+        return int(IPv4Address(address)) - int(self.network[0])
 
     @property
     def device_prefix(self) -> str:

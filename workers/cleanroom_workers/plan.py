@@ -36,6 +36,7 @@ class Plan:
     address: str
     gateway: str
     prefix: int
+    first_user: int
 
     @property
     def netmask(self) -> IPv4Address:

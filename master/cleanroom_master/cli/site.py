@@ -8,6 +8,7 @@ from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_master import doctor, supervisor
 from cleanroom_master.cli.frame import Commands, Context, table
+from cleanroom_master.demo import Demo
 
 
 def register(commands: Commands) -> None:
@@ -109,6 +110,4 @@ def check(context: Context, _: argparse.Namespace) -> int:
 
 def demo(context: Context, arguments: argparse.Namespace) -> None:
     """Show everything once."""
-    from cleanroom_master.demo import Demo
-
     Demo(context.settings, timeout=arguments.timeout).run()
