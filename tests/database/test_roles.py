@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from database_server import COMMIT, add_product, begin, claim, end, plan
+from database_server import COMMIT, Server, add_product, begin, claim, end, plan, record_tags
 
-from cleanroom_db import audit, generations, products, publications, ref_events, releases, services
+from cleanroom_base import settings as site
+from cleanroom_db import audit, cluster, generations, migrate, products, publications, ref_events, releases, services
 from cleanroom_db.connection import Database, DatabaseRefused
 from cleanroom_db.ref_events import NewRef
 from cleanroom_db.roles import Role
@@ -130,3 +132,38 @@ def test_the_master_owns_buildbot_s_schema(master: Database, connect: Callable[[
         cursor.execute("CREATE TABLE buildbot.mine ()")
     with pytest.raises(DatabaseRefused), connect(Role.WEB).transaction() as cursor:
         cursor.execute("SELECT * FROM buildbot.mine")
+
+
+def test_a_site_s_own_server_needs_no_superuser(server: Server, name: str, tmp_path: Path) -> None:
+    server.execute(f"CREATE ROLE {name}_site LOGIN CREATEROLE PASSWORD 'secret'")
+    server.execute(f"CREATE DATABASE {name}_own OWNER {name}_site")
+    url = server.url(Role.OWNER, f"{name}_own").replace("//cleanroom:", f"//{name}_site:", 1)
+    url = url.replace(cluster.secret(server.settings, Role.OWNER), "secret")
+    settings = site.load(
+        {"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path), "CLEANROOM_DATABASE_URL": url}
+    )
+    migrate.migrate(settings)
+    owner, master = (cluster.open_database(settings, role) for role in (Role.OWNER, Role.MASTER))
+    add_product(owner)
+    record_tags(owner, "v1")
+    assert releases.claim_next(master, plan) is not None
+    with pytest.raises(DatabaseRefused):
+        add_product(master, "other")
+    # The rights are set at every start, also after the administrator took back what made the roles.
+    server.execute(f"ALTER ROLE {name}_site NOCREATEROLE")
+    migrate.migrate(settings)
+    owner.close()
+    master.close()
+    server.execute(f"DROP DATABASE {name}_own WITH (FORCE)")
+
+
+def test_an_owner_who_may_not_act_as_the_roles_is_told_what_to_do(server: Server, name: str, tmp_path: Path) -> None:
+    server.execute(f"CREATE ROLE {name}_poor LOGIN PASSWORD 'secret'")
+    server.execute(f"CREATE DATABASE {name}_own OWNER {name}_poor")
+    url = server.url(Role.OWNER, f"{name}_own").replace("//cleanroom:", f"//{name}_poor:", 1)
+    poor = Database(url.replace(cluster.secret(server.settings, Role.OWNER), "secret"))
+    with pytest.raises(DatabaseRefused) as raised:
+        migrate.apply(poor)
+    assert "let an administrator run: CREATE ROLE" in str(raised.value)
+    poor.close()
+    server.execute(f"DROP DATABASE {name}_own WITH (FORCE)")
