@@ -227,9 +227,11 @@ def _rpm(file: Path) -> Checked:
     if len(lines) != 6:
         raise BadArtifact(f"{file.name} is not a whole RPM package")
     name, epoch, version, release, architecture, source = lines
-    # A binary package names its source package; a source package has none.
+    # A binary package names its source package; a source package has none, and is for no architecture, though
+    # its header has that of the machine that made it.
     is_source = source == "(none)"
-    _must_be_called(file, f"{name}-{version}-{release}.{'src' if is_source else architecture}.rpm")
+    architecture = "src" if is_source else architecture
+    _must_be_called(file, f"{name}-{version}-{release}.{architecture}.rpm")
     full = f"{version}-{release}" if epoch == "0" else f"{epoch}:{version}-{release}"
     form = "source-rpm" if is_source else "rpm"
     return Checked(file, form, file.stat().st_size, sha256(file), name, full, architecture)

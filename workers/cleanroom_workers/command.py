@@ -18,8 +18,7 @@ from cleanroom_base import settings
 from cleanroom_base.errors import CleanroomError
 from cleanroom_base.run import end_with_parent
 from cleanroom_recipes import events, request
-from cleanroom_recipes.model import Outcome
-from cleanroom_recipes.model import Isolation
+from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
