@@ -214,7 +214,7 @@ class RunPhase(_Transfer):
     @property
     def _directory(self) -> Path:
         """The build's work directory on the worker."""
-        return Path(self.worker.worker_basedir) / self.build.builder.config.workerbuilddir / "build"
+        return Path(self.worker.worker_basedir, self.build.builder.config.workerbuilddir, "build")
 
     @defer.inlineCallbacks
     def _run(self, phase: PhaseRun) -> Any:
