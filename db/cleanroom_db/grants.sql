@@ -4,9 +4,6 @@ REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_master, cleanroom_pu
 GRANT USAGE ON SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
 GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
 
--- The web only reads.
-ALTER ROLE cleanroom_web SET default_transaction_read_only = on;
-
 -- The ref watch records refs.
 GRANT INSERT ON cleanroom.ref_event, cleanroom.audit TO cleanroom_refs;
 GRANT UPDATE (commit, previous_commit, change, tag_kind, tagger, message, signature, tagged_at, state, why, not_before,

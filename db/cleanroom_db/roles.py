@@ -33,6 +33,8 @@ def create(cursor: Cursor) -> None:
         try:
             if known is None:
                 cursor.execute(f"CREATE ROLE {role.account} NOLOGIN")
+                if role is Role.WEB:
+                    cursor.execute(f"ALTER ROLE {role.account} SET default_transaction_read_only = on")
             if not cursor.value("SELECT pg_has_role(current_user, %(name)s, 'MEMBER')", name=role.account):
                 cursor.execute(f"GRANT {role.account} TO CURRENT_USER")
         except DatabaseRefused as error:

@@ -27,7 +27,7 @@ def lines(tree: Path) -> Iterator[str]:
     """The manifest's lines of the file tree `tree`, the tree's root as `.` among them."""
     root = os.fsencode(tree)
     for path in _paths(root):
-        yield _line(path, os.path.relpath(path, root))
+        yield f"{describe(path)} {escape(os.path.relpath(path, root))}"
 
 
 def write(tree: Path, file: Path) -> str:
@@ -58,7 +58,11 @@ def _paths(directory: bytes) -> Iterator[bytes]:
             yield entry.path
 
 
-def _line(path: bytes, name: bytes) -> str:
+def describe(path: bytes, *, owner_offset: int = 0) -> str:
+    """What a manifest says of the file or directory at `path`, all but its name.
+
+    Owners are counted from `owner_offset`: the number of the tree's root user where its users are mapped.
+    """
     status = os.lstat(path)
     kind = _TYPES[stat.S_IFMT(status.st_mode)]
     if kind == "file":
@@ -69,8 +73,8 @@ def _line(path: bytes, name: bytes) -> str:
         content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     else:
         content = "-"
-    mode = stat.S_IMODE(status.st_mode)
-    return f"{kind} {mode:04o} {status.st_uid} {status.st_gid} {content} {escape(name)}"
+    owner, group = status.st_uid - owner_offset, status.st_gid - owner_offset
+    return f"{kind} {stat.S_IMODE(status.st_mode):04o} {owner} {group} {content}"
 
 
 def escape(name: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cleanroom_base.errors import InputError
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -27,7 +27,16 @@ class Planner:
         self._settings = settings
 
     def plan(self, event: RefEvent, product: Product) -> Planned:
-        """What to build of an event. Raises InputError when its recipe is not valid."""
+        """What to build of an event. Raises InputError when its recipe is not valid, else InfrastructureError."""
+        try:
+            return self._plan(event, product)
+        except CleanroomError:
+            raise
+        except Exception as error:
+            # Whatever we stumble over in one event must not hold up the others.
+            raise InfrastructureError(f"planning stumbled: {error!r}") from error
+
+    def _plan(self, event: RefEvent, product: Product) -> Planned:
         recipe = self._recipe_of(event, product)
         check_targets(self._settings, recipe)
         builds = tuple(

@@ -101,6 +101,9 @@ def site(tmp_path: Path, signer: Signer) -> Iterator[Site]:
     finally:
         server.terminate()
         server.wait(timeout=20)
+        # dnf checks signatures with a gpg home of its own, and leaves its agent running.
+        for home in tmp_path.glob("dnf/cache/*/pubring"):
+            subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True, timeout=60)
 
 
 def _wait_for(port: int) -> None:

@@ -28,7 +28,11 @@ def server() -> Iterator[Server]:
     try:
         cluster.ensure(settings)
         migrate.migrate(settings)
-        yield Server(settings)
+        server = Server(settings)
+        # Making and dropping a database a test would otherwise wait for the disk; nothing here outlives the session.
+        server.execute("ALTER SYSTEM SET fsync = off")
+        server.execute("SELECT pg_reload_conf()")
+        yield server
     finally:
         cluster.stop(settings)
         shutil.rmtree(place)

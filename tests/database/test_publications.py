@@ -33,9 +33,7 @@ def _pass(owner: Database, tag: str) -> Pending:
 
 def _package(release: int | None, version: str = "1", built: str = DIGEST) -> NewPackage:
     file = f"hello_{version}_amd64.deb"
-    return NewPackage(
-        "testing", "debian-12/deb", "deb", "hello", version, "amd64", file, DIGEST, built, 1, release
-    )
+    return NewPackage("testing", "debian-12/deb", "deb", "hello", version, "amd64", file, DIGEST, built, 1, release)
 
 
 def _publish(database: Database, pending: Pending, version: str) -> int:

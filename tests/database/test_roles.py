@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from database_server import COMMIT, add_product, begin, claim, end, plan
+from database_server import COMMIT, Server, add_product, begin, claim, end, plan, record_tags
 
-from cleanroom_db import audit, generations, products, publications, ref_events, releases, services
+from cleanroom_base import settings as site
+from cleanroom_db import audit, cluster, generations, migrate, products, publications, ref_events, releases, services
 from cleanroom_db.connection import Database, DatabaseRefused
 from cleanroom_db.ref_events import NewRef
 from cleanroom_db.roles import Role
 from cleanroom_db.view import release_view
 
-TABLES = (
-    "product ref_event release build attempt phase step test_case artifact publication generation channel_package"
-    " service host audit migration"
-).split()
-EVERYWHERE = frozenset(TABLES)
+TABLES = [
+    *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
+    *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
+]
 
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
@@ -52,7 +53,7 @@ ALLOWED = {
 def test_a_role_has_exactly_its_rights(owner: Database, role: Role) -> None:
     with owner.transaction() as cursor:
         rows = cursor.rows("SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'cleanroom'")
-        assert {row["name"] for row in rows} == EVERYWHERE
+        assert {row["name"] for row in rows} == set(TABLES)
         rights = {
             table: "".join(
                 letter
@@ -131,3 +132,38 @@ def test_the_master_owns_buildbot_s_schema(master: Database, connect: Callable[[
         cursor.execute("CREATE TABLE buildbot.mine ()")
     with pytest.raises(DatabaseRefused), connect(Role.WEB).transaction() as cursor:
         cursor.execute("SELECT * FROM buildbot.mine")
+
+
+def test_a_site_s_own_server_needs_no_superuser(server: Server, name: str, tmp_path: Path) -> None:
+    server.execute(f"CREATE ROLE {name}_site LOGIN CREATEROLE PASSWORD 'secret'")
+    server.execute(f"CREATE DATABASE {name}_own OWNER {name}_site")
+    url = server.url(Role.OWNER, f"{name}_own").replace("//cleanroom:", f"//{name}_site:", 1)
+    url = url.replace(cluster.secret(server.settings, Role.OWNER), "secret")
+    settings = site.load(
+        {"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path), "CLEANROOM_DATABASE_URL": url}
+    )
+    migrate.migrate(settings)
+    owner, master = (cluster.open_database(settings, role) for role in (Role.OWNER, Role.MASTER))
+    add_product(owner)
+    record_tags(owner, "v1")
+    assert releases.claim_next(master, plan) is not None
+    with pytest.raises(DatabaseRefused):
+        add_product(master, "other")
+    # The rights are set at every start, also after the administrator took back what made the roles.
+    server.execute(f"ALTER ROLE {name}_site NOCREATEROLE")
+    migrate.migrate(settings)
+    owner.close()
+    master.close()
+    server.execute(f"DROP DATABASE {name}_own WITH (FORCE)")
+
+
+def test_an_owner_who_may_not_act_as_the_roles_is_told_what_to_do(server: Server, name: str, tmp_path: Path) -> None:
+    server.execute(f"CREATE ROLE {name}_poor LOGIN PASSWORD 'secret'")
+    server.execute(f"CREATE DATABASE {name}_own OWNER {name}_poor")
+    url = server.url(Role.OWNER, f"{name}_own").replace("//cleanroom:", f"//{name}_poor:", 1)
+    poor = Database(url.replace(cluster.secret(server.settings, Role.OWNER), "secret"))
+    with pytest.raises(DatabaseRefused) as raised:
+        migrate.apply(poor)
+    assert "let an administrator run: CREATE ROLE" in str(raised.value)
+    poor.close()
+    server.execute(f"DROP DATABASE {name}_own WITH (FORCE)")

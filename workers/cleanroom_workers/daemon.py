@@ -16,7 +16,7 @@ from cleanroom_base.run import start
 from cleanroom_base.settings import Settings
 from cleanroom_workers import kvm
 from cleanroom_workers.libvirt_access import Libvirt, LibvirtError
-from cleanroom_workers.processes import end, started
+from cleanroom_workers.processes import end, keep, started
 
 _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
 _START_TIMEOUT = 20.0
@@ -76,6 +76,7 @@ class Daemon:
             ],
             log=self._persistent / "daemon.log",
         )
+        keep(process)
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._answers():
             if process.poll() is not None:

@@ -7,24 +7,26 @@ take all of it away, whatever became of the process that wrote it.
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
-from cleanroom_base.run import run
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import identity, idmap, isolations, mounts
+from cleanroom_workers import identity, idmap, isolations, mounts, verify
+from cleanroom_workers import network as guest_network
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.locks import attempted, locked
-from cleanroom_workers.network import Network, check_policy
+from cleanroom_workers.network import Addresses
 from cleanroom_workers.plan import Limits, Plan
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
@@ -34,6 +36,7 @@ from cleanroom_workers.shell import Shell
 Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
+_ENDING = "ending"
 
 
 class DiskFull(InfrastructureError):
@@ -47,7 +50,7 @@ class Host:
         self.settings = settings
         self.catalogue = Catalogue(settings.state, settings.site)
         self._daemon = Daemon(settings)
-        self._network = Network(settings)
+        self._network = guest_network.Network(settings)
         self._caching_proxy = CachingProxy(settings)
         self._proxy = Proxy("", 0)
         self._records = Records(settings.state / "guests")
@@ -84,18 +87,23 @@ class Host:
         """Start a clean guest of an image and wait until it answers."""
         started = time.monotonic()
         wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
+        policy = guest_network.check_policy(network)
         tell = observer or (lambda _: None)
         self._check_disk()
         with self.catalogue.store.held(image):
             built = self.catalogue.image(image)
             self._ensure_proxy([built])
             way = self._choose(built) if wanted == "auto" else isolations.check(wanted)
-            record = self._register(built, way, check_policy(network))
+            record = self._register(built, way, policy)
             self.catalogue.store.claim(built, record.name)
         try:
             with self._held(record.name):
                 tell(f"starting {record.name}")
-                shell = self._start(record, built, limits or self.limits)
+                # Looking whether the image is what was sealed goes on while the guest starts.
+                with ThreadPoolExecutor(1) as aside:
+                    unchanged = aside.submit(self.catalogue.store.check, built)
+                    shell = self._start(record, built, limits or self.limits)
+                    unchanged.result()
             record = replace(
                 record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3)
             )
@@ -132,6 +140,16 @@ class Host:
         image = self.catalogue.image(names[0]) if names else None
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
+    @property
+    def addresses(self) -> Addresses:
+        """The guests' network."""
+        return self._network.addresses
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy through which guests reach package mirrors."""
+        return self._proxy
+
     def guests(self) -> list[GuestRecord]:
         """All guests that are known, each with what became of it."""
         return [
@@ -148,14 +166,21 @@ class Host:
         shell.connect(time.monotonic() + 30)
         return Guest(record, shell, self)
 
+    def verify(self, name: str) -> list[str]:
+        """How a running guest differs from its image, in words; nothing when it is clean. Raises InputError."""
+        guest = self.guest(name)
+        image = self.catalogue.store.image(guest.image, guest.digest)
+        home = self._records.home(name)
+        given = json.loads((home / "given.json").read_text(encoding="utf-8"))
+        first_user = idmap.first_user(self._network.addresses.index(guest.address))
+        return verify.differences(guest, image, home, dict.fromkeys(given), first_user)
+
     def state(self, name: str) -> State:
         """What became of a guest."""
         record = self._records.read(name)
-        return (
-            State.DESTROYED
-            if record is None
-            else self._libvirt(isolations.named(record.isolation).driver).state(name)
-        )
+        if record is None or record.state == _ENDING:
+            return State.DESTROYED
+        return self._libvirt(isolations.named(record.isolation).driver).state(name)
 
     def destroy(self, name: str) -> None:
         """End a guest and take away all it consisted of; nothing happens when it is not there."""
@@ -215,8 +240,9 @@ class Host:
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
             proxy=None if record.network == "none" else self._proxy.url,
-            nameservers=[],
+            nameservers=guest_network.nameservers() if record.network == "open" else [],
         )
+        (home / "given.json").write_text(json.dumps(sorted(files)), encoding="utf-8")
         plan = Plan(
             name=record.name,
             home=home,
@@ -271,6 +297,8 @@ class Host:
         record = self._records.read(name)
         home = self._records.home(name)
         if record is not None:
+            # Whoever still waits for this guest must not take its end for the guest's own doing.
+            self._records.write(replace(record, state=_ENDING))
             self._shell(record).close()
             way = isolations.named(record.isolation)
             way.end(self._libvirt(way.driver), name)

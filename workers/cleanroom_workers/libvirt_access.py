@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 import libvirt
-from cleanroom_base.errors import InfrastructureError
 
+from cleanroom_base.errors import InfrastructureError
 
 _PAUSE = 0.01
 

@@ -12,7 +12,6 @@ Everything is rendered from the guests' records and loaded in one transaction, s
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -187,6 +186,18 @@ def networks_in_use(*, except_device: str) -> list[IPv4Network]:
             continue
         found.append(IPv4Network(route["dst"], strict=False))
     return [network for network in found if network.prefixlen > 0]
+
+
+def nameservers() -> list[str]:
+    """The host's name servers that guests with an open network can reach: those on no private network."""
+    private = [IPv4Network(network) for network in _PRIVATE]
+    found = []
+    for line in Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split()
+        if len(words) == 2 and words[0] == "nameserver" and words[1].replace(".", "").isdigit():
+            if not any(IPv4Address(words[1]) in network for network in private):
+                found.append(words[1])
+    return found
 
 
 def check_policy(policy: str) -> str:

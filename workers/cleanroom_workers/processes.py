@@ -5,10 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 _PAUSE = 0.02
+
+# Programs that this process started and that may outlive it; kept to be reaped when they end before.
+_kept: list[subprocess.Popen[bytes]] = []
+
+
+def keep(process: subprocess.Popen[bytes]) -> None:
+    """Let a program that was started go on for as long as it will, perhaps longer than this process."""
+    _kept[:] = [other for other in _kept if other.poll() is None]
+    _kept.append(process)
 
 
 def started(process: int) -> int | None:
@@ -34,5 +44,4 @@ def end(process: int, *, since: int, timeout: float) -> None:
                 os.kill(process, how)
         while started(process) == since and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(process, os.WNOHANG)
+    _kept[:] = [other for other in _kept if other.poll() is None]

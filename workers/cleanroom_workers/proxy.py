@@ -96,6 +96,7 @@ class CachingProxy:
         (configuration / "acng.conf").write_text(text, encoding="utf-8")
         log = self._directory / "proxy.log"
         process = start(["apt-cacher-ng", "-c", configuration], log=log, user=user)
+        processes.keep(process)
         deadline = time.monotonic() + _START_TIMEOUT
         while not _listens(proxy):
             if process.poll() is not None:

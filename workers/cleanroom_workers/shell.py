@@ -11,7 +11,6 @@ import re
 import secrets
 import shlex
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_base.run import CAPTURE_LIMIT, Completed, run, start
+from cleanroom_base.run import CAPTURE_LIMIT, CommandTimedOut, Completed, OutputLimitExceeded, run, start
+from cleanroom_workers.processes import keep
 
 PORT = 22
 _PAUSE = 0.01
@@ -90,7 +90,7 @@ class Shell:
                 master.wait()
                 raise TimedOut(f"no login into the guest at {self.address} in its time")
             time.sleep(_PAUSE / 2)
-        _masters.append(master)
+        keep(master)
 
     def connected(self) -> bool:
         """Whether the shared connection is open."""
@@ -105,9 +105,6 @@ class Shell:
             with contextlib.suppress(InfrastructureError):
                 run([*self._ssh(), "-O", "exit", self._destination], timeout=_ASK_TIMEOUT, check=False)
         self.control.unlink(missing_ok=True)
-        for master in list(_masters):
-            if master.poll() is not None:
-                _masters.remove(master)
 
     def run(
         self,
@@ -127,14 +124,20 @@ class Shell:
         """
         mark = f"/run/cleanroom-{secrets.token_hex(8)}"
         remote = remote_command(command, environment=environment, user=user, directory=directory, mark=mark)
-        completed = run(
-            [*self._ssh(), "-o", "ControlMaster=no", self._destination, remote],
-            timeout=timeout,
-            check=False,
-            output=output,
-            stdin=stdin,
-            capture_limit=CAPTURE_LIMIT if output_limit is None else output_limit,
-        )
+        words = " ".join(command)
+        try:
+            completed = run(
+                [*self._ssh(), "-o", "ControlMaster=no", self._destination, remote],
+                timeout=timeout,
+                check=False,
+                output=output,
+                stdin=stdin,
+                capture_limit=CAPTURE_LIMIT if output_limit is None else output_limit,
+            )
+        except CommandTimedOut:
+            raise CommandTimedOut(f"{words} did not end within {timeout:.0f} s") from None
+        except OutputLimitExceeded:
+            raise OutputLimitExceeded(f"{words} printed more than {output_limit} bytes") from None
         if completed.exit_status == _SSH_FAILED and not self._take(mark):
             raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
         return Completed(
@@ -166,10 +169,6 @@ class Shell:
             str(self.control),
         )
         return ["ssh", *_OPTIONS, *places]
-
-
-# Connections that this process opened, kept so that none becomes a zombie unnoticed.
-_masters: list[subprocess.Popen[bytes]] = []
 
 
 def remote_command(

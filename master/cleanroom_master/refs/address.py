@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from cleanroom_base.errors import InputError
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 # Source: git-clone(1), "GIT URLS": [user@]host.xz:path/to/repo, with no slash before the first colon.
-_SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9._~+-]+@)?(?P<host>[A-Za-z0-9\[][^/:]*|\[[0-9a-fA-F:]+\]):(?!:)(?P<path>.+)$")
+_SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9._~+-]+@)?(?:[A-Za-z0-9][^/:@\[\]]*|\[[0-9a-fA-F:]+\]):(?P<path>[^:].*)$")
+# Source: gitremote-helpers(7): TRANSPORT::ADDRESS runs the program git-remote-TRANSPORT.
+_HELPER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -34,10 +35,10 @@ def check(url: str, transports: Collection[str]) -> str:
 
 
 def _transport(url: str) -> str:
-    if not url or url.startswith("-") or _CONTROL.search(url) or "::" in url.split("/", 1)[0]:
+    if not url or url.startswith("-") or _CONTROL.search(url) or _HELPER.match(url):
         raise TransportRefused(f"{url!r} is not the URL of a git repository")
     if match := _SCHEME.match(url):
-        host = urlsplit(url).netloc.rpartition("@")[2]
+        host = url[match.end() :].partition("/")[0].rpartition("@")[2]
         if host.startswith("-"):
             raise TransportRefused(f"{url!r} is not the URL of a git repository")
         return match[1].lower()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import products, ref_events
+from cleanroom_db import ref_events
 from cleanroom_db.connection import Database
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefDetails, RefEvent
@@ -34,15 +34,12 @@ def tell(mirror: Mirror, refs: Mapping[str, RemoteRef]) -> dict[str, RefDetails 
     return told
 
 
-def look_up_waiting(settings: Settings, database: Database) -> int:
-    """Look up all events that wait for it; return how many there were."""
-    waiting = ref_events.unresolved(database)
+def waiting(database: Database) -> dict[str, list[RefEvent]]:
+    """The events that are to be looked up now, by product."""
     by_product: dict[str, list[RefEvent]] = {}
-    for event in waiting:
+    for event in ref_events.unresolved(database):
         by_product.setdefault(event.product, []).append(event)
-    for name, events in by_product.items():
-        look_up(settings, database, products.get(database, name), events)
-    return len(waiting)
+    return by_product
 
 
 def look_up(settings: Settings, database: Database, product: Product, events: list[RefEvent]) -> None:

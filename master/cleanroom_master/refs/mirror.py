@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +27,14 @@ from cleanroom_master.refs.objects import Objects, opened
 
 TAGS = b"refs/tags/"
 HEADS = b"refs/heads/"
-_URL = "remote.origin.url"
+# In the mirror, so that whoever wants its source needs no database.
+_URL_FILE = "cleanroom-url"
 _RECORDED = b"refs/recorded/"
 LOCAL_SECONDS = 120.0
 _CAPTURE_LIMIT = 256 * 1024 * 1024
 _ID = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
 _MOST_COMMITS = 1000
+_MOST_FAILURES = 40
 
 # The tree's own attributes must not change what goes into an archive: these come last and win (gitattributes(5)).
 _ATTRIBUTES = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"
@@ -80,38 +84,40 @@ class Mirror:
     @classmethod
     def of(cls, settings: Settings, product: str) -> Mirror:
         """The mirror that was made for a product. Raises RepositoryAway if there is none yet."""
-        made = cls(settings, product, "")
-        if not made.path.exists():
-            raise RepositoryAway(f"the repository of {product} was not looked at yet")
-        return cls(settings, product, made.inside("config", "--get", _URL).text.rstrip("\n"))
+        file = cls(settings, product, "").path / _URL_FILE
+        try:
+            return cls(settings, product, file.read_text())
+        except FileNotFoundError as error:
+            raise RepositoryAway(f"the repository of {product} was not looked at yet") from error
 
     def remote_refs(self) -> Remote:
         """Look at the repository. Raises TransportRefused and RepositoryAway."""
         listed = self._outside("ls-remote", "--tags", "--heads", "--", self.url)
-        self.inside("config", "--replace-all", _URL, self.url)
+        self._remember_url()
         return _parse(listed.stdout)
 
     def fetch(self, refs: Mapping[bytes, str]) -> set[str]:
         """Fetch refs (full name, or an id: object id) and return the object ids that are kept now.
 
-        A ref that has changed since it was looked at is left for the next look. Raises as `remote_refs`.
+        Missing are those that have changed since they were looked at, and those that the repository does not
+        give although it shows them. Raises as `remote_refs`, if it gives none.
         """
         kept = self._kept()
-        wanted = {name: object_id for name, object_id in refs.items() if object_id not in kept}
+        # Several names may have one object, but git fetches only one of them to one place.
+        wanted = {object_id: name for name, object_id in refs.items() if object_id not in kept}
         if not wanted:
             return set(refs.values())
-        refspecs = [b"+%b:%b%b" % (name, _RECORDED, id_.encode()) for name, id_ in wanted.items()]
         with self._locked():
-            self._outside(
-                *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
-                *("--stdin", "--", self.url),
-                stdin=b"\n".join(refspecs) + b"\n",
-            )
+            self._fetch_parts(wanted)
             for object_id, held in self._kept().items():
                 if held != object_id:
                     self.inside("update-ref", "-d", f"{_RECORDED.decode()}{object_id}")
         kept = self._kept()
         return {object_id for object_id in refs.values() if object_id in kept}
+
+    def keeps(self, commit: str) -> bool:
+        """Whether a commit is certainly kept, at the price of one look at the disk."""
+        return (self.path / _RECORDED.decode() / commit).exists()
 
     def keep_commit(self, commit: str) -> bool:
         """Have a commit and keep it, fetching it by its id if need be; False if the repository has it not."""
@@ -141,8 +147,9 @@ class Mirror:
     def objects(self) -> Iterator[Objects]:
         """What is in the mirror."""
         self.create()
+        environment = self.environment
         keyring = self.settings.optional("refs.keyring")
-        with opened(self.path, None if keyring is None else Path(keyring)) as found:
+        with opened(self.path, environment, None if keyring is None else Path(keyring)) as found:
             yield found
 
     def create(self) -> None:
@@ -185,7 +192,13 @@ class Mirror:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """Variables that keep git to itself; they also hold for the programs that it starts."""
+        """Variables that keep git to itself; they also hold for the programs that it starts.
+
+        Those that this process inherited, from a git hook for example, are dropped from it: they would point git
+        and GitPython at another repository.
+        """
+        for variable in [name for name in os.environ if name.startswith("GIT_")]:
+            del os.environ[variable]
         configuration = self.settings.state / "mirrors" / "gitconfig"
         if not configuration.exists():
             configuration.parent.mkdir(parents=True, exist_ok=True)
@@ -212,6 +225,38 @@ class Mirror:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {printed[-1000:]}") from error
         except InfrastructureError as error:
             raise RepositoryAway(f"the repository {self.url} cannot be read: {error.message}") from error
+
+    def _remember_url(self) -> None:
+        file = self.path / _URL_FILE
+        if not file.exists() or file.read_text() != self.url:
+            fresh = file.with_name(f"{_URL_FILE}.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(self.url)
+            fresh.replace(file)
+
+    def _fetch_parts(self, wanted: Mapping[str, bytes]) -> None:
+        """Fetch objects by their names; where one spoils the whole, fetch it in parts without that one."""
+        parts = [list(wanted.items())]
+        failures = successes = 0
+        while parts:
+            part = parts.pop()
+            try:
+                self._fetch(part)
+                successes += 1
+            except RepositoryAway as error:
+                failures += 1
+                half = len(part) // 2
+                parts += [part[:half], part[half:]] if half else []
+                lost = not isinstance(error.__cause__, CommandError) or failures > _MOST_FAILURES
+                if lost or not (parts or successes):
+                    raise
+
+    def _fetch(self, wanted: Iterable[tuple[str, bytes]]) -> None:
+        lines = [b"+%b:%b%b\n" % (name, _RECORDED, object_id.encode()) for object_id, name in wanted]
+        self._outside(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"),
+            *("--stdin", "--", self.url),
+            stdin=b"".join(lines),
+        )
 
     def _kept(self) -> dict[str, str]:
         """What is kept: the id after which a ref is named, and the id that it holds."""

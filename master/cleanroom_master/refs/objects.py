@@ -1,19 +1,17 @@
 """Objects of a mirror: tags, commits and files, read with GitPython. The one module that imports it.
 
-What stands in an object was written by somebody outside. Reading is done by GitPython itself (its `GitDB`),
-so that no helper process of git stays behind.
+What stands in an object was written by somebody outside: it may be badly made, or endless.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import git
-from git.db import GitDB
 from git.objects import Blob, Commit, TagObject
 from git.objects.base import Object
 
@@ -22,6 +20,7 @@ from cleanroom_db.ref_events import RefDetails
 from cleanroom_db.states import SignatureState, TagKind
 from cleanroom_master.refs import signatures
 
+OBJECT_LIMIT = 1024 * 1024
 _NESTED_TAGS = 10
 _PLAIN = (0o100644, 0o100755)
 
@@ -77,13 +76,18 @@ class Objects:
             return bytes(entry.data_stream.read())
 
     def _get(self, object_id: str) -> Object:
-        return Object.new_from_sha(self.repository, bytes.fromhex(object_id))
+        name = bytes.fromhex(object_id)
+        size = self.repository.odb.info(name).size
+        if size > OBJECT_LIMIT:
+            raise InputError(f"it has {size} bytes, {OBJECT_LIMIT} are the limit")
+        return Object.new_from_sha(self.repository, name)
 
 
 @contextlib.contextmanager
-def opened(path: Path, keyring: Path | None) -> Iterator[Objects]:
-    """The objects of the bare repository at `path`."""
-    with git.Repo(path, odbt=GitDB) as repository:
+def opened(path: Path, environment: Mapping[str, str], keyring: Path | None) -> Iterator[Objects]:
+    """The objects of the bare repository at `path`; `environment` is for the git that reads them."""
+    with git.Repo(path) as repository:
+        repository.git.update_environment(**environment)
         yield Objects(repository, keyring)
 
 

@@ -9,6 +9,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.run import run
 from cleanroom_db.states import SignatureState
 
@@ -35,6 +36,7 @@ def check(tag: bytes, name: str, keyring: Path | None) -> SignatureState:
     """What the signature of a tag object (its raw content) is worth for a tag of this name.
 
     `unchecked` without a keyring. A good signature of another tag, published again under this name, is bad.
+    Raises InfrastructureError if the keyring cannot be read.
     """
     begin = _ANY.search(tag)
     if begin is None:
@@ -60,7 +62,7 @@ def _verify(content: bytes, signature: bytes, keyring: Path) -> SignatureState:
         keys = home / "keys"
         (home / "signature").write_bytes(signature)
         (home / "content").write_bytes(content)
-        keys.write_bytes(_binary(keyring.read_bytes(), home))
+        keys.write_bytes(_binary(keyring, home))
         verified = run(
             ["gpgv", "--homedir", home, "--keyring", keys, "--status-fd", "1", home / "signature", home / "content"],
             timeout=_SECONDS,
@@ -70,8 +72,14 @@ def _verify(content: bytes, signature: bytes, keyring: Path) -> SignatureState:
     return next((state for word, state in _VERDICTS if word in said), SignatureState.BAD)
 
 
-def _binary(keys: bytes, home: Path) -> bytes:
-    """Keys in the form that gpgv reads; people keep them in ASCII."""
+def _binary(keyring: Path, home: Path) -> bytes:
+    """Keys in the form that gpgv reads; people keep them in ASCII. Raises InfrastructureError."""
+    try:
+        keys = keyring.read_bytes()
+    except OSError as error:
+        raise InfrastructureError(
+            f"the keyring {keyring} cannot be read: {error.strerror}", hint="see the setting refs.keyring"
+        ) from error
     if _ARMOR not in keys:
         return keys
     return run(["gpg", "--homedir", home, "--dearmor"], stdin=keys, timeout=_SECONDS).stdout

@@ -17,7 +17,7 @@ class CommitAway(InfrastructureError):
 def mirror_with(settings: Settings, product: str, commit: str) -> Mirror:
     """The product's mirror with the commit in it, fetched if need be. Raises InfrastructureError."""
     mirror = Mirror.of(settings, product)
-    if not mirror.keep_commit(commit):
+    if not mirror.keeps(commit) and not mirror.keep_commit(commit):
         raise CommitAway(f"the repository {mirror.url} does not give the commit {commit}")
     return mirror
 

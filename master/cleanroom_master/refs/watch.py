@@ -18,9 +18,8 @@ from cleanroom_db import products, ref_events, services
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import REF_EVENT, Listener
 from cleanroom_db.products import Product
-from cleanroom_db.ref_events import NewRef, RefDetails
-from cleanroom_master.refs import changes
-from cleanroom_master.refs.lookup import look_up_waiting, tell
+from cleanroom_db.ref_events import NewRef, RefDetails, RefEvent
+from cleanroom_master.refs import changes, lookup
 from cleanroom_master.refs.mirror import Mirror, Remote
 from cleanroom_master.refs.record import record
 
@@ -44,10 +43,8 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
     remote = mirror.remote_refs()
     tags = changes.matching(remote.tags, product.tag_patterns)
     baseline = product.watched_at is None and not product.existing
-    told: Mapping[str, RefDetails | InputError] = {}
-    if not baseline:
-        unseen = changes.unseen(tags, ref_events.latest_tags(database, product.name))
-        told = tell(mirror, unseen) if unseen else {}
+    unseen = {} if baseline else changes.unseen(tags, ref_events.latest_tags(database, product.name))
+    told: Mapping[str, RefDetails | InputError] = lookup.tell(mirror, unseen) if unseen else {}
     commits = _branch_events(database, mirror, product, remote, baseline=baseline)
     with database.transaction():
         # Another recorder may have been here since; what it recorded is no news.
@@ -55,19 +52,23 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
         seen = ref_events.latest_tags(database, product.name)
         events = changes.tag_events(tags, seen, told, baseline=baseline)
         ids = ref_events.record_many(database, product.name, [*events, *commits], recorded_by=RECORDED_BY)
-        products.looked(database, product.name, None)
+        missing = ", ".join(sorted(set(unseen) - set(told))[:10])
+        problem = f"not fetched, because they changed meanwhile or are broken: {missing}" if missing else None
+        products.looked(database, product.name, problem)
     return ids
 
 
 class Watch:
-    """The process's loop."""
+    """The process's loop. Repositories are looked at side by side: a slow one holds up no other."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         """`database` is used as the role `refs`."""
-        self._database = database
         self._settings = settings
+        self._database = database
         self._listener = Listener(database.url, [REF_EVENT])
         self._stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(PARALLEL)
+        self._busy: set[str] = set()
 
     def stop(self) -> None:
         """End `run` soon; safe in a signal handler and in another thread."""
@@ -75,47 +76,54 @@ class Watch:
         self._listener.interrupt()
 
     def run(self) -> None:
-        """Watch until `stop`."""
+        """Watch until `stop`. A look that goes on at the end is given up; the next start does it again."""
         next_look = 0.0
         while not self._stopping.is_set():
+            now = time.monotonic()
             try:
                 services.heartbeat(self._database, SERVICE, "running", os.getpid())
-                look_up_waiting(self._settings, self._database)
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + self._settings.number("refs.poll")
-                    self._look_at_all()
+                self._begin_all(look_too=now >= next_look)
+                if now >= next_look:
+                    next_look = now + self._settings.number("refs.poll")
             except InfrastructureError as error:
                 _log.warning("%s", error)
             self._listener.wait(min(HEARTBEAT, max(next_look - time.monotonic(), 0.1)))
-        self._listener.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _look_at_all(self) -> None:
-        watched = products.list_watched(self._database)
-        with ThreadPoolExecutor(PARALLEL) as threads:
-            for product in watched:
-                threads.submit(self._look_at, product)
+    def _begin_all(self, *, look_too: bool) -> None:
+        """Begin what is to be done; a product that is at work already has its turn later."""
+        waiting = lookup.waiting(self._database)
+        watched = products.list_watched(self._database) if look_too else []
+        for name in {*waiting, *(product.name for product in watched)} - self._busy:
+            self._busy.add(name)
+            self._threads.submit(self._work, name, waiting.get(name, []), look_too=look_too)
+
+    def _work(self, name: str, events: list[RefEvent], *, look_too: bool) -> None:
+        try:
+            product = products.get(self._database, name)
+            if events:
+                lookup.look_up(self._settings, self._database, product, events)
+            if look_too and product.removed_at is None:
+                self._look_at(product)
+        except Exception:
+            # A repository is somebody else's: whatever it makes us stumble over, the watch goes on.
+            _log.exception("%s", name)
+        finally:
+            self._busy.discard(name)
 
     def _look_at(self, product: Product) -> None:
-        if self._stopping.is_set():
-            return
+        """Look at a product; what goes wrong is written into its row."""
         try:
             recorded = look(self._settings, self._database, product)
         except CleanroomError as error:
             _log.warning("%s: %s", product.name, error)
-            self._note(product, str(error))
+            products.looked(self._database, product.name, str(error))
         except Exception as error:
-            # A repository is somebody else's: whatever it makes us stumble over, the watch goes on.
-            _log.exception("%s", product.name)
-            self._note(product, f"the watch stumbled: {error!r}")
+            products.looked(self._database, product.name, f"the watch stumbled: {error!r}")
+            raise
         else:
             if recorded:
                 _log.info("%s: recorded %d refs", product.name, len(recorded))
-
-    def _note(self, product: Product, error: str) -> None:
-        try:
-            products.looked(self._database, product.name, error)
-        except CleanroomError as problem:
-            _log.warning("%s: %s", product.name, problem)
 
 
 def _branch_events(

@@ -59,10 +59,15 @@ def open_repository(directory: Path, signer: Signer) -> Repository:
     return Repository(directory, signer, origin="Test", url="http://repository.example")
 
 
+def runtime_of(signer: Signer) -> Path:
+    """The signer's own, so that a killed child leaves no agent but the one that the signer ends."""
+    return signer.home.parent / "runtime"
+
+
 def publish_in_a_child(
     signer: Signer, directory: Path, files: Path, event: str = "", number: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    words = [signer.home, directory.parent / "runtime", directory, files, event, number]
+    words = [signer.home, runtime_of(signer), directory, files, event, number]
     return subprocess.run(
         [sys.executable, "-c", PUBLISH, *map(str, words)],
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
@@ -180,7 +185,7 @@ print("refusals", refusals)
 def test_a_full_disk_is_a_clear_error_and_the_old_generation_stays(tmp_path: Path, files: Path, signer: Signer):
     mount = tmp_path / "mount"
     mount.mkdir()
-    words = [signer.home, tmp_path / "runtime", mount, files]
+    words = [signer.home, runtime_of(signer), mount, files]
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", sys.executable, "-c", FULL_DISK, *map(str, words)],
         env={**os.environ, "PYTHONPATH": ":".join(sys.path)},

@@ -62,4 +62,5 @@ def test_an_expired_key_is_reported(tmp_path: Path):
     subprocess.run([*gpg, *past], check=True, capture_output=True, timeout=120)
     with pytest.raises(InfrastructureError, match="expired on 2020-01-02"):
         Signer(home, tmp_path / "runtime", user_id="Old")
-    subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True, timeout=60)
+    for name in (home, tmp_path / "runtime/gnupg"):
+        subprocess.run(["gpgconf", "--homedir", name, "--kill", "gpg-agent"], check=True, timeout=60)

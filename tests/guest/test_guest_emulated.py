@@ -1,0 +1,38 @@
+"""An emulated guest: slow to start, otherwise as any other."""
+
+from __future__ import annotations
+
+import pytest
+
+from cleanroom_workers.guest import GuestPoweredOff
+from cleanroom_workers.host import Host
+from cleanroom_workers.libvirt_access import State
+from cleanroom_workers.plan import Limits
+from cleanroom_workers.records import Owner
+
+LIMITS = Limits(processors=2, memory=1024, disk=3072, processes=1000)
+
+
+@pytest.mark.usefixtures("traces")
+def test_an_emulated_guest_starts_runs_and_ends(host: Host) -> None:
+    with host.reset("debian-12", isolation="emulated", owner=Owner.current(), limits=LIMITS) as guest:
+        assert (guest.isolation, guest.method) == ("emulated", "cold boot")
+        assert guest.run(["sh", "-c", "exit 255"], timeout=60).exit_status == 255
+        script = "hostname; df --output=size -m / | tail -n 1; cat /etc/hostname; test -s /etc/machine-id && echo id"
+        name, size, written, identity = guest.succeed(["sh", "-c", script], timeout=60).text.split()
+        assert name == written == guest.name
+        assert 2500 < int(size) < 3072
+        assert identity == "id"
+        guest.copy_in_bytes(b"content", "/srv/file")
+        assert guest.succeed(["cat", "/srv/file"], timeout=60).text == "content"
+        with pytest.raises(GuestPoweredOff):
+            guest.run(["sh", "-c", "systemctl poweroff; sleep 100"], timeout=120)
+        assert guest.state() is State.POWERED_OFF
+
+
+def test_the_probe_tells_what_works_and_why(host: Host) -> None:
+    probes = {probe.isolation: probe for probe in host.probe()}
+    assert list(probes) == ["kvm", "container", "emulated"]
+    assert probes["container"].works, probes["container"].reason
+    assert probes["emulated"].works, probes["emulated"].reason
+    assert all(probe.reason for probe in probes.values())
