@@ -164,13 +164,17 @@ time.sleep(100)
 """
 
 
-def test_no_guest_outlives_an_owner_that_was_killed(host: Host, settings: Settings) -> None:
-    environment = {
-        **os.environ,
-        "CLEANROOM_STATE": str(settings.state),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    with subprocess.Popen([sys.executable, "-c", _OWNER], env=environment, stdout=subprocess.PIPE) as owner:
+def _start_owner(environment: dict[str, str], stdout: int) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", _OWNER], env=variables, stdout=stdout)
+
+
+def _guest_names(settings: Settings) -> set[str]:
+    return {path.name for path in (settings.state / "guests").iterdir()}
+
+
+def test_no_guest_outlives_an_owner_that_was_killed(host: Host, environment: dict[str, str]) -> None:
+    with _start_owner(environment, subprocess.PIPE) as owner:
         assert owner.stdout is not None
         name = owner.stdout.readline().decode().strip()
         assert host.state(name) is State.RUNNING
@@ -180,17 +184,10 @@ def test_no_guest_outlives_an_owner_that_was_killed(host: Host, settings: Settin
     assert host.state(name) is State.DESTROYED
 
 
-def test_a_half_made_guest_is_reaped(host: Host, settings: Settings) -> None:
-    environment = {
-        **os.environ,
-        "CLEANROOM_STATE": str(settings.state),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    before = set(host._records.names())
-    with subprocess.Popen(
-        [sys.executable, "-c", _OWNER], env=environment, stdout=subprocess.DEVNULL
-    ) as owner:
-        while not (made := set(host._records.names()) - before):
+def test_a_half_made_guest_is_reaped(host: Host, settings: Settings, environment: dict[str, str]) -> None:
+    before = _guest_names(settings)
+    with _start_owner(environment, subprocess.DEVNULL) as owner:
+        while not (made := _guest_names(settings) - before):
             assert owner.poll() is None
         owner.send_signal(signal.SIGKILL)
     assert set(host.reap()) == made
