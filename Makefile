@@ -1,3 +1,34 @@
-.PHONY: help
-help: ## Show what can be done
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+# Everything a person can do here. `make demo` and `make test` do all the set-up by themselves.
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+SUITE ?= tests
+.PHONY: help setup demo test check bench lock clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install system packages, the virtual environment and the images
+	scripts/setup
+
+demo: setup ## watch two products go from a tag to a signed repository and into a fresh guest
+	.venv/bin/cleanroom demo
+
+check: ## formatting, linters, types, import contract
+	scripts/setup environment
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: ## everything that CI runs; SUITE=tests/unit for a part
+	scripts/setup packages environment
+	$(PYTHON) -m pytest $(SUITE)
+
+bench: setup ## measure: a table on the terminal, JSON in bench.json
+	$(PYTHON) tests/bench $(PART)
+
+lock: ## pin all dependencies anew (needs uv)
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
+
+clean: ## remove the virtual environment and caches (not the state)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

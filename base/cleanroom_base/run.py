@@ -115,9 +115,7 @@ def run(
         captured = _communicate(process, words, stdin, output, started + timeout, capture_limit)
     finally:
         kill_group(process)
-    completed = Completed(
-        words, process.returncode, captured["stdout"], captured["stderr"], time.monotonic() - started
-    )
+    completed = Completed(words, process.returncode, captured["stdout"], captured["stderr"], time.monotonic() - started)
     if check and completed.exit_status != 0:
         raise CommandError(completed)
     return completed
@@ -247,12 +245,7 @@ def _communicate(
     pending = memoryview(stdin) if isinstance(stdin, bytes) else memoryview(b"")
     total = 0
     with selectors.DefaultSelector() as selector:
-        for stream, name in ((process.stdout, "stdout"), (process.stderr, "stderr")):
-            if stream is not None:
-                selector.register(stream, selectors.EVENT_READ, name)
-        if process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-            selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
+        _register(selector, process)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
@@ -268,14 +261,13 @@ def _communicate(
                 chunk = os.read(key.fd, _CHUNK)
                 if not chunk:
                     selector.unregister(key.fileobj)
-                    continue
                 total += len(chunk)
                 if total > limit:
                     raise OutputLimitExceeded(f"{words[0]} printed more than {limit} bytes and was ended")
-                if output is not None:
-                    output(chunk)
-                else:
+                if output is None:
                     kept[key.data] += chunk
+                elif chunk:
+                    output(chunk)
     try:
         process.wait(max(deadline - time.monotonic(), 0.01))
     except subprocess.TimeoutExpired:
@@ -283,9 +275,16 @@ def _communicate(
     return {name: bytes(value) for name, value in kept.items()}
 
 
-def _feed(
-    process: subprocess.Popen[bytes], selector: selectors.BaseSelector, pending: memoryview
-) -> memoryview:
+def _register(selector: selectors.BaseSelector, process: subprocess.Popen[bytes]) -> None:
+    for stream, name in ((process.stdout, "stdout"), (process.stderr, "stderr")):
+        if stream is not None:
+            selector.register(stream, selectors.EVENT_READ, name)
+    if process.stdin is not None:
+        os.set_blocking(process.stdin.fileno(), False)
+        selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
+
+
+def _feed(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, pending: memoryview) -> memoryview:
     assert process.stdin is not None
     try:
         pending = pending[os.write(process.stdin.fileno(), pending[:_CHUNK]) :] if pending else pending

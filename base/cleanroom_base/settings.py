@@ -93,15 +93,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database.web_url", text, None, "the web's own connection, if not by SET ROLE", True),
     Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
-    Setting(
-        "refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"
-    ),
+    Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),
     Setting("refs.timeout", seconds, 300.0, "limit of one fetch from a watched repository, in seconds"),
+    Setting("refs.own_recipes", choice("yes", "no"), "yes", "whether a product's own cleanroom.toml is used"),
     Setting("refs.keyring", text, None, "file with the OpenPGP keys whose signatures on tags are trusted"),
     Setting("master.poll", seconds, 10.0, "pause between two looks at the table of events, in seconds"),
     Setting("master.port", port, 9410, "port of Buildbot's web pages"),
     Setting("master.worker_port", port, 9489, "port at which workers connect to the master"),
     Setting("master.bind", text, "127.0.0.1", "address of Buildbot's web pages and worker port"),
+    Setting("master.host", text, "127.0.0.1", "address at which workers find the master"),
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
@@ -122,7 +122,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("repository.port", port, 9480, "port of the published repository"),
     Setting("repository.bind", text, "127.0.0.1", "address of the published repository"),
     Setting("repository.url", text, None, "address that consumers use; default: http://localhost:PORT"),
-    Setting("storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"),
+    Setting(
+        "storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"
+    ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Not settings, but read by every process before it can find the settings.
@@ -175,6 +177,11 @@ class Settings:
         return base / f"cleanroom-{self.instance}"
 
     @property
+    def worker_password(self) -> Path:
+        """The file with what this host's worker says to the master."""
+        return self.state / "secrets" / "worker"
+
+    @property
     def repository_url(self) -> str:
         """The address of the published repository, without a slash at its end."""
         url = self.optional("repository.url") or f"http://localhost:{self.whole('repository.port')}"
@@ -224,9 +231,7 @@ def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, obje
     return found
 
 
-def _from_environment(
-    variables: Mapping[str, str], problems: list[Problem]
-) -> list[tuple[str, str, object]]:
+def _from_environment(variables: Mapping[str, str], problems: list[Problem]) -> list[tuple[str, str, object]]:
     by_variable = {setting.variable: setting.key for setting in SETTINGS}
     found: list[tuple[str, str, object]] = []
     for variable, raw in sorted(variables.items()):

@@ -115,6 +115,11 @@ class Host:
         return Guest(record, shell, self)
 
     @property
+    def gateway(self) -> str:
+        """This machine's address in its guests' network."""
+        return self._network.addresses.gateway
+
+    @property
     def limits(self) -> Limits:
         """The limits of a guest unless others are given."""
         whole = self.settings.whole

@@ -1,0 +1,31 @@
+-- Who may do what. Applied after every migration; each role gets exactly this.
+
+REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
+GRANT USAGE ON SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
+GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
+
+-- The ref watch records refs.
+GRANT INSERT ON cleanroom.ref_event, cleanroom.audit TO cleanroom_refs;
+GRANT UPDATE (commit, previous_commit, change, tag_kind, tagger, message, signature, tagged_at, state, why, not_before,
+              settled_at) ON cleanroom.ref_event TO cleanroom_refs;
+GRANT UPDATE (watch_error, watched_at) ON cleanroom.product TO cleanroom_refs;
+GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_refs;
+
+-- The master claims events, records builds, and asks for publication. What was published is not its business.
+GRANT UPDATE (state, why, not_before, settled_at) ON cleanroom.ref_event TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
+                        cleanroom.host TO cleanroom_master;
+GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit TO cleanroom_master;
+GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
+
+-- The publisher publishes. What was built is not its business.
+GRANT INSERT, UPDATE, DELETE ON cleanroom.generation TO cleanroom_publisher;
+GRANT INSERT, DELETE ON cleanroom.channel_package TO cleanroom_publisher;
+GRANT UPDATE (removed_in) ON cleanroom.channel_package TO cleanroom_publisher;
+GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
+GRANT UPDATE (state, why) ON cleanroom.release TO cleanroom_publisher;
+GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;
+GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_publisher;
+
+-- Buildbot keeps its own state in a schema of its own.
+CREATE SCHEMA IF NOT EXISTS buildbot AUTHORIZATION cleanroom_master;

@@ -1,0 +1,100 @@
+"""Be woken by NOTIFY. Whoever listens also polls: a message can be lost, a row cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import time
+from collections.abc import Iterable
+from typing import Self
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_db.connection import NotificationConnection
+
+REF_EVENT = "cleanroom_ref_event"
+ATTEMPT = "cleanroom_attempt"
+PUBLICATION = "cleanroom_publication"
+CHANGE = "cleanroom_change"
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE)
+
+HEARTBEAT = 30.0
+RECONNECT_PAUSE = 1.0
+
+
+class Listener:
+    """A connection of its own that listens; it comes back by itself after the database was away."""
+
+    def __init__(self, url: str, channels: Iterable[str]) -> None:
+        """Nothing is connected before the first `wait`."""
+        self._url = url
+        self._channels = frozenset(channels)
+        self._connection: NotificationConnection | None = None
+        self._waker, self._woken = socket.socketpair()
+        self._seen = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self, timeout: float) -> set[str]:
+        """Wait for up to `timeout` seconds and return the channels with news, none at the end of the time.
+
+        After every (re)connection all channels count as having news, since messages may have been missed.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            if self._connection is None and self._connect():
+                return set(self._channels)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return set()
+            news = self._listen(min(left, HEARTBEAT)) if self._connection else None
+            if news:
+                return news
+            if self._interrupted(0 if self._connection else min(left, RECONNECT_PAUSE)):
+                return set()
+
+    def interrupt(self) -> None:
+        """End a `wait` in another thread, or the next one, at once."""
+        self._waker.send(b"!")
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._waker.close()
+        self._woken.close()
+
+    def _connect(self) -> bool:
+        try:
+            self._connection = NotificationConnection(self._url, self._channels)
+        except InfrastructureError:
+            return False
+        self._seen = time.monotonic()
+        return True
+
+    def _listen(self, timeout: float) -> set[str]:
+        """News that come within `timeout` seconds; a connection that is broken is dropped."""
+        assert self._connection is not None
+        try:
+            news = self._connection.news()
+            if not news:
+                select.select([self._connection.fileno(), self._woken.fileno()], [], [], timeout)
+                news = self._connection.news()
+            if time.monotonic() - self._seen > HEARTBEAT:
+                self._connection.check()
+                self._seen = time.monotonic()
+        except InfrastructureError:
+            with contextlib.suppress(InfrastructureError):
+                self._connection.close()
+            self._connection = None
+            return set()
+        return news
+
+    def _interrupted(self, timeout: float) -> bool:
+        readable, _, _ = select.select([self._woken], [], [], timeout)
+        return bool(readable and self._woken.recv(4096))

@@ -1,0 +1,73 @@
+"""Publications: the outbox. The verdict puts releases in, the publisher takes them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cleanroom_base.errors import InputError
+from cleanroom_db.connection import Database, plain
+from cleanroom_db.phases import Artifact
+from cleanroom_db.rows import Entity
+from cleanroom_db.sql import load
+from cleanroom_db.states import PublicationState
+
+_SQL = load("publications")
+
+
+@dataclass(frozen=True)
+class Publication(Entity):
+    """A release that is to go, or went, into a channel. `generation` None: into none yet."""
+
+    id: int
+    release_id: int
+    channel: str
+    state: PublicationState
+    requested_by: str
+    requested_at: datetime
+    generation: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Pending(Publication):
+    """A publication that waits, with its release."""
+
+    product: str
+    ref: str
+    commit: str
+    version: str | None
+
+
+@dataclass(frozen=True)
+class ReleasedFile(Artifact):
+    """A file of the passed attempt of one of a release's builds."""
+
+    target: str
+
+
+def pending(database: Database, *, limit: int = 100) -> list[Pending]:
+    """Publications that wait, oldest first. There is one publisher, so nothing is reserved."""
+    with database.transaction() as cursor:
+        return [Pending.from_row(row) for row in cursor.rows(_SQL["pending"], limit=limit)]
+
+
+def files(database: Database, release_id: int) -> list[ReleasedFile]:
+    """What a release has to publish: the files of each build's latest attempt, if that passed."""
+    with database.transaction() as cursor:
+        return [ReleasedFile.from_row(row) for row in cursor.rows(_SQL["files"], release=release_id)]
+
+
+def request(database: Database, release_id: int, channel: str, requested_by: str) -> None:
+    """Ask for a release to go into a channel; to ask twice is no harm."""
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["request"], release=release_id, channel=channel, requested_by=plain(requested_by))
+
+
+def refuse(database: Database, publication_id: int, why: str) -> None:
+    """A release cannot go into the channel; it is held, and says why. Raises InputError."""
+    with database.transaction() as cursor:
+        release_id = cursor.value(_SQL["refuse"], id=publication_id, why=plain(why))
+        if release_id is None:
+            raise InputError(f"publication {publication_id} does not wait")
+        cursor.execute(_SQL["hold_release"], release=release_id, why=plain(f"not published: {why}"))

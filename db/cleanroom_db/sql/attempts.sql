@@ -1,0 +1,71 @@
+-- name: get
+SELECT * FROM cleanroom.attempt WHERE id = %(id)s
+
+-- name: release_of
+SELECT build.release_id FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+ WHERE attempt.id = %(id)s
+
+-- name: work
+SELECT attempt.*, build.release_id, build.target, build.phases
+  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+ WHERE attempt.id = %(id)s
+
+-- name: due
+SELECT attempt.*, build.release_id, build.target, build.phases
+  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+ WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NULL AND attempt.not_before <= now()
+ ORDER BY attempt.not_before, attempt.id
+ LIMIT %(limit)s
+
+-- name: lease
+UPDATE cleanroom.attempt
+   SET lease_owner = %(owner)s, lease_expires_at = now() + make_interval(secs => %(seconds)s),
+       started_at = coalesce(started_at, now())
+ WHERE id = %(id)s AND finished_at IS NULL AND not_before <= now()
+   AND (lease_owner IS NULL OR lease_owner = %(owner)s)
+
+-- name: renew
+UPDATE cleanroom.attempt
+   SET lease_expires_at = now() + make_interval(secs => %(seconds)s)
+ WHERE id = %(id)s AND lease_owner = %(owner)s AND finished_at IS NULL
+
+-- name: describe
+UPDATE cleanroom.attempt
+   SET worker = coalesce(%(worker)s, worker), isolation = coalesce(%(isolation)s, isolation),
+       buildbot_url = coalesce(%(buildbot_url)s, buildbot_url)
+ WHERE id = %(id)s AND lease_owner = %(owner)s AND finished_at IS NULL
+
+-- name: finish
+UPDATE cleanroom.attempt
+   SET outcome = %(outcome)s, why = %(why)s, finished_at = now()
+ WHERE id = %(id)s AND finished_at IS NULL
+   AND lease_owner IS NOT DISTINCT FROM %(owner)s
+   AND (NOT %(expired)s OR lease_expires_at < now())
+RETURNING *
+
+-- name: insert_next
+INSERT INTO cleanroom.attempt (build_id, number, series_start, not_before)
+VALUES (%(build)s, %(number)s, %(series_start)s, now() + make_interval(secs => %(pause)s))
+
+-- name: close_phases
+UPDATE cleanroom.phase SET outcome = %(outcome)s, why = %(why)s, finished_at = now()
+ WHERE attempt_id = %(id)s AND finished_at IS NULL
+
+-- name: close_steps
+UPDATE cleanroom.step SET outcome = %(outcome)s, why = %(why)s
+ WHERE outcome IS NULL AND phase_id IN (SELECT id FROM cleanroom.phase WHERE attempt_id = %(id)s)
+
+-- name: expired
+SELECT id, lease_owner FROM cleanroom.attempt
+ WHERE finished_at IS NULL AND lease_owner IS NOT NULL AND lease_expires_at < now()
+ ORDER BY lease_expires_at
+
+-- name: leased_by
+SELECT id, lease_owner FROM cleanroom.attempt
+ WHERE finished_at IS NULL AND lease_owner LIKE %(prefix)s ESCAPE '\'
+ ORDER BY id
+
+-- name: open_of_release
+SELECT attempt.id, attempt.lease_owner
+  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+ WHERE build.release_id = %(release)s AND attempt.finished_at IS NULL

@@ -1,0 +1,41 @@
+-- name: pending
+SELECT publication.*, release.product, release.ref, release.commit, release.version
+  FROM cleanroom.publication JOIN cleanroom.release ON release.id = publication.release_id
+ WHERE publication.state = 'pending'
+ ORDER BY publication.id LIMIT %(limit)s
+
+-- name: request
+INSERT INTO cleanroom.publication (release_id, channel, requested_by)
+VALUES (%(release)s, %(channel)s, %(requested_by)s)
+ON CONFLICT DO NOTHING
+
+-- name: refuse
+UPDATE cleanroom.publication SET state = 'refused', why = %(why)s
+ WHERE id = %(id)s AND state = 'pending'
+RETURNING release_id
+
+-- name: hold_release
+UPDATE cleanroom.release SET state = 'held', why = %(why)s WHERE id = %(release)s AND state = 'passed'
+
+-- name: files
+SELECT artifact.*, build.target, attempt.id AS attempt_id
+  FROM cleanroom.build
+  JOIN cleanroom.attempt ON attempt.build_id = build.id
+  JOIN cleanroom.artifact ON artifact.attempt_id = attempt.id
+ WHERE build.release_id = %(release)s AND attempt.outcome IN ('passed', 'flaky')
+   AND attempt.number = (SELECT max(number) FROM cleanroom.attempt AS latest WHERE latest.build_id = build.id)
+ ORDER BY build.target, artifact.file
+
+-- name: attach
+UPDATE cleanroom.publication SET generation = %(generation)s
+ WHERE id = ANY(%(ids)s) AND state = 'pending'
+
+-- name: published
+UPDATE cleanroom.publication SET state = 'published', why = ''
+ WHERE generation = %(generation)s AND state = 'pending'
+RETURNING release_id, channel
+
+-- name: release_published
+UPDATE cleanroom.release
+   SET state = 'published', why = %(why)s
+ WHERE id = ANY(%(ids)s) AND state = 'passed'

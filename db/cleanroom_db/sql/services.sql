@@ -1,0 +1,25 @@
+-- name: heartbeat
+INSERT INTO cleanroom.service AS service (name, state, process_id, detail)
+VALUES (%(name)s, %(state)s, %(process_id)s, %(detail)s)
+ON CONFLICT (name) DO UPDATE
+   SET seen_at = now(), process_id = excluded.process_id, detail = excluded.detail, state = excluded.state,
+       since = CASE WHEN service.state = excluded.state
+                     AND service.process_id IS NOT DISTINCT FROM excluded.process_id
+                    THEN service.since ELSE now() END
+
+-- name: list
+SELECT *, extract(epoch FROM now() - seen_at)::double precision AS silent_seconds
+  FROM cleanroom.service ORDER BY name
+
+-- name: host_seen
+INSERT INTO cleanroom.host (name, isolations, processors, memory_mib)
+VALUES (%(name)s, %(isolations)s, %(processors)s, %(memory_mib)s)
+ON CONFLICT (name) DO UPDATE
+   SET isolations = excluded.isolations, processors = excluded.processors, memory_mib = excluded.memory_mib,
+       seen_at = now()
+
+-- name: set_host_state
+UPDATE cleanroom.host SET state = %(state)s WHERE name = %(name)s
+
+-- name: hosts
+SELECT * FROM cleanroom.host ORDER BY name

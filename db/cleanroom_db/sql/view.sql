@@ -1,0 +1,28 @@
+-- name: release
+SELECT release.*, event.recorded_at, event.recorded_by, event.settled_at AS claimed_at, event.tag_kind, event.tagger,
+       event.signature, event.tagged_at
+  FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
+ WHERE release.product = %(product)s AND release.ref = %(ref)s
+
+-- name: attempts
+SELECT attempt.*, build.target, attempt.not_before > now() AS pauses
+  FROM cleanroom.build JOIN cleanroom.attempt ON attempt.build_id = build.id
+ WHERE build.release_id = %(release)s
+ ORDER BY build.id, attempt.number
+
+-- name: phases
+SELECT * FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, position, id
+
+-- name: steps
+SELECT step.* FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_id
+ WHERE phase.attempt_id = ANY(%(attempts)s)
+ ORDER BY step.phase_id, step.position
+
+-- name: artifacts
+SELECT * FROM cleanroom.artifact WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, file
+
+-- name: published
+SELECT publication.channel, publication.generation, generation.switched_at AS at
+  FROM cleanroom.publication JOIN cleanroom.generation ON generation.number = publication.generation
+ WHERE publication.release_id = %(release)s AND publication.state = 'published'
+ ORDER BY publication.id

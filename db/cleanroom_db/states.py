@@ -1,0 +1,83 @@
+"""The words that only the record uses: each an enum of the same name in the schema; a test compares them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RefChange(StrEnum):
+    """What happened to a ref. Only `created` can become a release."""
+
+    CREATED = "created"
+    MOVED = "moved"
+    DELETED = "deleted"
+
+
+class RefEventState(StrEnum):
+    """What became of a ref event: `recorded` goes to one of the others, once."""
+
+    RECORDED = "recorded"
+    CLAIMED = "claimed"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+
+
+class TagKind(StrEnum):
+    """How a tag was made; `none` for a commit, `unknown` until the ref watch has looked."""
+
+    ANNOTATED = "annotated"
+    LIGHTWEIGHT = "lightweight"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+class SignatureState(StrEnum):
+    """What a tag's signature is worth against the site's keyring."""
+
+    NONE = "none"
+    GOOD = "good"
+    BAD = "bad"
+    UNKNOWN_KEY = "unknown_key"
+    EXPIRED = "expired"
+    UNCHECKED = "unchecked"
+
+
+class SignaturePolicy(StrEnum):
+    """Whether a product's tags must carry a good signature."""
+
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class ReleaseState(StrEnum):
+    """Where a release is.
+
+    waiting -> building -> passed -> published -> withdrawn; building -> failed, held or cancelled;
+    failed, held and cancelled -> building by a retry; held -> passed by an approval.
+    """
+
+    WAITING = "waiting"
+    BUILDING = "building"
+    PASSED = "passed"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    HELD = "held"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+class PublicationState(StrEnum):
+    """Where a publication is: `pending` goes to one of the others."""
+
+    PENDING = "pending"
+    PUBLISHED = "published"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+
+
+class HostState(StrEnum):
+    """Whether a host takes work."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    DRAINED = "drained"

@@ -1,0 +1,141 @@
+"""A release with everything about it, in the form that `release show --format json` prints and the web shows.
+
+The form is a contract: keys are added, never renamed. Times are ISO 8601 in UTC, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cleanroom_base.errors import InputError
+from cleanroom_db.connection import Cursor, Database, Row, plain
+from cleanroom_db.sql import load
+from cleanroom_db.states import ReleaseState
+
+_SQL = load("view")
+
+View = dict[str, Any]
+
+
+def release_view(database: Database, product: str, ref: str) -> View:
+    """Everything about a release, as plain values. Raises InputError if there is none."""
+    with database.transaction() as cursor:
+        release = cursor.row(_SQL["release"], product=plain(product), ref=plain(ref))
+        if release is None:
+            raise InputError(
+                f"there is no release of {product} {ref}",
+                hint=f"'cleanroom ref list {product}' shows what was recorded, and what became of it",
+            )
+        builds = _builds(cursor, release["id"])
+        published = cursor.rows(_SQL["published"], release=release["id"])
+    view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
+    view["why"] = _why(release, builds)
+    view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
+    view["builds"] = builds
+    view["published"] = [
+        {"channel": row["channel"], "generation": row["generation"], "at": iso(row["at"])} for row in published
+    ]
+    return view
+
+
+def iso(time: datetime | None) -> str | None:
+    """A time as ISO 8601 in UTC, such as 2030-01-31T12:00:00.123456Z."""
+    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _builds(cursor: Cursor, release_id: int) -> list[View]:
+    """The builds of a release, each with its attempts, and the latest of them in full."""
+    attempts = _grouped(cursor.rows(_SQL["attempts"], release=release_id), lambda row: row["target"])
+    latest = [rows[-1]["id"] for rows in attempts.values()]
+    steps = _grouped(cursor.rows(_SQL["steps"], attempts=latest), lambda row: row["phase_id"])
+    phases = _grouped(cursor.rows(_SQL["phases"], attempts=latest), lambda row: row["attempt_id"])
+    artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
+    return [
+        _build(
+            target,
+            rows,
+            [_phase(phase, steps.get(phase["id"], [])) for phase in phases.get(rows[-1]["id"], [])],
+            artifacts.get(rows[-1]["id"], []),
+        )
+        for target, rows in attempts.items()
+    ]
+
+
+def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list[Row]) -> View:
+    latest = attempts[-1]
+    images = [phase["image"] for phase in phases if phase["image"] is not None]
+    return {
+        "target": target,
+        "attempt": latest["number"],
+        **_chosen(latest, "outcome why worker buildbot_url pauses"),
+        "isolation": latest["isolation"] or next((phase["isolation"] for phase in phases), None),
+        "image": images[-1] if images else None,
+        **_times(latest, "queued_at not_before started_at finished_at"),
+        "phases": phases,
+        "artifacts": [_chosen(row, "file sha256 size kind phase package version architecture") for row in artifacts],
+        "attempts": [
+            {**_chosen(row, "number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
+            for row in attempts
+        ],
+    }
+
+
+def _phase(row: Row, steps: list[Row]) -> View:
+    image = None if row["image"] is None else {"name": row["image"], "digest": row["image_digest"]}
+    return {
+        **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
+        "image": image,
+        **_times(row, "started_at finished_at"),
+        "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped")},
+        "steps": [
+            {
+                **_chosen(step, "name outcome exit_status why seconds"),
+                **_times(step, "started_at"),
+                "log": {
+                    "sha256": step["log_sha256"],
+                    "size": step["log_size"],
+                    "truncated": step["log_truncated"],
+                },
+            }
+            for step in steps
+        ],
+    }
+
+
+def _why(release: Row, builds: list[View]) -> str:
+    """One sentence: why the release is where it is."""
+    if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING):
+        return str(release["why"])
+    return "; ".join(f"{build['target']}: {_progress(build)}" for build in builds)
+
+
+def _progress(build: View) -> str:
+    if build["outcome"] is not None:
+        return str(build["outcome"])
+    if build["pauses"]:
+        before = build["attempts"][-2]["why"]
+        return f"attempt {build['attempt']} waits until {build['not_before']}, because: {before}"
+    if build["started_at"] is None:
+        return "waits for a worker"
+    for phase in reversed(build["phases"]):
+        if phase["outcome"] is None:
+            step = phase["steps"][-1]["name"] if phase["steps"] else "getting a clean guest"
+            return f"in phase {phase['name']}: {step}"
+    return "between two phases"
+
+
+def _chosen(row: Row, names: str) -> View:
+    return {name: row[name] for name in names.split()}
+
+
+def _times(row: Row, names: str) -> View:
+    return {name: iso(row[name]) for name in names.split()}
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> Mapping[Any, list[Row]]:
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups

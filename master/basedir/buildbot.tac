@@ -1,0 +1,11 @@
+# Twisted's way to start Buildbot's master: `twistd --nodaemon --python=buildbot.tac`.
+from buildbot.master import BuildMaster
+from twisted.application import service
+
+from cleanroom_base.settings import load
+from cleanroom_master.places import Places
+
+places = Places(load())
+basedir, configfile = str(places.buildbot), str(places.master_configuration)
+application = service.Application('buildmaster')  # Buildbot looks for these very words
+BuildMaster(basedir, configfile).setServiceParent(application)

@@ -1,0 +1,84 @@
+"""Buildbot's configuration as a pure function of our settings and products."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from buildbot.config import BuilderConfig
+from buildbot.configurators.janitor import JanitorConfigurator
+from buildbot.process.factory import BuildFactory
+from buildbot.worker import Worker
+from buildbot.www.authz import Authz
+from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
+
+from cleanroom_base.settings import Settings
+from cleanroom_master.buildbot.scheduler import AttemptScheduler
+from cleanroom_master.buildbot.steps import AttemptBuild, LeaseAttempt
+from cleanroom_master.dispatch import Dispatch, builder_name
+
+# Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
+_BUILDBOT_LOG = 1 << 20
+_BUILDBOT_KEEPS = timedelta(weeks=4)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that the configuration is made from.
+
+    `builds` are pairs of a product's and a target's name; `workers` maps each worker's name to its password.
+    """
+
+    settings: Settings
+    database_url: str
+    workers: Mapping[str, str]
+    builds: tuple[tuple[str, str], ...]
+    dispatch: Dispatch
+
+
+def configure(inputs: Inputs) -> dict[str, Any]:
+    """Buildbot's configuration dictionary."""
+    settings = inputs.settings
+    bind = settings.text("master.bind")
+    names = [builder_name(product, target) for product, target in inputs.builds]
+    return {
+        "title": "Cleanroom",
+        "titleURL": settings.repository_url,
+        "buildbotURL": f"http://{bind}:{settings.whole('master.port')}/",
+        "buildbotNetUsageData": None,
+        "db": {"db_url": inputs.database_url},
+        "protocols": {"pb": {"port": f"tcp:{settings.whole('master.worker_port')}:interface={bind}"}},
+        "workers": [
+            Worker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
+            for name, password in inputs.workers.items()
+        ],
+        "builders": [_builder(product, target, inputs) for product, target in inputs.builds],
+        "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
+        "configurators": [JanitorConfigurator(logHorizon=_BUILDBOT_KEEPS, buildDataHorizon=_BUILDBOT_KEEPS, hour=3)],
+        "logMaxSize": _BUILDBOT_LOG,
+        "logMaxTailSize": _BUILDBOT_LOG // 8,
+        "www": {
+            "port": f"tcp:{settings.whole('master.port')}:interface={bind}",
+            "plugins": {"waterfall_view": {}, "console_view": {}, "grid_view": {}},
+            # Buildbot's pages are for looking: what happens to a release is decided by our own commands.
+            "authz": Authz(allowRules=[AnyControlEndpointMatcher(role="nobody")], roleMatchers=[]),
+            "change_hook_dialects": {},
+        },
+    }
+
+
+def _builder(product: str, target: str, inputs: Inputs) -> BuilderConfig:
+    factory = BuildFactory([LeaseAttempt(inputs.dispatch)])
+    factory.buildClass = AttemptBuild
+    return BuilderConfig(
+        name=builder_name(product, target),
+        workernames=list(inputs.workers),
+        factory=factory,
+        # A directory name on the worker; two names never become one, because neither part holds a double underscore.
+        workerbuilddir=re.sub(r"[^a-z0-9.+-]", "_", f"{product}__{target}"),
+        builddir=re.sub(r"[^a-z0-9.+-]", "_", f"{product}__{target}"),
+        tags=[product, target],
+    )

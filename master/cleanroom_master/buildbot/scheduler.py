@@ -1,0 +1,117 @@
+"""Turns recorded events into Buildbot's build requests.
+
+NOTIFY wakes it and polling makes it right: each turn claims events, gives up what fell silent, and asks Buildbot
+to build each due attempt. To ask twice does no harm (after a restart, for example): an attempt can be leased once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from buildbot.data.resultspec import Filter
+from buildbot.process.properties import Properties
+from buildbot.schedulers.base import ReconfigurableBaseScheduler
+from twisted.internet import defer, reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.python import log
+
+from cleanroom_master.dispatch import Dispatch, DueAttempt
+
+ATTEMPT = "attempt"
+_AFTER_TROUBLE = 2.0
+
+
+class AttemptScheduler(ReconfigurableBaseScheduler):
+    """Asks Buildbot for a build for every due attempt."""
+
+    compare_attrs: ClassVar[tuple[str, ...]] = (*ReconfigurableBaseScheduler.compare_attrs,)
+
+    def checkConfig(self, dispatch: Dispatch, **kwargs: Any) -> None:  # noqa: N802 - Buildbot's name
+        """Buildbot's check of the arguments."""
+        super().checkConfig(**kwargs)
+
+    @defer.inlineCallbacks
+    def reconfigService(self, dispatch: Dispatch, **kwargs: Any) -> Any:  # noqa: N802 - Buildbot's name
+        """Take a new list of builders; the loop goes on."""
+        yield super().reconfigService(**kwargs)
+        if not hasattr(self, "_dispatch"):
+            self._dispatch = dispatch
+            self._asked: set[int] = set()
+            self._active = False
+            self._loop: defer.Deferred[None] = defer.succeed(None)
+
+    @defer.inlineCallbacks
+    def activate(self) -> Any:
+        """Begin; Buildbot calls this on the one master that runs this scheduler."""
+        yield super().activate()
+        if self.enabled and not self._active:
+            self._active = True
+            self._loop = self._run()
+
+    @defer.inlineCallbacks
+    def deactivate(self) -> Any:
+        """End; waits for the turn that runs."""
+        yield super().deactivate()
+        self._active = False
+        self._dispatch.wake()
+        yield self._loop
+
+    @defer.inlineCallbacks
+    def _run(self) -> Any:
+        yield deferToThread(self._dispatch.take_over)
+        while self._active:
+            try:
+                due = yield deferToThread(self._dispatch.turn)
+                yield self._ask(due)
+                yield deferToThread(self._dispatch.wait)
+            except Exception:
+                # Whatever happens to one turn (the database is away, say), the next one is tried.
+                log.err(None, "a turn of the attempt scheduler failed")
+                yield deferLater(reactor, _AFTER_TROUBLE, lambda: None)
+
+    @defer.inlineCallbacks
+    def _ask(self, due: list[DueAttempt]) -> Any:
+        # What is due no longer was leased or closed: it need not be remembered.
+        self._asked &= {attempt.id for attempt in due}
+        unknown = False
+        for attempt in due:
+            if attempt.id in self._asked:
+                continue
+            if attempt.builder not in self.builderNames:
+                unknown = True
+                continue
+            yield self._ask_one(attempt)
+            self._asked.add(attempt.id)
+        if unknown:
+            # A product or a target that is new: the configuration is read again, then the next turn asks.
+            yield self.master.reconfig()
+            self._dispatch.wake()
+
+    @defer.inlineCallbacks
+    def _ask_one(self, attempt: DueAttempt) -> Any:
+        mark = f"{ATTEMPT} {attempt.id}"
+        pending = yield self.master.data.get(
+            ("buildsets",),
+            filters=[Filter("external_idstring", "eq", [mark]), Filter("complete", "eq", [False])],
+        )
+        if pending:
+            return
+        properties = Properties()
+        properties.setProperty(ATTEMPT, attempt.id, "Scheduler")
+        properties.setProperty("ref", attempt.ref, "Scheduler")
+        yield self.addBuildsetForSourceStamps(
+            sourcestamps=[
+                {
+                    "codebase": "",
+                    "repository": attempt.url,
+                    "branch": attempt.ref,
+                    "revision": attempt.commit,
+                    "project": attempt.product,
+                }
+            ],
+            reason=f"{attempt.product} {attempt.ref}, attempt {attempt.number}",
+            external_idstring=mark,
+            properties=properties,
+            builderNames=[attempt.builder],
+        )

@@ -1,0 +1,293 @@
+"""The steps of a build in Buildbot: lease the attempt, send the source, run each phase, close the attempt.
+
+What a phase does is told by events that the worker prints; they become rows, logs on disk and Buildbot's live
+logs. A worker or a guest that is lost is never the product's failure: the attempt ends as `infrastructure`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from buildbot.process import remotecommand, remotetransfer, results
+from buildbot.process.build import Build
+from buildbot.process.buildstep import BuildStep
+from twisted.internet import defer
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+from twisted.python import log
+
+from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
+from cleanroom_recipes.events import Event, Output, StepStarted, decode
+from cleanroom_recipes.model import Outcome
+
+_BLOCK = 256 * 1024
+_SOURCE = "source.tar"
+_RESULTS = {
+    Outcome.PASSED: results.SUCCESS,
+    Outcome.SKIPPED: results.SKIPPED,
+    Outcome.FLAKY: results.WARNINGS,
+    Outcome.CANCELLED: results.CANCELLED,
+    Outcome.INFRASTRUCTURE: results.EXCEPTION,
+}
+
+
+class AttemptBuild(Build):
+    """A build in Buildbot that closes its attempt however it ends."""
+
+    job: Job | None = None
+    _heartbeat: LoopingCall | None = None
+
+    def begin(self, dispatch: Dispatch, job: Job) -> None:
+        """Keep the lease of `job` alive until the build ends."""
+        self.dispatch = dispatch
+        self.job = job
+        self._heartbeat = LoopingCall(self._renew)
+        self._heartbeat.start(dispatch.lease_seconds / 4, now=False).addErrback(log.err)
+
+    @defer.inlineCallbacks
+    def _renew(self) -> Any:
+        assert self.job is not None
+        try:
+            kept = yield deferToThread(self.dispatch.renew, self.job)
+        except Exception:
+            log.err(None, "the lease could not be renewed; trying again")
+            return
+        if not kept:
+            log.msg(f"attempt {self.job.attempt} was taken away or cancelled")
+            yield self.stopBuild("the attempt was taken away or cancelled", results.CANCELLED)
+
+    @defer.inlineCallbacks
+    def buildFinished(self, text: Any, result: Any) -> Any:  # noqa: N802 - Buildbot's name
+        """Close the attempt with what its phases say, then let Buildbot finish."""
+        if self._heartbeat is not None and self._heartbeat.running:
+            self._heartbeat.stop()
+        job, self.job = self.job, None
+        if job is not None:
+            try:
+                yield deferToThread(self.dispatch.finish, job)
+            except Exception:
+                # The lease runs out and the attempt is tried again.
+                log.err(None, f"attempt {job.attempt} could not be closed")
+        yield super().buildFinished(text, result)
+
+
+class LeaseAttempt(BuildStep):
+    """Take the attempt; from then on this build alone may write its rows."""
+
+    name = "lease"
+
+    def __init__(self, dispatch: Dispatch, **kwargs: Any) -> None:
+        super().__init__(hideStepIf=lambda result, _: result == results.SUCCESS, **kwargs)
+        self.dispatch = dispatch
+
+    @defer.inlineCallbacks
+    def run(self) -> Any:
+        """Lease, and add the steps of the attempt's phases."""
+        owner = f"{self.dispatch.name}/{self.build.buildid}"
+        url = f"{self.master.config.buildbotURL}#/builders/{self.build.builder._builderid}/builds/{self.build.number}"
+        job = yield deferToThread(self.dispatch.lease, self.getProperty("attempt"), owner, self.worker.workername, url)
+        if job is None:
+            self.descriptionDone = "another build has this attempt, or it is closed"
+            return results.SKIPPED
+        self.build.begin(self.dispatch, job)
+        self.setProperty("product", job.product, "Cleanroom")
+        self.setProperty("target", job.target, "Cleanroom")
+        self.build.addStepsAfterCurrentStep(
+            [SendSource(self.dispatch, job), *(RunPhase(self.dispatch, job, phase) for phase in job.phases)]
+        )
+        return results.SUCCESS
+
+
+class _Transfer(BuildStep):
+    """A step that moves files between master and worker."""
+
+    def __init__(self, dispatch: Dispatch, job: Job, **kwargs: Any) -> None:
+        super().__init__(haltOnFailure=True, **kwargs)
+        self.dispatch = dispatch
+        self.job = job
+        self.running: Any = None
+
+    @defer.inlineCallbacks
+    def remote(self, command: Any) -> Any:
+        """Run one remote command; True when it succeeded."""
+        self.running = command
+        yield self.runCommand(command)
+        self.running = None
+        return not command.didFail()
+
+    def transfer(self, name: str, **arguments: Any) -> Any:
+        """A remote command that transfers; its log goes nowhere."""
+        command = remotecommand.RemoteCommand(
+            name, {"workdir": "build", "blocksize": _BLOCK, "maxsize": None, **arguments}, stdioLogName=None
+        )
+        return self.remote(command)
+
+    def send_file(self, source: Path, destination: str) -> Any:
+        """Copy one file of the master's to the worker."""
+        reader = remotetransfer.FileReader(source.open("rb"))
+        return self.transfer("downloadFile", workerdest=destination, reader=reader, mode=0o600)
+
+    def send_text(self, text: str, destination: str) -> Any:
+        """Write a small file on the worker."""
+        reader = remotetransfer.StringFileReader(text)
+        return self.transfer("downloadFile", workerdest=destination, reader=reader, mode=0o600)
+
+    def make_directory(self, path: str) -> Any:
+        """Make an empty directory on the worker; what was there is removed."""
+        command = remotecommand.RemoteCommand("rmdir", {"dir": path, "logEnviron": False}, stdioLogName=None)
+        made = remotecommand.RemoteCommand("mkdir", {"paths": [path], "dir": path}, stdioLogName=None)
+        return self.remote(command).addCallback(lambda _: self.remote(made))
+
+    @defer.inlineCallbacks
+    def spoiled(self, why: str) -> Any:
+        """The surroundings failed; say so in the rows and end the build."""
+        self.descriptionDone = why[:100]
+        yield deferToThread(self.dispatch.spoil, self.job, why)
+        return results.EXCEPTION
+
+
+class SendSource(_Transfer):
+    """Send the worker an archive of exactly the recorded commit."""
+
+    name = "source"
+
+    @defer.inlineCallbacks
+    def run(self) -> Any:
+        """Make the archive, empty the work directory, send."""
+        try:
+            archive = yield deferToThread(self.dispatch.source, self.job)
+        except Exception as error:
+            return (yield self.spoiled(f"the source could not be archived: {error}"))
+        yield self.make_directory("build")
+        sent = yield self.send_file(archive, _SOURCE)
+        yield deferToThread(archive.unlink)
+        if not sent:
+            return (yield self.spoiled("the source could not be sent to the worker"))
+        return results.SUCCESS
+
+
+class _EventCommand(remotecommand.RemoteShellCommand):
+    """Runs a command whose standard output is for us and whose standard error is for Buildbot's log."""
+
+    def __init__(self, on_output: Callable[[str], None], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._on_output = on_output
+
+    def add_stdout_lines(self, data: str, is_flushed: bool) -> Any:
+        """Buildbot calls this with whole lines."""
+        self._on_output(data)
+        return defer.succeed(None)
+
+
+class RunPhase(_Transfer):
+    """Run one phase in a clean guest on the worker."""
+
+    def __init__(self, dispatch: Dispatch, job: Job, phase: str, **kwargs: Any) -> None:
+        super().__init__(dispatch, job, name=phase, flunkOnFailure=True, **kwargs)
+        self.haltOnFailure = phase == "build"
+        self.phase = phase
+        self._logs: dict[str, Any] = {}
+        self._rest = ""
+        # Events are handled one after the other, in the order in which they came.
+        self._order = defer.DeferredLock()
+        self._broken: str | None = None
+
+    @defer.inlineCallbacks
+    def run(self) -> Any:
+        """Prepare, run, record, and bring artifacts home."""
+        phase: PhaseRun = yield deferToThread(self.dispatch.begin_phase, self.job, self.phase)
+        try:
+            outcome = yield self._run(phase)
+        except Exception as error:
+            log.err(None, f"phase {self.phase} broke")
+            outcome = yield deferToThread(phase.lost, f"{type(error).__name__}: {error}")
+        for stream in self._logs.values():
+            yield stream.finish()
+        self.descriptionDone = f"{self.phase}: {outcome.value}"
+        if outcome is Outcome.INFRASTRUCTURE:
+            # Nothing that follows would be worth its time.
+            self.haltOnFailure = True
+        return _RESULTS.get(outcome, results.FAILURE)
+
+    @defer.inlineCallbacks
+    def _run(self, phase: PhaseRun) -> Any:
+        for directory in phase.directories:
+            yield self.make_directory(f"build/{directory}")
+        for source, destination in phase.downloads:
+            if not (yield self.send_file(source, destination)):
+                return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
+        request = f"request-{self.phase}.json"
+        yield self.send_text(json.dumps(phase.request), request)
+        command = _EventCommand(
+            self._received,
+            workdir="build",
+            command=["cleanroom-worker", "run-phase", request],
+            # The worker watches its own limits; this one only catches a worker that hangs.
+            timeout=None,
+            maxTime=phase.longest,
+            sigtermTime=30,
+            logEnviron=False,
+            stdioLogName="stdio",
+        )
+        stdio = yield self.addLog("stdio")
+        command.useLog(stdio, True, "stdio")
+        self._phase = phase
+        yield self.remote(command)
+        yield self._order.run(lambda: None)
+        if self._broken is not None:
+            return (yield deferToThread(phase.lost, self._broken))
+        if phase.artifacts:
+            outcome = yield self._bring_home(phase)
+            if outcome is not None:
+                return outcome
+        return (yield deferToThread(phase.close))
+
+    @defer.inlineCallbacks
+    def _bring_home(self, phase: PhaseRun) -> Any:
+        incoming = phase.incoming
+        yield deferToThread(partial(incoming.mkdir, parents=True, exist_ok=True))
+        try:
+            writer = remotetransfer.DirectoryWriter(str(incoming), self.job.artifact_limit, None, 0o600)
+            sent = yield self.transfer(
+                "uploadDirectory",
+                workersrc=phase.output,
+                writer=writer,
+                compress=None,
+                maxsize=self.job.artifact_limit,
+            )
+            if not sent:
+                return (yield deferToThread(phase.lost, "the artifacts could not be brought from the worker"))
+            return (yield deferToThread(phase.take_artifacts))
+        finally:
+            yield deferToThread(shutil.rmtree, incoming, True)
+
+    def _received(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        events: list[Event] = []
+        for line in lines:
+            if not line or self._broken is not None:
+                continue
+            try:
+                events.append(decode(line.encode()))
+            except Exception as error:
+                self._broken = f"the worker said what is no event: {error}"
+        if events:
+            self._order.run(self._handle, events).addErrback(self._broke)
+
+    @defer.inlineCallbacks
+    def _handle(self, events: list[Event]) -> Any:
+        yield deferToThread(self._phase.record, events)
+        for event in events:
+            if isinstance(event, StepStarted):
+                self._logs[event.step] = yield self.addLog(event.step)
+            elif isinstance(event, Output) and event.step in self._logs:
+                self._logs[event.step].addStdout(event.text)
+
+    def _broke(self, failure: Any) -> None:
+        log.err(failure, "events could not be recorded")
+        self._broken = self._broken or f"events could not be recorded: {failure.getErrorMessage()}"

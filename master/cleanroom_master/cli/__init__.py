@@ -1,0 +1,50 @@
+"""The command line: `cleanroom NOUN VERB`.
+
+Tables for people, JSON for scripts (`--format json`), progress on standard error and only on a terminal.
+Exit status: 0 done or passed, 1 the product failed, 2 usage or bad input, 3 infrastructure, 4 timed out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cleanroom_base.errors import CleanroomError, causes
+from cleanroom_master.cli.frame import Commands, Context
+
+__all__ = ["main"]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its status."""
+    sys.exit(run(sys.argv[1:] if words is None else words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command and return its exit status; errors are printed, causes one a line."""
+    arguments = _commands().parse(words)
+    try:
+        return arguments.handler(Context(arguments), arguments) or 0
+    except CleanroomError as error:
+        if os.environ.get("CLEANROOM_TRACEBACK"):
+            traceback.print_exc()
+        first, *rest = causes(error)
+        sys.stderr.write(f"cleanroom: {first}\n" + "".join(f"  because: {line}\n" for line in rest))
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`cleanroom ... | head`); nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _commands() -> Commands:
+    from cleanroom_master.cli import configuration, guests, images, products, refs, releases, repository, site
+
+    commands = Commands()
+    for module in (site, configuration, products, refs, releases, images, guests, repository):
+        module.register(commands)
+    return commands

@@ -1,0 +1,148 @@
+"""`cleanroom release`: where a release is on its way, and why."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import time
+from typing import Any
+
+from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
+from cleanroom_db import releases
+from cleanroom_db.states import ReleaseState
+from cleanroom_db.view import release_view
+from cleanroom_master.cli.frame import Commands, Context, printable, table
+
+COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
+_LOOK = 0.5
+# A wait ends in these states; the exit status says which kind of end it is.
+_DONE = {
+    "published": 0,
+    "failed": 1,
+    "held": InfrastructureError.exit_status,
+    "cancelled": InfrastructureError.exit_status,
+    "withdrawn": InfrastructureError.exit_status,
+}
+
+
+def register(commands: Commands) -> None:
+    """Declare the verbs of `release`."""
+    release = commands.noun("release", "releases on their way")
+    listing = release.verb("list", list_latest, "show the latest releases", "cleanroom release list --state failed")
+    listing.add_argument("product", nargs="?")
+    listing.add_argument("--state", choices=[state.value for state in ReleaseState])
+    listing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default 50)")
+    for name, handler, help_text in (
+        ("show", show, "show a release and why it is where it is"),
+        ("wait", wait, "wait until a release is published or will not be"),
+        ("retry", retry, "build again what did not pass"),
+        ("approve", approve, "let a held release go on"),
+        ("hold", hold, "keep a release from being published"),
+    ):
+        verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10")
+        verb.add_argument("product")
+        verb.add_argument("ref")
+        if name == "wait":
+            verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
+        if name in ("approve", "hold"):
+            verb.add_argument("--reason", required=True, help="is kept in the audit log")
+
+
+def list_latest(context: Context, arguments: argparse.Namespace) -> None:
+    """Show releases, newest first."""
+    state = ReleaseState(arguments.state) if arguments.state else None
+    rows = [
+        {
+            "product": release.product,
+            "ref": release.ref,
+            "commit": release.commit,
+            "version": release.version,
+            "state": release.state,
+            "why": release.why,
+            "created_at": release.created_at,
+        }
+        for release in releases.list_latest(context.database, arguments.product, state=state, limit=arguments.limit)
+    ]
+    context.rows(rows, COLUMNS, "no releases yet; 'cleanroom ref list' shows what was recorded")
+
+
+def show(context: Context, arguments: argparse.Namespace) -> None:
+    """Show everything about one release."""
+    view = release_view(context.database, arguments.product, arguments.ref)
+    context.emit(view, describe(view))
+
+
+def wait(context: Context, arguments: argparse.Namespace) -> int:
+    """Exit status 0 published, 1 failed, 3 held or cancelled, 4 timed out."""
+    deadline = time.monotonic() + arguments.timeout
+    said = ""
+    while True:
+        try:
+            view = release_view(context.database, arguments.product, arguments.ref)
+        except InputError:
+            # The tag may have been pushed a moment ago; it is waited for like the rest.
+            view = None
+        state = "not recorded yet" if view is None else str(view["state"])
+        line = state if view is None else f"{state}: {view['why']}"
+        if line != said:
+            context.progress(f"{arguments.product} {arguments.ref}: {printable(line)}")
+            said = line
+        if view is not None and state in _DONE:
+            context.emit(view, describe(view))
+            return _DONE[state]
+        if time.monotonic() > deadline:
+            raise TimedOut(
+                f"{arguments.product} {arguments.ref} is still: {printable(line)}",
+                hint="cleanroom release show tells more; --timeout waits longer",
+            )
+        time.sleep(_LOOK)
+
+
+def retry(context: Context, arguments: argparse.Namespace) -> None:
+    """Queue new attempts of the builds that did not pass."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    again = releases.retry(context.database, release.id, getpass.getuser())
+    context.emit({"builds": len(again)}, f"{len(again)} builds of {release.product} {release.ref} are tried again")
+
+
+def approve(context: Context, arguments: argparse.Namespace) -> None:
+    """Let a held release go on to its channel."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    releases.approve(context.database, release.id, getpass.getuser(), arguments.reason)
+    context.emit({"approved": release.ref}, f"{release.product} {release.ref} is approved")
+
+
+def hold(context: Context, arguments: argparse.Namespace) -> None:
+    """Keep a release from being published."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    releases.hold(context.database, release.id, getpass.getuser(), arguments.reason)
+    context.emit({"held": release.ref}, f"{release.product} {release.ref} is held: {arguments.reason}")
+
+
+def describe(view: dict[str, Any]) -> str:
+    """A release for people: the sentence first, then every phase of every build."""
+    lines = [
+        f"{view['product']} {view['ref']} ({view['version'] or 'version not known yet'}) is {view['state']}",
+        f"  {printable(view['why'])}" if view["why"] else "",
+        f"  commit {view['commit']}",
+    ]
+    for build in view["builds"]:
+        lines += ["", f"{build['target']}, attempt {build['attempt']}: {build['outcome'] or 'running'}"]
+        phases = [
+            {
+                **phase,
+                "tests": "/".join(str(phase["tests"][word]) for word in ("passed", "failed", "skipped")),
+            }
+            for phase in build["phases"]
+        ]
+        if phases:
+            lines.append(_indent(table(phases, ["name", "outcome", "seconds", "reset_seconds", "tests", "why"])))
+        if build["artifacts"]:
+            lines.append(_indent(table(build["artifacts"], ["file", "size"])))
+    for published in view["published"]:
+        lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())

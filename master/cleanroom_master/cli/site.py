@@ -1,0 +1,113 @@
+"""`cleanroom up | down | status | doctor | demo`: the whole of Cleanroom on this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.settings import Settings
+from cleanroom_master import doctor, supervisor
+from cleanroom_master.cli.frame import Commands, Context, table
+from cleanroom_master.demo import Demo
+
+
+def register(commands: Commands) -> None:
+    """Declare the commands that have no noun."""
+    start = commands.verb("up", up, "start everything on this machine", "cleanroom up --detach")
+    start.add_argument("--detach", action="store_true", help="return once everything runs, and leave it running")
+    start.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="longest wait with --detach, in seconds"
+    )
+    commands.verb("down", down, "end everything that 'up' started", "cleanroom down")
+    commands.verb("status", status, "what runs, and where its pages are", "cleanroom status --format json")
+    commands.verb("doctor", check, "what works on this machine, what does not, and what to do", "cleanroom doctor")
+    show = commands.verb(
+        "demo", demo, "take two products from a tag to a signed repository and into a fresh guest", "make demo"
+    )
+    show.add_argument(
+        "--timeout", type=float, default=1500.0, metavar="S", help="longest time for all of it, in seconds"
+    )
+
+
+def up(context: Context, arguments: argparse.Namespace) -> None:
+    """Start in the background, or run here until interrupted."""
+    if not arguments.detach:
+        context.progress("Cleanroom runs here; Ctrl-C ends it, 'cleanroom status' in another terminal tells more")
+        supervisor.supervise(context.settings)
+        return
+    supervisor.start_in_background(context.settings, timeout=arguments.timeout)
+    status(context, arguments)
+
+
+def down(context: Context, _: argparse.Namespace) -> None:
+    """End everything."""
+    ended = supervisor.stop(context.settings)
+    context.emit({"ended": ended}, "ended" if ended else "nothing runs")
+
+
+def status(context: Context, _: argparse.Namespace) -> int:
+    """Exit status 0 when everything runs, 3 otherwise."""
+    found = describe(context.settings)
+    services = found["services"]
+    assert isinstance(services, list)
+    lines = [
+        f"Cleanroom is {found['state']}",
+        f"  web         {found['web_url']}",
+        f"  repository  {found['repository_url']}",
+        f"  buildbot    {found['buildbot_url']}",
+    ]
+    if services:
+        lines += ["", table(services, ["name", "state", "since", "process", "restarts"])]
+    else:
+        lines.append("  hint: cleanroom up --detach")
+    context.emit(found, "\n".join(lines))
+    return 0 if found["state"] == "running" else InfrastructureError.exit_status
+
+
+def describe(settings: Settings) -> dict[str, object]:
+    """What `status` says: the state of the whole, the addresses, and every service."""
+    services = supervisor.service_states(settings)
+    if not services:
+        state = "stopped"
+    elif all(service["state"] == "running" for service in services):
+        state = "running"
+    else:
+        state = "degraded" if any(service["state"] == "failing" for service in services) else "starting"
+    buildbot = f"http://localhost:{settings.whole('master.port')}/"
+    return {
+        "state": state,
+        "web_url": buildbot,
+        "repository_url": settings.repository_url + "/",
+        "buildbot_url": buildbot,
+        "services": services,
+    }
+
+
+def check(context: Context, _: argparse.Namespace) -> int:
+    """Exit status 0 when everything that is needed works, 3 otherwise."""
+    findings = doctor.examine(context.settings)
+    lines = []
+    for finding in findings:
+        mark = "ok  " if finding.works else ("    " if finding.optional else "FAIL")
+        lines.append(f"{mark}  {finding.what}: {finding.detail}")
+        if not finding.works and finding.remedy:
+            lines.append(f"      do: {finding.remedy}")
+    context.emit(
+        [
+            {
+                "what": finding.what,
+                "works": finding.works,
+                "optional": finding.optional,
+                "detail": finding.detail,
+                "remedy": finding.remedy,
+            }
+            for finding in findings
+        ],
+        "\n".join(lines),
+    )
+    return 0 if all(finding.works or finding.optional for finding in findings) else InfrastructureError.exit_status
+
+
+def demo(context: Context, arguments: argparse.Namespace) -> None:
+    """Show everything once."""
+    Demo(context.settings, timeout=arguments.timeout).run()

@@ -1,0 +1,399 @@
+"""What the master does with rows: claims events, leases attempts, prepares phases, records what happens in them.
+
+Everything here blocks and knows nothing of Buildbot; Buildbot's scheduler and steps call it in threads. An
+attempt's rows are written only under its lease, so a build that was given up cannot write into a later truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cleanroom_base.settings import Settings
+from cleanroom_db import attempts, generations, phases, releases
+from cleanroom_db.attempts import Lease, RetryPolicy
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
+from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_master.files import FileStore
+from cleanroom_master.logs import LogStore, OpenLog
+from cleanroom_master.places import Places
+from cleanroom_master.planning import Planner
+from cleanroom_master.refs import contents, sources
+from cleanroom_recipes import names
+from cleanroom_recipes.codec import to_plain
+from cleanroom_recipes.events import (
+    Artifact,
+    Event,
+    Output,
+    PhaseFinished,
+    Reset,
+    StepFinished,
+    StepStarted,
+    Tests,
+    Version,
+)
+from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan
+from cleanroom_recipes.request import PhaseRequest
+
+CHANNELS = (REF_EVENT, ATTEMPT)
+# Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
+# worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
+_BATCH = 200
+_ASKED = 50
+# A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
+_PATIENCE = 300.0
+_ARTIFACTS = "artifacts"
+_PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class DueAttempt:
+    """An attempt that Buildbot is to be asked for."""
+
+    id: int
+    number: int
+    product: str
+    url: str
+    ref: str
+    commit: str
+    builder: str
+
+
+@dataclass
+class Job:
+    """A leased attempt: what it builds, and how its phases ended so far."""
+
+    lease: Lease
+    release: releases.Release
+    target: str
+    recipe: Recipe
+    plans: Mapping[str, PhasePlan]
+    artifact_limit: int
+    commit_time: datetime | None = None
+    outcomes: dict[str, tuple[Outcome, str]] = field(default_factory=dict)
+    spoiled: str | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt's id."""
+        return self.lease.attempt_id
+
+    @property
+    def product(self) -> str:
+        """The product's name."""
+        return self.release.product
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The names of the phases in their order."""
+        return tuple(self.plans)
+
+    def verdict(self) -> tuple[Outcome, str]:
+        """How the attempt ended, and why in one sentence."""
+        if self.spoiled is not None:
+            return Outcome.INFRASTRUCTURE, self.spoiled
+        for blamed in (Outcome.INFRASTRUCTURE, Outcome.FAILED, Outcome.REGRESSED, Outcome.CANCELLED, Outcome.FLAKY):
+            for name, (outcome, why) in self.outcomes.items():
+                if outcome is blamed:
+                    return outcome, f"{name}: {why or outcome}"
+        missing = [name for name in self.plans if name not in self.outcomes]
+        if missing:
+            return Outcome.INFRASTRUCTURE, f"the build was interrupted before phase {missing[0]}"
+        return Outcome.PASSED, ""
+
+
+class Dispatch:
+    """The master's work with rows."""
+
+    def __init__(self, settings: Settings, database: Database, listener: Listener) -> None:
+        self._settings = settings
+        self._database = database
+        self._listener = listener
+        self._planner = Planner(settings)
+        self._policy = RetryPolicy.of(settings)
+        self._places = Places(settings)
+        self.logs = LogStore(self._places.logs)
+        self.files = FileStore(self._places.artifacts)
+        self.name = f"master@{socket.gethostname()}"
+        self.lease_seconds: float = settings.number("master.lease")
+
+    def take_over(self) -> None:
+        """Give up what an earlier master of this name had begun: it works on nothing any more."""
+        attempts.abandon(self._database, f"{self.name}/", "the master was restarted", self._policy)
+
+    def wake(self) -> None:
+        """End a wait at once."""
+        self._listener.interrupt()
+
+    def wait(self) -> None:
+        """Wait until there may be something to do: a notification, or the poll interval."""
+        self._listener.wait(self._settings.number("master.poll"))
+
+    def turn(self) -> list[DueAttempt]:
+        """Give up what fell silent, claim what was recorded, and say which attempts are due."""
+        attempts.expire(self._database, self._policy)
+        while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
+            pass
+        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
+
+    def _due(self, work: attempts.Work) -> DueAttempt:
+        release = releases.get(self._database, work.release_id)
+        return DueAttempt(
+            work.id,
+            work.number,
+            release.product,
+            str(release.recipe.get("url", "")),
+            release.ref,
+            release.commit,
+            builder_name(release.product, work.target),
+        )
+
+    def lease(self, attempt: int, owner: str, worker: str, url: str) -> Job | None:
+        """Begin to work on an attempt; None if another build does, or if it is closed."""
+        if not attempts.lease(self._database, attempt, owner, self.lease_seconds):
+            return None
+        held = Lease(attempt, owner)
+        attempts.describe(self._database, held, worker=worker, buildbot_url=url)
+        work = attempts.get(self._database, attempt)
+        release = releases.get(self._database, work.release_id)
+        recipe = self._planner.recipe(release.recipe)
+        plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
+        return Job(
+            held,
+            release,
+            work.target,
+            recipe,
+            {name: plans[name] for name in work.phases if name in plans},
+            self._settings.whole("worker.artifact_limit"),
+        )
+
+    def renew(self, job: Job) -> bool:
+        """Keep the lease; False if it is lost."""
+        return attempts.renew(self._database, job.attempt, job.lease.owner, self.lease_seconds)
+
+    def source(self, job: Job) -> Path:
+        """An archive of exactly the recorded commit; the caller removes it."""
+        self._places.sources.mkdir(parents=True, exist_ok=True)
+        destination = self._places.sources / f"{job.attempt}.tar"
+        job.commit_time = contents.commit_time(self._settings, job.product, job.release.commit)
+        return sources.archive(self._settings, job.product, job.release.commit, destination)
+
+    def begin_phase(self, job: Job, name: str) -> PhaseRun:
+        """Record that a phase begins, and say what its worker needs."""
+        position = list(job.plans).index(name)
+        row = phases.start(self._database, job.lease, position, name)
+        return PhaseRun(self, job, job.plans[name], row)
+
+    def spoil(self, job: Job, why: str) -> None:
+        """The surroundings spoiled an attempt before one of its phases could."""
+        job.spoiled = why
+
+    def finish(self, job: Job) -> None:
+        """Close an attempt with what its phases say; its release is judged in the same transaction."""
+        outcome, why = job.verdict()
+        try:
+            attempts.finish(self._database, job.attempt, job.lease.owner, outcome, why, self._policy)
+        except attempts.LeaseLost:
+            # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
+            return
+
+    def previous(self, job: Job) -> list[generations.ChannelPackage]:
+        """The packages of the job's product that its channel publishes now for the same target."""
+        return generations.published_of(
+            self._database, product=job.product, target=job.target, channel=job.release.channel
+        )
+
+    @property
+    def database(self) -> Database:
+        """The record."""
+        return self._database
+
+    @property
+    def places(self) -> Places:
+        """Where files are."""
+        return self._places
+
+
+def builder_name(product: str, target: str) -> str:
+    """The name of the builder of one product on one target, as people see it in Buildbot's pages."""
+    return f"{product} {target}"
+
+
+class PhaseRun:
+    """One phase that runs on a worker: what to send, and what to do with what comes back.
+
+    Paths on the worker are relative to the build's work directory there.
+    """
+
+    def __init__(self, dispatch: Dispatch, job: Job, plan: PhasePlan, row: int) -> None:
+        self._dispatch = dispatch
+        self._database = dispatch.database
+        self._job = job
+        self._plan = plan
+        self._row = row
+        self._steps: dict[str, tuple[int, OpenLog]] = {}
+        self._artifacts: list[Artifact] = []
+        self._finished: PhaseFinished | None = None
+        self._begun = time.monotonic()
+        self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
+        self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
+        self.longest = plan.timeout + _PATIENCE
+        self.downloads = self._downloads()
+        self.directories = [self.output, *([_PREVIOUS] if Input.PREVIOUS in plan.inputs else [])]
+
+    def _downloads(self) -> list[tuple[Path, str]]:
+        if Input.PREVIOUS not in self._plan.inputs:
+            return []
+        return [
+            (self._dispatch.files.path(package.built_sha256), f"{_PREVIOUS}/{package.file}")
+            for package in self._dispatch.previous(self._job)
+        ]
+
+    @property
+    def request(self) -> Any:
+        """The request for the worker, as JSON knows it."""
+        job, plan = self._job, self._plan
+        assert job.commit_time is not None
+        return to_plain(
+            PhaseRequest(
+                product=job.product,
+                ref=job.release.ref,
+                kind=job.release.kind,
+                commit=job.release.commit,
+                commit_time=job.commit_time,
+                expected_version=(
+                    names.version_of_tag(job.release.ref, job.recipe.versions, name=job.product)
+                    if job.release.kind is RefKind.TAG
+                    else None
+                ),
+                target=Target.parse(job.target),
+                attempt=job.attempt,
+                phase=plan,
+                source=Path("source.tar") if Input.SOURCE in plan.inputs or plan.condition else None,
+                artifacts=Path(_ARTIFACTS) if Input.ARTIFACTS in plan.inputs else None,
+                previous=Path(_PREVIOUS) if Input.PREVIOUS in plan.inputs else None,
+                output=Path(self.output),
+            )
+        )
+
+    @property
+    def artifacts(self) -> bool:
+        """Whether there are files to be brought from the worker."""
+        return bool(self._artifacts)
+
+    def record(self, events: Iterable[Event]) -> None:
+        """Make rows and log lines of events. Raises LeaseLost."""
+        for event in events:
+            match event:
+                case Reset():
+                    self._reset(event)
+                case StepStarted():
+                    step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
+                    log = self._dispatch.logs.open(f"{self._job.attempt}-{self._plan.name}-{event.step}")
+                    self._steps[event.step] = (step, log)
+                case Output():
+                    if event.step in self._steps:
+                        self._steps[event.step][1].write(event.text)
+                case StepFinished():
+                    self._finish_step(event)
+                case Tests():
+                    self._tests(event)
+                case Version():
+                    releases.set_version(self._database, self._job.release.id, event.version)
+                case Artifact():
+                    self._artifacts.append(event)
+                case PhaseFinished():
+                    self._finished = event
+                case _:
+                    pass
+
+    def _reset(self, event: Reset) -> None:
+        how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
+        phases.reset(self._database, self._job.lease, self._row, how)
+        attempts.describe(self._database, self._job.lease, isolation=event.isolation)
+
+    def _finish_step(self, event: StepFinished) -> None:
+        if event.step not in self._steps:
+            return
+        step, log = self._steps.pop(event.step)
+        sealed = log.seal()
+        result = StepResult(
+            event.outcome,
+            event.exit_status,
+            event.seconds,
+            event.why or "",
+            sealed.sha256 if sealed.size else None,
+            sealed.size,
+            event.truncated,
+        )
+        phases.finish_step(self._database, self._job.lease, step, result)
+
+    def _tests(self, event: Tests) -> None:
+        results = [TestResult(case.name, case.outcome, case.seconds, case.message or "") for case in event.cases]
+        phases.add_tests(self._database, self._job.lease, self._row, event.step, results)
+
+    def take_artifacts(self) -> Outcome | None:
+        """Check what was brought against what was announced, and keep it; an outcome if something is wrong."""
+        checked: list[NewArtifact] = []
+        for artifact in self._artifacts:
+            file = self.incoming / artifact.file
+            if file.is_symlink() or not file.is_file():
+                return self.lost(f"artifact {artifact.file} did not arrive")
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != artifact.sha256:
+                return self.lost(f"artifact {artifact.file} changed on its way from the worker")
+            checked.append(
+                NewArtifact(
+                    artifact.file,
+                    artifact.sha256,
+                    artifact.size,
+                    artifact.format,
+                    artifact.package,
+                    artifact.version,
+                    artifact.architecture,
+                )
+            )
+        for new in checked:
+            self._dispatch.files.take(self.incoming / new.file, new.sha256)
+        phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked)
+        return None
+
+    def close(self) -> Outcome:
+        """End the phase as its worker said; a worker that said nothing was lost."""
+        if self._finished is None:
+            return self.lost("the worker ended without saying how the phase went")
+        return self._end(
+            self._finished.outcome, self._finished.why or "", self._finished.seconds, self._finished.command_seconds
+        )
+
+    def lost(self, why: str) -> Outcome:
+        """End the phase as infrastructure's fault; what its steps said so far is kept."""
+        for step, log in self._steps.values():
+            sealed = log.seal()
+            digest = sealed.sha256 if sealed.size else None
+            result = StepResult(Outcome.INFRASTRUCTURE, None, 0.0, why, digest, sealed.size)
+            phases.finish_step(self._database, self._job.lease, step, result)
+        self._steps.clear()
+        return self._end(Outcome.INFRASTRUCTURE, why, time.monotonic() - self._begun, 0.0)
+
+    def _end(self, outcome: Outcome, why: str, seconds: float, command_seconds: float) -> Outcome:
+        self._job.outcomes[self._plan.name] = (outcome, why)
+        phases.finish(
+            self._database,
+            self._job.lease,
+            self._row,
+            outcome,
+            why=why,
+            seconds=seconds,
+            command_seconds=command_seconds,
+        )
+        return outcome

@@ -1,0 +1,91 @@
+"""The logs of steps: compressed files on disk, named by the hash of what they say.
+
+A log is written while its step runs (so that what a lost worker still said is kept), and sealed when it ends.
+Sealed logs are never changed; equal logs are one file. Path: logs/ab/abcdef....gz.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from cleanroom_base.errors import InputError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedLog:
+    """A complete log: SHA-256 of its text and its length in bytes, both before compression."""
+
+    sha256: str
+    size: int
+
+
+class LogStore:
+    """All sealed logs of an installation."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def open(self, name: str) -> OpenLog:
+        """Begin a log; `name` tells it from others that are being written, and is safe as a file name."""
+        growing = self._directory / "growing"
+        growing.mkdir(parents=True, exist_ok=True)
+        return OpenLog(growing / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.log", self)
+
+    def path(self, sha256: str) -> Path:
+        """Where a sealed log is. Raises InputError for what is no digest."""
+        if not _DIGEST.fullmatch(sha256):
+            raise InputError(f"{sha256!r} is not the digest of a log")
+        return self._directory / sha256[:2] / f"{sha256}.gz"
+
+    def read(self, sha256: str) -> bytes:
+        """The text of a sealed log. Raises InputError when there is none."""
+        try:
+            with gzip.open(self.path(sha256)) as file:
+                return file.read()
+        except FileNotFoundError:
+            raise InputError(f"there is no log {sha256}") from None
+
+
+class OpenLog:
+    """A log that is being written."""
+
+    def __init__(self, path: Path, store: LogStore) -> None:
+        self._path = path
+        self._store = store
+        self._file: IO[bytes] = path.open("wb", buffering=0)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, text: str) -> None:
+        """Add to the end."""
+        content = text.encode(errors="backslashreplace")
+        self._file.write(content)
+        self._digest.update(content)
+        self._size += len(content)
+
+    def seal(self) -> SealedLog:
+        """Finish: compress to its final place (written beside it and renamed), and remove the growing file."""
+        self._file.close()
+        digest = self._digest.hexdigest()
+        place = self._store.path(digest)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
+            with self._path.open("rb") as source, fresh.open("wb") as raw:
+                # No name and no time in the header: equal logs become equal files.
+                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                raw.flush()
+                os.fsync(raw.fileno())
+            fresh.rename(place)
+        self._path.unlink()
+        return SealedLog(digest, self._size)

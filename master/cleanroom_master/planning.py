@@ -1,0 +1,76 @@
+"""What an event becomes: which recipe holds, which targets and phases follow from it, into which channel it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.settings import Settings
+from cleanroom_db.products import Product
+from cleanroom_db.ref_events import RefEvent
+from cleanroom_db.releases import Planned, PlannedBuild
+from cleanroom_images.catalogue import Catalogue
+from cleanroom_master.refs import contents
+from cleanroom_recipes import loader
+from cleanroom_recipes.model import Gate, Recipe, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan, plan
+
+OWN_RECIPE = "cleanroom.toml"
+CHANNELS = {RefKind.TAG: "testing", RefKind.COMMIT: "snapshots"}
+
+
+class Planner:
+    """Plans releases by recipes and the images that there are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def plan(self, event: RefEvent, product: Product) -> Planned:
+        """What to build of an event. Raises InputError when its recipe is not valid, else InfrastructureError."""
+        try:
+            return self._plan(event, product)
+        except CleanroomError:
+            raise
+        except Exception as error:
+            # Whatever we stumble over in one event must not hold up the others.
+            raise InfrastructureError(f"planning stumbled: {error!r}") from error
+
+    def _plan(self, event: RefEvent, product: Product) -> Planned:
+        recipe = self._recipe_of(event, product)
+        check_targets(self._settings, recipe)
+        builds = tuple(
+            PlannedBuild(str(target), tuple(phase.name for phase in self.phases(recipe, target)))
+            for target in recipe.targets
+        )
+        hold = "waits for approval" if Gate.APPROVAL in recipe.gates else None
+        return Planned(builds, loader.to_json(recipe), loader.digest(recipe), CHANNELS[event.kind], hold_reason=hold)
+
+    def recipe(self, stored: Mapping[str, Any]) -> Recipe:
+        """A recipe as it was recorded with a release."""
+        return loader.from_json(stored)
+
+    def phases(self, recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
+        """The phases of a build, resolved."""
+        return plan(recipe, target)
+
+    def _recipe_of(self, event: RefEvent, product: Product) -> Recipe:
+        """The product's own recipe at that commit, where the site allows and there is one, or the site's."""
+        assert event.commit is not None
+        if self._settings.text("refs.own_recipes") == "yes":
+            own = contents.read_file(self._settings, product.name, event.commit, OWN_RECIPE, limit=loader.SIZE_LIMIT)
+            if own is not None:
+                return loader.load(own, source=OWN_RECIPE, name=product.name, url=product.url)
+        if product.recipe is None:
+            raise InputError(
+                f"{product.name} has no recipe: neither the site nor the commit has one",
+                hint=f"put a {OWN_RECIPE} into the repository, or 'cleanroom product add --recipe'",
+            )
+        return loader.from_json(product.recipe)
+
+
+def check_targets(settings: Settings, recipe: Recipe) -> None:
+    """Raise InputError when a target's image is not described."""
+    catalogue = Catalogue(settings.state, settings.site)
+    for target in recipe.targets:
+        catalogue.description(target.image)

@@ -1,0 +1,121 @@
+"""The pool: every published file once, under the checksum of its content, with what it says of itself.
+
+Generations share it. It only grows; a file in it is complete, checked, signed (rpm) and on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_master.publish import storage
+from cleanroom_master.publish.inspect import check_file_name, check_rpm, inspect, open_plain
+from cleanroom_master.publish.package import PackageFile
+from cleanroom_master.publish.signing import Signer
+
+
+class Pool:
+    """Files by sha256 in `pool/`, what they say of themselves in `facts/`, both below a directory."""
+
+    def __init__(self, directory: Path, signer: Signer) -> None:
+        self._files = directory / "pool"
+        self._facts = directory / "facts"
+        self._incoming = directory / "incoming"
+        self._signer = signer
+
+    def path(self, sha256: str) -> Path:
+        """Where the file with this checksum is, or would be."""
+        return self._files / sha256[:2] / sha256
+
+    def facts(self, sha256: str) -> PackageFile:
+        """What the package with this checksum, published or built, says of itself.
+
+        Raises InfrastructureError when the pool does not hold it.
+        """
+        try:
+            return PackageFile(**json.loads(self._facts_path(sha256).read_bytes()))
+        except FileNotFoundError as error:
+            raise InfrastructureError(f"the pool holds no package with the sha256 {sha256}") from error
+        except (ValueError, TypeError) as error:
+            raise InfrastructureError(f"what the pool knows of {sha256} cannot be read: {error}") from error
+
+    def add_package(self, source: Path, sha256: str, file: str) -> PackageFile:
+        """Take a package in; `sha256` is the recorded one and `file` its base name.
+
+        An rpm is signed on its way. Taking the same package in twice gives the same file. Raises InputError when
+        the content is not the recorded one, or is not what the name says.
+        """
+        check_file_name(file)
+        if self._facts_path(sha256).exists():
+            known = self.facts(sha256)
+            if known.file != file:
+                raise InputError(f"{file} is really {known.file}: its name and its content disagree")
+            return known
+        with self._arrival() as directory:
+            arrived = directory / file
+            _copy(source, arrived, sha256)
+            if arrived.suffix == ".rpm":
+                check_rpm(arrived)
+                self._signer.sign_rpm(arrived)
+            package = dataclasses.replace(inspect(arrived), built_sha256=sha256)
+            self._check_companions(package)
+            self._settle(arrived, package.sha256)
+        facts = json.dumps(dataclasses.asdict(package)).encode()
+        # The built checksum last: it is the one that says "done".
+        for checksum in (package.sha256, package.built_sha256):
+            storage.make_directory(self._facts_path(checksum).parent)
+            storage.replace(self._facts_path(checksum), facts)
+        return package
+
+    def add_companion(self, source: Path, sha256: str) -> None:
+        """Take in a file that a .dsc names, before the .dsc itself."""
+        if not self.path(sha256).exists():
+            with self._arrival() as directory:
+                _copy(source, directory / "companion", sha256)
+                self._settle(directory / "companion", sha256)
+
+    def discard_unfinished(self) -> None:
+        """Remove what was on its way in when the process was killed."""
+        storage.remove(self._incoming)
+
+    @contextlib.contextmanager
+    def _arrival(self) -> Iterator[Path]:
+        storage.make_directory(self._incoming)
+        with tempfile.TemporaryDirectory(dir=self._incoming) as directory:
+            yield Path(directory)
+
+    def _settle(self, arrived: Path, sha256: str) -> None:
+        arrived.chmod(0o644)
+        with arrived.open("rb") as stream:
+            os.fsync(stream.fileno())
+        place = self.path(sha256)
+        storage.make_directory(place.parent)
+        arrived.rename(place)
+        storage.flush(place.parent)
+
+    def _check_companions(self, package: PackageFile) -> None:
+        missing = [file for file, sha256 in package.companions.items() if not self.path(sha256).exists()]
+        if missing:
+            raise InputError(f"{package.file} names files that were not given: {', '.join(missing)}")
+
+    def _facts_path(self, sha256: str) -> Path:
+        return self._facts / sha256[:2] / f"{sha256}.json"
+
+
+def _copy(source: Path, destination: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with open_plain(source) as reader, destination.open("xb") as writer:
+        while chunk := reader.read(1 << 20):
+            digest.update(chunk)
+            writer.write(chunk)
+    if digest.hexdigest() != sha256:
+        raise InputError(
+            f"{destination.name} is not the file that was recorded: its sha256 is {digest.hexdigest()}, not {sha256}"
+        )

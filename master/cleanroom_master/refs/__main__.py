@@ -1,0 +1,46 @@
+"""The ref watch as a process: `python -m cleanroom_master.refs`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+
+from cleanroom_base import settings as site
+from cleanroom_base.errors import CleanroomError, causes
+from cleanroom_base.settings import Settings
+from cleanroom_db import cluster
+from cleanroom_db.roles import Role
+from cleanroom_master.refs.watch import Watch
+
+
+def main(settings: Settings) -> int:
+    """Watch until SIGTERM or SIGINT; return the exit status."""
+    database = cluster.open_database(settings, Role.REFS)
+    watch = Watch(settings, database)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: watch.stop())
+    watch.run()
+    return 0
+
+
+def end_children() -> None:
+    """End the programs that run for this process, each with its process group. Source: proc(5), `children`."""
+    for children in Path("/proc/self/task").glob("*/children"):
+        for process_id in children.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(process_id), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        status = main(site.load())
+    except CleanroomError as error:
+        logging.critical("%s", "\n".join(causes(error)))
+        status = error.exit_status
+    # Not sys.exit, which would wait for a fetch that goes on.
+    end_children()
+    os._exit(status)

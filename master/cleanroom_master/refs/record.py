@@ -1,0 +1,70 @@
+"""Record refs by name: for git hooks, webhooks and people."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cleanroom_base.errors import InputError, Problem
+from cleanroom_base.settings import Settings
+from cleanroom_db import products, ref_events
+from cleanroom_db.connection import Database
+from cleanroom_db.ref_events import NewRef, RefEvent
+from cleanroom_db.states import RefEventState
+from cleanroom_master.refs import lookup, names
+from cleanroom_recipes.model import RefKind
+
+HOOK = "hook"
+_COMMIT = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was recorded: the new events' ids, and what is wrong with the refs that were refused."""
+
+    ids: tuple[int, ...]
+    problems: tuple[Problem, ...]
+
+
+def record(settings: Settings, database: Database, product: str, ref: str, *, recorded_by: str = HOOK) -> RefEvent:
+    """Record a tag, or a commit by its full id, and look it up at once.
+
+    If the repository does not answer now, the event waits and the ref watch looks it up later.
+    Raises InputError if the ref is refused (which is recorded, too) or waits already.
+    """
+    recorded = record_many(database, product, [os.fsencode(ref)], recorded_by=recorded_by)
+    if recorded.problems:
+        raise InputError(f"the ref cannot be recorded for {product}", problems=recorded.problems)
+    if not recorded.ids:
+        raise InputError(f"{ref} of {product} was recorded before and waits")
+    event = ref_events.get(database, recorded.ids[0])
+    lookup.look_up(settings, database, products.get(database, product), [event])
+    event = ref_events.get(database, event.id)
+    if event.state is RefEventState.REFUSED:
+        raise InputError(f"the ref {ref} of {product} is refused: {event.why}")
+    return event
+
+
+def record_many(database: Database, product: str, refs: Iterable[bytes], *, recorded_by: str = HOOK) -> Recorded:
+    """Record tags (names as git has them, with or without `refs/tags/`) and commits in one transaction.
+
+    The ref watch looks them up. A name that cannot become a release is recorded as refused; what waits already
+    is not recorded twice. Raises UnknownProduct.
+    """
+    new = [_new(ref.removeprefix(b"refs/tags/")) for ref in refs]
+    with database.transaction():
+        products.lock(database, product)
+        ids = ref_events.record_many(database, product, new, recorded_by=recorded_by)
+    problems = (Problem(one.ref, one.why) for one in new if one.state is RefEventState.REFUSED)
+    return Recorded(tuple(ids), tuple(problems))
+
+
+def _new(name: bytes) -> NewRef:
+    if _COMMIT.fullmatch(name):
+        return NewRef(name.decode(), kind=RefKind.COMMIT)
+    problem = names.problem(name)
+    if problem is None:
+        return NewRef(name.decode())
+    return NewRef(names.readable(name), state=RefEventState.REFUSED, why=problem)

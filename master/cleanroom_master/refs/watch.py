@@ -1,0 +1,147 @@
+"""The watch: look at every repository now and then, look up what was recorded by name, never stop.
+
+A repository that cannot be read says so in its product's row and holds up no other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.settings import Settings
+from cleanroom_db import products, ref_events, services
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import REF_EVENT, Listener
+from cleanroom_db.products import Product
+from cleanroom_db.ref_events import NewRef, RefDetails, RefEvent
+from cleanroom_master.refs import changes, lookup
+from cleanroom_master.refs.mirror import Mirror, Remote
+from cleanroom_master.refs.record import record
+
+__all__ = ["Watch", "look", "record"]
+
+SERVICE = "refs"
+RECORDED_BY = "poll"
+PARALLEL = 4
+HEARTBEAT = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def look(settings: Settings, database: Database, product: Product) -> list[int]:
+    """Look at a product's repository, record what is new, and return the new events' ids.
+
+    At the first look, what is there is only noted and starts no release, unless the product says otherwise.
+    Raises InputError (a URL that is not allowed) and InfrastructureError (a repository that does not answer).
+    """
+    mirror = Mirror(settings, product.name, product.url)
+    remote = mirror.remote_refs()
+    tags = changes.matching(remote.tags, product.tag_patterns)
+    baseline = product.watched_at is None and not product.existing
+    unseen = {} if baseline else changes.unseen(tags, ref_events.latest_tags(database, product.name))
+    told: Mapping[str, RefDetails | InputError] = lookup.tell(mirror, unseen) if unseen else {}
+    commits = _branch_events(database, mirror, product, remote, baseline=baseline)
+    with database.transaction():
+        # Another recorder may have been here since; what it recorded is no news.
+        products.lock(database, product.name)
+        seen = ref_events.latest_tags(database, product.name)
+        events = changes.tag_events(tags, seen, told, baseline=baseline)
+        ids = ref_events.record_many(database, product.name, [*events, *commits], recorded_by=RECORDED_BY)
+        missing = ", ".join(sorted(set(unseen) - set(told))[:10])
+        problem = f"not fetched, because they changed meanwhile or are broken: {missing}" if missing else None
+        products.looked(database, product.name, problem)
+    return ids
+
+
+class Watch:
+    """The process's loop. Repositories are looked at side by side: a slow one holds up no other."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """`database` is used as the role `refs`."""
+        self._settings = settings
+        self._database = database
+        self._listener = Listener(database.url, [REF_EVENT])
+        self._stopping = threading.Event()
+        self._threads = ThreadPoolExecutor(PARALLEL)
+        self._busy: set[str] = set()
+
+    def stop(self) -> None:
+        """End `run` soon; safe in a signal handler and in another thread."""
+        self._stopping.set()
+        self._listener.interrupt()
+
+    def run(self) -> None:
+        """Watch until `stop`. A look that goes on at the end is given up; the next start does it again."""
+        next_look = 0.0
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            try:
+                services.heartbeat(self._database, SERVICE, "running", os.getpid())
+                self._begin_all(look_too=now >= next_look)
+                if now >= next_look:
+                    next_look = now + self._settings.number("refs.poll")
+            except InfrastructureError as error:
+                _log.warning("%s", error)
+            self._listener.wait(min(HEARTBEAT, max(next_look - time.monotonic(), 0.1)))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin_all(self, *, look_too: bool) -> None:
+        """Begin what is to be done; a product that is at work already has its turn later."""
+        waiting = lookup.waiting(self._database)
+        watched = products.list_watched(self._database) if look_too else []
+        for name in {*waiting, *(product.name for product in watched)} - self._busy:
+            self._busy.add(name)
+            self._threads.submit(self._work, name, waiting.get(name, []), look_too=look_too)
+
+    def _work(self, name: str, events: list[RefEvent], *, look_too: bool) -> None:
+        try:
+            product = products.get(self._database, name)
+            if events:
+                lookup.look_up(self._settings, self._database, product, events)
+            if look_too and product.removed_at is None:
+                self._look_at(product)
+        except Exception:
+            # A repository is somebody else's: whatever it makes us stumble over, the watch goes on.
+            _log.exception("%s", name)
+        finally:
+            self._busy.discard(name)
+
+    def _look_at(self, product: Product) -> None:
+        """Look at a product; what goes wrong is written into its row."""
+        try:
+            recorded = look(self._settings, self._database, product)
+        except CleanroomError as error:
+            _log.warning("%s: %s", product.name, error)
+            products.looked(self._database, product.name, str(error))
+        except Exception as error:
+            products.looked(self._database, product.name, f"the watch stumbled: {error!r}")
+            raise
+        else:
+            if recorded:
+                _log.info("%s: recorded %d refs", product.name, len(recorded))
+
+
+def _branch_events(
+    database: Database, mirror: Mirror, product: Product, remote: Remote, *, baseline: bool
+) -> list[NewRef]:
+    """The events for new commits of the watched branches."""
+    tips = ref_events.latest_tips(database, product.name)
+    events: list[NewRef] = []
+    for branch in product.branches:
+        head = remote.heads.get(branch.encode())
+        if head is None or tips.get(branch) == head.commit:
+            continue
+        if not mirror.fetch({head.name: head.commit}):
+            continue
+        before = tips.get(branch)
+        commits = [head.commit] if before is None else mirror.commits_since(before, head.commit)
+        known = ref_events.known_commits(database, product.name, commits)
+        with mirror.objects() as objects:
+            details = [objects.commit(commit) for commit in commits if commit not in known]
+        events += changes.commit_events(branch, details, baseline=baseline)
+    return events

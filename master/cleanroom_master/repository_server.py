@@ -1,0 +1,121 @@
+"""The published repository over HTTP, for a site without a web server of its own.
+
+It serves the current generation as static files, and nothing else. What a client may keep for ever is said to
+be immutable (addresses with a checksum in them); everything else must be asked for again, so that a switch of
+the generation is seen at once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.internet.error import CannotListenError
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.web.error import UnsupportedMethod
+from twisted.web.pages import notFound
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+from twisted.web.static import File
+
+from cleanroom_base.errors import CleanroomError, InfrastructureError
+from cleanroom_base.settings import Settings, load
+from cleanroom_master.publish.site import repository_directory
+
+_IMMUTABLE = re.compile(r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*")
+_EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
+_TYPES = {
+    ".asc": "text/plain; charset=us-ascii",
+    ".css": "text/css; charset=utf-8",
+    ".deb": "application/vnd.debian.binary-package",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".rpm": "application/x-rpm",
+    ".xml": "application/xml",
+}
+_OTHER_TYPE = "application/octet-stream"
+
+
+class PublishedTree(Resource):
+    """The current generation below a repository's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.isLeaf = True
+        self._directory = directory.resolve()
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer with one file; ranges and If-Modified-Since are the library's."""
+        if request.method not in (b"GET", b"HEAD"):
+            raise UnsupportedMethod((b"GET", b"HEAD"))
+        place = "/".join(part.decode(errors="replace") for part in request.postpath)
+        file = self._find(place or "index.html")
+        if file is None:
+            body: bytes | int = notFound(message="There is no such file in the repository.").render(request)
+            return body
+        caching = "public, max-age=31536000, immutable" if _IMMUTABLE.fullmatch(place) else "no-cache"
+        request.setHeader("Cache-Control", caching)
+        request.setHeader("X-Content-Type-Options", "nosniff")
+        request.setHeader("Content-Security-Policy", "default-src 'none'; style-src 'self'")
+        served = File(str(file))
+        # Said here, because the library would declare a .gz or .xz file to be an encoding of something else.
+        served.type, served.encoding = _TYPES.get(file.suffix, _OTHER_TYPE), None
+        content: bytes | int = served.render_GET(request)
+        return content
+
+    def _find(self, place: str) -> Path | None:
+        """The plain file at a place of the current generation, wherever its links lead inside the repository."""
+        parts = place.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            return None
+        try:
+            file = self._directory.joinpath("current", *parts).resolve(strict=True)
+        except (OSError, ValueError):
+            return None
+        inside = any(file.is_relative_to(self._directory / part) for part in ("generations", "files"))
+        return file if inside and file.is_file() else None
+
+
+def main(settings: Settings, extra_addresses: Iterable[str] = ()) -> None:
+    """Serve the site's repository at `repository.bind` and `extra_addresses` until the process is told to end.
+
+    Raises InfrastructureError when an address or the port cannot be had.
+    """
+    serve(
+        repository_directory(settings),
+        _addresses(settings.text("repository.bind"), extra_addresses),
+        settings.whole("repository.port"),
+    )
+
+
+def serve(directory: Path, addresses: Iterable[str], port: int) -> None:
+    """Serve the repository in `directory` at some addresses until the process is told to end."""
+    # The reactor is made by its import; this process is the one that wants it.
+    from twisted.internet import reactor
+
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    tree = Site(PublishedTree(directory))
+    for address in addresses:
+        try:
+            reactor.listenTCP(port, tree, interface=address)
+        except CannotListenError as error:
+            raise InfrastructureError(
+                f"the repository cannot be served at {address or '*'}, port {port}: {error.socketError}",
+                hint="set repository.port or repository.bind (CLEANROOM_REPOSITORY_PORT, CLEANROOM_REPOSITORY_BIND),"
+                " or end what uses the port",
+            ) from error
+    reactor.run()
+
+
+def _addresses(bind: str, extra: Iterable[str]) -> list[str]:
+    return [bind] if bind in _EVERY_ADDRESS else list(dict.fromkeys([bind, *extra]))
+
+
+if __name__ == "__main__":
+    try:
+        main(load())
+    except CleanroomError as error:
+        sys.stderr.write(f"cleanroom repository: {error}\n")
+        sys.exit(error.exit_status)

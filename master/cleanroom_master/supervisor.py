@@ -1,0 +1,288 @@
+"""Runs all processes of one machine: the embedded mode.
+
+The processes meet in tables only, so the supervisor knows nothing of what they do: it starts them, starts them
+again when they end, and says in a file what it sees. Whoever wants more uses `docker-compose.yml`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cleanroom_base import run
+from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
+from cleanroom_base.settings import Settings, load
+from cleanroom_db import cluster, migrate
+from cleanroom_master.places import Places
+
+GRACE = 20.0
+_TICK = 0.2
+_LONGEST_PAUSE = 30.0
+# A service that ran this long was well; its next restart is quick again.
+_STEADY = 60.0
+
+
+class AlreadyRunning(InfrastructureError):
+    """Cleanroom already runs on this state directory."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process: its name and how it is started."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Running:
+    service: Service
+    process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    restarts: int = 0
+    next_start: float = 0.0
+
+
+def services(settings: Settings) -> tuple[Service, ...]:
+    """The processes of the embedded mode, in the order of their start."""
+    python = sys.executable
+    twistd = str(Path(sysconfig.get_path("scripts")) / "twistd")
+    # A worker host holds no database and no signing key: it is not even told where they are.
+    without_database = {name: "" for name in os.environ if name.startswith("CLEANROOM_DATABASE_")}
+    places = Places(settings)
+    return (
+        Service("refs", (python, "-m", "cleanroom_master.refs")),
+        Service("master", (python, "-m", "cleanroom_master.buildbot")),
+        Service(
+            "worker",
+            (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
+            {**without_database, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"},
+        ),
+        Service("publisher", (python, "-m", "cleanroom_master.publisher")),
+        Service("repository", (python, "-m", "cleanroom_master.repository_server")),
+    )
+
+
+def prepare(settings: Settings) -> None:
+    """Make what the processes need: directories, the worker's password, the database with its newest schema."""
+    places = Places(settings)
+    for directory in (settings.state, places.run, places.logs):
+        directory.mkdir(parents=True, exist_ok=True)
+    places.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not settings.worker_password.exists():
+        descriptor = os.open(settings.worker_password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    cluster.ensure(settings)
+    migrate.migrate(settings)
+
+
+def supervise(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; then end everything. Raises AlreadyRunning."""
+    ended: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: ended.append(received))
+    with _only_one(settings):
+        running = [_Running(service) for service in services(settings)]
+        try:
+            prepare(settings)
+            while not ended:
+                for one in running:
+                    _tend(one, settings)
+                _report(settings, running)
+                time.sleep(_TICK)
+        finally:
+            _end(settings, running)
+
+
+def start_in_background(settings: Settings, *, timeout: float) -> None:
+    """Start a supervisor that outlives this process, and wait until its services answer.
+
+    Raises AlreadyRunning, TimedOut, or InfrastructureError with the end of the supervisor's log.
+    """
+    if running(settings):
+        raise AlreadyRunning(f"Cleanroom already runs on {settings.state}", hint="cleanroom status, cleanroom down")
+    log = Places(settings).run / "supervisor.log"
+    process = run.start([sys.executable, "-m", "cleanroom_master.supervisor"], log=log)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise InfrastructureError(f"the supervisor ended at once:\n{tail(log)}", hint="cleanroom doctor")
+        if states := service_states(settings):
+            failing = [state for state in states if state["state"] == "failing"]
+            if failing:
+                name = str(failing[0]["name"])
+                raise InfrastructureError(
+                    f"{name} does not start:\n{tail(Places(settings).service_log(name))}",
+                    hint="mend it and 'cleanroom down'; the other services go on",
+                )
+            if all(state["state"] == "running" for state in states):
+                return
+        time.sleep(_TICK)
+    raise TimedOut(f"not everything runs after {timeout:.0f} s", hint=f"see {log} and 'cleanroom status'")
+
+
+def stop(settings: Settings) -> bool:
+    """End the supervisor of this state directory and all it runs; False when none runs. Raises TimedOut."""
+    pid = running(settings)
+    if pid is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 3 * GRACE
+    while running(settings) is not None:
+        if time.monotonic() > deadline:
+            raise TimedOut(f"the supervisor (process {pid}) does not end", hint="see its log in the state directory")
+        time.sleep(_TICK)
+    return True
+
+
+def running(settings: Settings) -> int | None:
+    """The process id of the supervisor that runs on this state directory, if one does."""
+    lock = Places(settings).run / "supervisor.lock"
+    try:
+        with lock.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read() or 0) or None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def service_states(settings: Settings) -> list[dict[str, object]]:
+    """What the supervisor last said of its services: name, state (starting, running, failing), since, process."""
+    if running(settings) is None:
+        return []
+    try:
+        states: list[dict[str, object]] = json.loads((Places(settings).run / "services.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return states
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log file."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16384))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return "(no log)"
+
+
+@contextlib.contextmanager
+def _only_one(settings: Settings) -> Iterator[None]:
+    run_directory = Places(settings).run
+    run_directory.mkdir(parents=True, exist_ok=True)
+    with (run_directory / "supervisor.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"Cleanroom already runs on {settings.state}", hint="cleanroom status") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        (run_directory / "services.json").unlink(missing_ok=True)
+        yield
+        file.truncate(0)
+
+
+def _tend(one: _Running, settings: Settings) -> None:
+    """Start a service that does not run, unless it has just failed: then after a pause that doubles."""
+    now = time.monotonic()
+    if one.process is not None:
+        if one.process.poll() is None:
+            if now - one.since > _STEADY:
+                one.restarts = 0
+            return
+        one.next_start = now + min(0.5 * 2**one.restarts, _LONGEST_PAUSE)
+        one.restarts += 1
+        one.process = None
+    if now >= one.next_start:
+        one.process = run.start(
+            one.service.command,
+            log=Places(settings).service_log(one.service.name),
+            environment={**one.service.environment, "PYTHONUNBUFFERED": "1"},
+            end_with_parent=True,
+        )
+        one.since = now
+
+
+def _report(settings: Settings, running: list[_Running]) -> None:
+    """Write what is seen, by rename, when it differs from what stands there."""
+    file = Places(settings).run / "services.json"
+    offset = time.time() - time.monotonic()
+    states = [
+        {
+            "name": one.service.name,
+            "state": _state(one),
+            "since": datetime.fromtimestamp(round(one.since + offset), UTC).isoformat().replace("+00:00", "Z"),
+            "process": one.process.pid if one.process else None,
+            "restarts": one.restarts,
+        }
+        for one in running
+    ]
+    content = json.dumps(states)
+    with contextlib.suppress(FileNotFoundError):
+        if file.read_text() == content:
+            return
+    fresh = file.with_suffix(".new")
+    fresh.write_text(content)
+    fresh.rename(file)
+
+
+def _state(one: _Running) -> str:
+    if one.restarts >= 3 and (one.process is None or time.monotonic() - one.since < _STEADY):
+        return "failing"
+    # A process that ends does so in its first moments: bad settings, a taken port.
+    return "running" if one.process is not None and time.monotonic() - one.since > 1.0 else "starting"
+
+
+def _end(settings: Settings, running: list[_Running]) -> None:
+    """End the services together, the database after them, and what they left on the host."""
+    alive = [one.process for one in running if one.process is not None]
+    for process in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    for process in alive:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.01))
+        run.kill_group(process)
+    worker = Path(sysconfig.get_path("scripts")) / "cleanroom-worker"
+    for end in (
+        lambda: run.run([worker, "stop"], timeout=60, check=True),
+        lambda: cluster.stop(settings),
+    ):
+        try:
+            end()
+        except CleanroomError as error:
+            sys.stderr.write(f"while ending: {error}\n")
+
+
+def main() -> None:
+    """Supervise in this process."""
+    try:
+        supervise(load())
+    except CleanroomError as error:
+        sys.stderr.write(f"cleanroom: {error}\n")
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The builders: each a folder with a description (`builder.toml`) and its steps, small shell programs.
+
+A new builder is a new folder and a word in `model.Builder`.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from typing import Annotated
+
+from cleanroom_recipes import places
+from cleanroom_recipes.codec import Text, from_plain
+from cleanroom_recipes.model import (
+    Blame,
+    Builder,
+    Condition,
+    Input,
+    PhaseName,
+    Report,
+    Seconds,
+    StepName,
+    User,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepDefinition:
+    """A step of a builder.
+
+    `program` is a file below the builders' directory, by default `BUILDER/steps/NAME`. With `commands` the
+    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own.
+    """
+
+    name: StepName
+    program: Annotated[str, Text(100, r"[a-z]+(/[a-z-]+)+")] | None = None
+    commands: Annotated[str, Text(20, r"commands|tests")] | None = None
+    timeout: Seconds | None = None
+    required: bool = True
+    user: User = User.ROOT
+    blame: Blame = Blame.PRODUCT
+    tests: Report = Report.NONE
+    skips_phase: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseDefinition:
+    """A phase of a builder. A recipe's own commands in it make its condition hold."""
+
+    name: PhaseName
+    inputs: tuple[Input, ...]
+    steps: tuple[StepDefinition, ...]
+    makes_artifacts: bool = False
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderDefinition:
+    """A builder: what it is for, and its phases in their order."""
+
+    description: str
+    phases: tuple[PhaseDefinition, ...]
+
+
+@functools.cache
+def definition(builder: Builder) -> BuilderDefinition:
+    """Read a builder's description. Raises InputError where it is not valid."""
+    file = places.builders() / builder / "builder.toml"
+    return from_plain(BuilderDefinition, tomllib.loads(file.read_text()), what=f"the builder {builder}")
+
+
+@functools.cache
+def program(builder: Builder, step: StepDefinition) -> str:
+    """The text of a builder's own step, made complete by the functions that its steps share."""
+    directory = places.builders()
+    preludes = (directory / "common" / "prelude", directory / builder / "prelude")
+    parts = [file for file in preludes if file.exists()]
+    parts.append(directory / (step.program or f"{builder}/steps/{step.name}"))
+    return "\n".join(file.read_text() for file in parts)

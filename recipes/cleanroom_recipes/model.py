@@ -1,0 +1,244 @@
+"""The words of Cleanroom as types: outcome, target, recipe, phase, step, gate, product.
+
+All are immutable values. A recipe here is complete: every default is filled in, so nobody downstream asks
+whether a key was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from cleanroom_base.errors import InputError
+from cleanroom_recipes import names
+from cleanroom_recipes.codec import Between, Items, Text
+
+DEFAULT_IMAGE = "debian-12"
+
+ImageName = Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
+PhaseName = Annotated[str, Text(32, names.PHASE, "a phase's name such as build")]
+StepName = Annotated[str, Text(64, names.STEP, "a step's name such as unpack-source")]
+Seconds = Annotated[float, Between(1, 604_800)]
+Command = Annotated[str, Text(16_384, r"(?s).*\S.*", "a command")]
+RefPattern = Annotated[str, Text(200, r"[^\s\x00-\x1f]+", "a pattern such as v* without spaces")]
+VersionPattern = Annotated[
+    str, Text(200, r"[^\s{}]*(\{name\}[^\s{}]*)?\{version\}[^\s{}]*", "a pattern such as v{version}")
+]
+DebianPackage = Annotated[str, Text(128, names.DEBIAN_PACKAGE, "a Debian package's name such as libssl-dev")]
+VariableName = Annotated[
+    str, Text(128, rf"(?!CLEANROOM_){names.VARIABLE}", "a variable's name such as CFLAGS, not CLEANROOM_...")
+]
+VariableValue = Annotated[str, Text(8192, r"[^\r\n]*", "text on one line")]
+# Inside the source tree: no absolute path, no `..`, no space that a shell pattern would split at.
+TreePath = Annotated[
+    str,
+    Text(
+        200,
+        r"(?!.*(^|/)\.\.(/|$))[A-Za-z0-9._+~*?\[\]-][A-Za-z0-9._+~*?\[\]/-]*",
+        "a path inside the source tree",
+    ),
+]
+
+
+class Outcome(StrEnum):
+    """How a step, a phase or a build ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    REGRESSED = "regressed"
+    FLAKY = "flaky"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    INFRASTRUCTURE = "infrastructure"
+
+
+class RefKind(StrEnum):
+    """What a recorded ref is: a release's tag, or a commit on a branch."""
+
+    TAG = "tag"
+    COMMIT = "commit"
+
+
+class Builder(StrEnum):
+    """The way from a source tree to packages; also the package format of a target."""
+
+    DEB = "deb"
+    RPM = "rpm"
+    SCRIPT = "script"
+
+
+class Network(StrEnum):
+    """What a guest reaches: the package mirror through the host's proxy, nothing, or everything."""
+
+    MIRROR = "mirror"
+    NONE = "none"
+    OPEN = "open"
+
+
+class Isolation(StrEnum):
+    """How a guest is kept apart from its host."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    CONTAINER = "container"
+    EMULATED = "emulated"
+
+
+class User(StrEnum):
+    """Who runs a step in the guest: root, or the unprivileged `builder`."""
+
+    ROOT = "root"
+    BUILDER = "builder"
+
+
+class Gate(StrEnum):
+    """A rule that must hold before publication."""
+
+    BUILDS = "builds"  # every target's build passed; always demanded
+    SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
+    APPROVAL = "approval"  # a person approved the release
+
+
+class Input(StrEnum):
+    """What a phase's guest is given."""
+
+    SOURCE = "source"
+    ARTIFACTS = "artifacts"
+    PREVIOUS = "previous"
+
+
+class Blame(StrEnum):
+    """Whose fault it is when a step fails."""
+
+    PRODUCT = "product"
+    APT = "apt"  # the product's, unless apt could not fetch from the mirror
+    INFRASTRUCTURE = "infrastructure"
+
+
+class Report(StrEnum):
+    """Where a step's test results are found."""
+
+    NONE = "none"
+    COMMAND = "command"  # the step itself is one test
+    LOG = "log"  # PASS/FAIL lines of Automake and `ok`/`not ok` lines of TAP among what it prints
+    AUTOPKGTEST = "autopkgtest"  # the summary file of autopkgtest
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """An image and a package format, written `debian-12/deb`; also in JSON."""
+
+    image: ImageName
+    format: Builder
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read `IMAGE/FORMAT`. Raises InputError."""
+        image, slash, form = text.partition("/")
+        if not slash or not names.is_name(names.IMAGE, image):
+            raise InputError(f"a target is written IMAGE/FORMAT such as debian-12/deb, not {text[:100]!r}")
+        if form not in set(Builder):
+            raise InputError(f"the format of a target is one of {', '.join(Builder)}, not {form[:100]!r}")
+        return cls(image, Builder(form))
+
+    def __str__(self) -> str:
+        return f"{self.image}/{self.format}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a guest may use; None leaves it to the site. `memory` and `disk` are in MiB."""
+
+    processors: Annotated[int, Between(1, 1024)] | None = None
+    memory: Annotated[int, Between(128, 1_048_576)] | None = None
+    disk: Annotated[int, Between(512, 16_777_216)] | None = None
+    processes: Annotated[int, Between(64, 4_194_304)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The longest that one step and one whole phase may take, in seconds."""
+
+    step: Seconds = 3600.0
+    phase: Seconds = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A phase runs only where there is something to do: `why_not` says what is missing otherwise.
+
+    It holds if any of these holds: packages are now published (`previous`), or the source has one of the
+    files `source`.
+    """
+
+    why_not: Annotated[str, Text(500)]
+    previous: bool = False
+    source: tuple[Annotated[str, Text(500)], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecipe:
+    """A command of the product's own, run in a phase after the builder's steps, by `sh -e`."""
+
+    name: StepName
+    run: Command
+    timeout: Seconds | None = None
+    required: bool = True
+    user: User = User.BUILDER
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecipe:
+    """What a product wishes differently about one of its builder's phases; None keeps the recipe's own."""
+
+    enabled: bool = True
+    network: Network | None = None
+    isolation: Isolation | None = None
+    timeout: Seconds | None = None
+    steps: tuple[StepRecipe, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a product is built and tested.
+
+    `versions` are the patterns by which a tag promises a version (empty: it promises none); `packages` are
+    Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
+    commands that must succeed with the product installed; `artifacts` are patterns of files that a script
+    build leaves in its tree; `environment` is for the steps that run the product's code.
+    """
+
+    name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
+    url: Annotated[str, Text(2048, r"[^\s\x00-\x1f\x7f-][^\s\x00-\x1f\x7f]*", "the address of a git repository")]
+    builders: Annotated[tuple[Builder, ...], Items(8)]
+    targets: Annotated[tuple[Target, ...], Items(64)]
+    tags: Annotated[tuple[RefPattern, ...], Items(100)] = ("*",)
+    branches: Annotated[tuple[RefPattern, ...], Items(100)] = ()
+    versions: Annotated[tuple[VersionPattern, ...], Items(100)] = names.VERSION_PATTERNS
+    network: Network = Network.MIRROR
+    isolation: Isolation = Isolation.AUTO
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    environment: Annotated[Mapping[VariableName, VariableValue], Items(200)] = field(default_factory=dict)
+    packages: Annotated[tuple[DebianPackage, ...], Items(1000)] = ()
+    spec: TreePath | None = None
+    commands: Annotated[tuple[Command, ...], Items(100)] = ()
+    tests: Annotated[tuple[Command, ...], Items(100)] = ()
+    artifacts: Annotated[tuple[TreePath, ...], Items(100)] = ()
+    phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
+    gates: Annotated[tuple[Gate, ...], Items(8)] = (Gate.BUILDS,)
+
+    def phase(self, name: str) -> PhaseRecipe:
+        """What the product says about the phase `name`; the defaults when it says nothing."""
+        return self.phases.get(name, PhaseRecipe())
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A watched git repository and its recipe."""
+
+    name: str
+    url: str
+    recipe: Recipe

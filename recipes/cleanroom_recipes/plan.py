@@ -1,0 +1,154 @@
+"""From a recipe and a target to the phases of a build, each with its steps fully resolved.
+
+A plan says everything that a worker must know: the text of every step, its environment, its limits. So a
+worker needs no recipe and no builder's files, and the plan that was run can be kept beside its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from cleanroom_recipes import builders, names
+from cleanroom_recipes.builders import PhaseDefinition, StepDefinition
+from cleanroom_recipes.codec import Items, Text
+from cleanroom_recipes.model import (
+    Blame,
+    Builder,
+    Condition,
+    Input,
+    Isolation,
+    Limits,
+    Network,
+    PhaseName,
+    Recipe,
+    Report,
+    Seconds,
+    StepName,
+    StepRecipe,
+    Target,
+    User,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: a shell program and all that decides how it runs. `timeout` is in seconds.
+
+    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is.
+    """
+
+    name: StepName
+    program: Annotated[str, Text(65_536)]
+    timeout: Seconds
+    required: bool = True
+    user: User = User.ROOT
+    blame: Blame = Blame.PRODUCT
+    tests: Report = Report.NONE
+    skips_phase: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """One phase: a clean guest, what goes in, the steps in their order. `timeout` is in seconds."""
+
+    name: PhaseName
+    steps: Annotated[tuple[StepPlan, ...], Items(200)]
+    inputs: tuple[Input, ...]
+    format: Builder
+    makes_artifacts: bool
+    timeout: Seconds
+    network: Network
+    isolation: Isolation
+    limits: Limits
+    image: Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
+    condition: Condition | None = None
+
+
+def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
+    """The phases of a build of `recipe` on `target`, in their order, without those switched off."""
+    phases = builders.definition(target.format).phases
+    return tuple(_phase(recipe, target, phase) for phase in phases if recipe.phase(phase.name).enabled)
+
+
+def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
+    wish = recipe.phase(phase.name)
+    has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
+    steps = [plan for step in phase.steps for plan in _steps(recipe, target.format, step)]
+    steps += [_own_step(recipe, step) for step in wish.steps]
+    return PhasePlan(
+        name=phase.name,
+        steps=tuple(steps),
+        inputs=phase.inputs,
+        format=target.format,
+        makes_artifacts=phase.makes_artifacts,
+        timeout=wish.timeout or recipe.timeouts.phase,
+        network=wish.network or recipe.network,
+        isolation=wish.isolation or recipe.isolation,
+        limits=recipe.limits,
+        image=target.image,
+        condition=None if has_commands else phase.condition,
+    )
+
+
+def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepPlan]:
+    """A builder's step: its own program, or one step for each of the recipe's commands that it stands for."""
+    timeout = min(step.timeout or recipe.timeouts.step, recipe.timeouts.step)
+    if step.commands is None:
+        return [
+            StepPlan(
+                name=step.name,
+                program=builders.program(builder, step),
+                timeout=timeout,
+                required=step.required,
+                user=step.user,
+                blame=step.blame,
+                tests=step.tests,
+                skips_phase=step.skips_phase,
+                environment=_environment(recipe, step.blame),
+            )
+        ]
+    return [
+        StepPlan(
+            name=f"{step.name}-{number}",
+            program=_in_tree(command),
+            timeout=timeout,
+            required=step.required,
+            user=step.user,
+            tests=step.tests,
+            environment=_environment(recipe, Blame.PRODUCT),
+        )
+        for number, command in enumerate(getattr(recipe, step.commands), 1)
+    ]
+
+
+def _own_step(recipe: Recipe, step: StepRecipe) -> StepPlan:
+    return StepPlan(
+        name=step.name,
+        program=_in_tree(step.run),
+        timeout=step.timeout or recipe.timeouts.step,
+        required=step.required,
+        user=step.user,
+        environment=_environment(recipe, Blame.PRODUCT),
+    )
+
+
+def _in_tree(command: str) -> str:
+    return f'set -e\ncd "$CLEANROOM_TREE"\n{command}\n'
+
+
+def _environment(recipe: Recipe, blame: Blame) -> dict[str, str]:
+    """What a step finds in its environment because of the recipe.
+
+    A step whose failure counts as ours gets nothing of the product's: else the product could make it fail.
+    """
+    if blame is Blame.INFRASTRUCTURE:
+        return {}
+    return {
+        **recipe.environment,
+        "CLEANROOM_SPEC": recipe.spec or "",
+        "CLEANROOM_PACKAGES": " ".join(recipe.packages),
+        "CLEANROOM_PATTERNS": " ".join(recipe.artifacts),
+    }

@@ -1,0 +1,76 @@
+"""The order to run one phase: everything that a worker must know, in one JSON file.
+
+It holds no credential, and names no file but the inputs and the output directory on the worker's host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from cleanroom_base.errors import InputError
+from cleanroom_recipes import names
+from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
+from cleanroom_recipes.model import Input, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan
+
+SIZE_LIMIT = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRequest:
+    """One phase of one attempt of a build.
+
+    `expected_version` is what the tag promises (None: nothing). `source` is an uncompressed tar of exactly
+    the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
+    the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
+    Into `output`, an existing directory, go the phase's own artifacts.
+    """
+
+    product: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
+    ref: Annotated[str, Text(1024)]
+    kind: RefKind
+    commit: Annotated[str, Text(64, names.COMMIT, "a commit in hexadecimal digits")]
+    commit_time: datetime
+    expected_version: Annotated[str, Text(128, names.VERSION, "a version")] | None
+    target: Target
+    attempt: Annotated[int, Between(0, INTEGER_LIMIT)]
+    phase: PhasePlan
+    source: Path | None
+    artifacts: Path | None
+    previous: Path | None
+    output: Path
+
+    @property
+    def snapshot_suffix(self) -> str:
+        """What the version must end with, because this commit is no release; empty for a tag."""
+        if self.kind is RefKind.TAG:
+            return ""
+        return names.snapshot_suffix(self.commit, f"{self.commit_time.astimezone(UTC):%Y%m%d%H%M%S}")
+
+    def path(self, wanted: Input) -> Path | None:
+        """The file or directory on the host of one of the inputs."""
+        return {Input.SOURCE: self.source, Input.ARTIFACTS: self.artifacts, Input.PREVIOUS: self.previous}[wanted]
+
+
+def encode(request: PhaseRequest) -> bytes:
+    """The request as one line of JSON with its line end."""
+    return dumps(request) + b"\n"
+
+
+def decode(content: bytes) -> PhaseRequest:
+    """Read a request. Raises InputError with everything that is wrong with it."""
+    value = loads(content, most=SIZE_LIMIT, what="the request")
+    return from_plain(PhaseRequest, value, what="the request")
+
+
+def read(file: Path) -> PhaseRequest:
+    """Read a request from a file. Raises InputError."""
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise InputError(f"cannot read the request {file}: {error.strerror}") from error
+    return decode(content)

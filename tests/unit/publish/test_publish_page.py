@@ -1,0 +1,55 @@
+import hashlib
+from pathlib import Path
+
+from tiny_packages import make_deb, make_rpm, sha256
+
+from cleanroom_master.publish.repository import Repository
+from cleanroom_master.publish.signing import Signer
+
+
+def page(directory: Path, signer: Signer, files: list[Path], *, origin: str = "Test") -> str:
+    repository = Repository(directory, signer, origin=origin, url="https://packages.example/")
+    packages = []
+    for file in files:
+        added = repository.add_to_pool(file, sha256(file))
+        packages.append(added.published_in("testing", f"debian-12/{added.format}"))
+    return (repository.build(1, packages) / "index.html").read_text()
+
+
+def test_it_says_how_to_add_the_repository_for_apt(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
+    for line in (
+        "URIs: https://packages.example/apt",
+        "Suites: testing",
+        "Components: debian-12",
+        "Signed-By: /etc/apt/keyrings/test.asc",
+        f"SHA256:{hashlib.sha256(signer.public_key()).hexdigest()}",
+    ):
+        assert line in html
+    assert "baseurl" not in html
+
+
+def test_it_says_how_to_add_the_repository_for_dnf(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_rpm(tmp_path)])
+    for line in (
+        "baseurl=https://packages.example/yum/debian-12/testing/",
+        "gpgcheck=1",
+        "repo_gpgcheck=1",
+        "gpgkey=https://packages.example/keys/cleanroom.asc",
+    ):
+        assert f"\n{line}\n" in html
+    assert "Signed-By" not in html
+
+
+def test_it_names_the_key_and_every_package(tmp_path: Path, signer: Signer):
+    files = [make_deb(tmp_path, version=version) for version in ("1.9", "1.10~rc1", "1.10")]
+    html = page(tmp_path / "repository", signer, files)
+    assert signer.key.fingerprint in html
+    assert all(sha256(file) in html for file in files)
+    assert html.index("<td>1.10") < html.index("<td>1.9")
+
+
+def test_it_needs_no_script_and_escapes_what_it_shows(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [], origin="Ours & <script>")
+    assert "Ours &amp; &lt;script&gt;" in html
+    assert "<script" not in html

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cleanroom_base.errors import InputError
+from cleanroom_recipes import loader, request
+from cleanroom_recipes.model import Blame, Builder, Input, Network, RefKind, Target, User
+from cleanroom_recipes.plan import PhasePlan, plan
+from cleanroom_recipes.request import PhaseRequest
+
+TALLY = """
+name = "tally"
+url = "https://example.org/tally.git"
+builders = ["deb", "rpm"]
+packages = ["gcc", "make"]
+spec = "tally.spec"
+tests = ["tally --version", "tally </dev/null"]
+[environment]
+DEB_BUILD_PROFILES = "nodoc"
+[timeouts]
+step = 100
+[phases.upgrade]
+enabled = false
+[phases.regress]
+network = "none"
+timeout = 50
+steps = [{ name = "more", run = "true", timeout = 7, user = "root", required = false }]
+"""
+
+
+def phases(text: str, target: str) -> dict[str, PhasePlan]:
+    recipe = loader.load(text.encode(), source="recipe")
+    return {phase.name: phase for phase in plan(recipe, Target.parse(target))}
+
+
+def test_a_target_chooses_the_builder() -> None:
+    assert list(phases(TALLY, "debian-12/deb")) == ["build", "install", "regress", "remove"]
+    built = phases(TALLY, "debian-12/rpm")["build"]
+    assert built.makes_artifacts
+    assert built.inputs == (Input.SOURCE,)
+    assert [step.name for step in built.steps] == ["update", "unpack", "dependencies", "source", "build", "lint"]
+
+
+def test_commands_of_the_recipe_become_steps() -> None:
+    regress = phases(TALLY, "debian-12/deb")["regress"]
+    tests = [step for step in regress.steps if step.name.startswith("test-")]
+    assert [step.program.splitlines()[-1] for step in tests] == ["tally --version", "tally </dev/null"]
+    assert all(step.user is User.BUILDER and step.timeout == 100 for step in tests)
+    last = regress.steps[-1]
+    assert (last.name, last.timeout, last.user, last.required) == ("more", 7, User.ROOT, False)
+    assert (regress.network, regress.timeout) == (Network.NONE, 50)
+
+
+def test_a_phase_with_commands_is_run_in_any_case() -> None:
+    shortest = 'name = "hello"\nurl = "u"\nbuilder = "deb"'
+    condition = phases(shortest, "debian-12/deb")["regress"].condition
+    assert condition is not None
+    assert condition.source == ("debian/tests/control",)
+    assert phases(TALLY, "debian-12/deb")["regress"].condition is None
+
+
+def test_the_product_cannot_spoil_what_counts_as_infrastructure() -> None:
+    for phase in phases(TALLY, "debian-12/rpm").values():
+        for step in phase.steps:
+            if step.blame is Blame.INFRASTRUCTURE:
+                assert not step.environment
+            else:
+                assert step.environment["DEB_BUILD_PROFILES"] == "nodoc"
+                assert step.environment["CLEANROOM_PACKAGES"] == "gcc make"
+
+
+@pytest.mark.parametrize("builder", Builder)
+def test_step_programs_are_valid_shell(builder: Builder) -> None:
+    text = f'name="x"\nurl="u"\nbuilder="{builder}"\n'
+    if builder is Builder.SCRIPT:
+        text += 'commands=["make"]\nartifacts=["x"]\ntests=["true"]'
+    for phase in phases(text, f"debian-12/{builder}").values():
+        for step in phase.steps:
+            checked = subprocess.run(["sh", "-n"], input=step.program.encode(), capture_output=True, check=False)
+            assert checked.returncode == 0, (phase.name, step.name, checked.stderr)
+
+
+def make_request() -> PhaseRequest:
+    return PhaseRequest(
+        product="tally",
+        ref="v1.0",
+        kind=RefKind.TAG,
+        commit="0123456789" * 4,
+        commit_time=datetime(2026, 1, 31, 12, 0, tzinfo=UTC),
+        expected_version="1.0",
+        target=Target.parse("debian-12/deb"),
+        attempt=1,
+        phase=phases(TALLY, "debian-12/deb")["build"],
+        source=Path("/work/source.tar"),
+        artifacts=None,
+        previous=None,
+        output=Path("/work/output"),
+    )
+
+
+def test_a_request_survives_the_file(tmp_path: Path) -> None:
+    wanted = make_request()
+    file = tmp_path / "request.json"
+    file.write_bytes(request.encode(wanted))
+    assert request.read(file) == wanted
+
+
+def test_a_commit_that_is_no_release_has_a_suffix() -> None:
+    assert make_request().snapshot_suffix == ""
+    assert replace(make_request(), kind=RefKind.COMMIT).snapshot_suffix == "+git20260131120000.0123456"
+
+
+def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        request.decode(b'{"commit": "HEAD", "output": "relative", "extra": 1}')
+    places = {problem.place for problem in caught.value.problems}
+    assert {"commit", "output", "extra", "phase", "product"} <= places
+    for content in (b"", b"[]", b"{", b"\xff"):
+        with pytest.raises(InputError):
+            request.decode(content)
+    with pytest.raises(InputError):
+        request.read(tmp_path / "missing.json")

@@ -1,0 +1,8 @@
+# Twisted's way to start this host's Buildbot worker: `twistd --nodaemon --python=buildbot.tac`.
+from twisted.application import service
+
+from cleanroom_base.settings import load
+from cleanroom_workers.service import worker
+
+application = service.Application("cleanroom-worker")
+worker(load()).setServiceParent(application)

@@ -1,0 +1,164 @@
+"""The command `cleanroom-worker`: what a worker's host can be told to do, without a database.
+
+Events go to standard output, one JSON object a line; messages for people go to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from cleanroom_base import settings
+from cleanroom_base.errors import CleanroomError
+from cleanroom_base.run import end_with_parent
+from cleanroom_recipes import events, request
+from cleanroom_recipes.model import Isolation, Outcome
+from cleanroom_recipes.request import PhaseRequest
+from cleanroom_workers.guest import Guest
+from cleanroom_workers.host import Host
+from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
+from cleanroom_workers.records import Owner
+
+EXIT_STATUS = {
+    Outcome.PASSED: 0,
+    Outcome.SKIPPED: 0,
+    Outcome.FAILED: 1,
+    Outcome.INFRASTRUCTURE: 3,
+    # As a shell says it of a program that SIGTERM ended.
+    Outcome.CANCELLED: 128 + signal.SIGTERM,
+}
+
+_DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
+_EXAMPLES = """\
+examples:
+  cleanroom-worker run-phase request.json
+  cleanroom-worker run-phase request.json | jq -r 'select(.event == "output").text'
+
+exit status:
+  0 passed or skipped, 1 the product failed, 2 the request is not valid, 3 infrastructure, 143 cancelled
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except CleanroomError as error:
+        print(f"cleanroom-worker: {error}", file=sys.stderr)  # noqa: T201 - a message for people
+        return error.exit_status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cleanroom-worker",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    phase = commands.add_parser(
+        "run-phase",
+        help="run one phase in a clean guest and print its events",
+        description="Run one phase in a clean guest and print its events as JSON lines.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
+    phase.set_defaults(run=_run_phase)
+    for name, run, help_text in (
+        ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
+        ("stop", _stop, "end all guests of this installation, and what 'start' started"),
+        ("reap", _reap, "end every guest whose owner is gone"),
+    ):
+        commands.add_parser(name, help=help_text, description=help_text).set_defaults(run=run)
+    return parser
+
+
+def _start(_: argparse.Namespace) -> int:
+    Host.open(settings.load()).close()
+    return 0
+
+
+def _stop(_: argparse.Namespace) -> int:
+    Host(settings.load()).stop()
+    return 0
+
+
+def _reap(_: argparse.Namespace) -> int:
+    host = Host(settings.load())
+    for name in host.reap():
+        print(f"ended {name}, which nobody claimed", file=sys.stderr)  # noqa: T201 - for the worker's log
+    host.close()
+    return 0
+
+
+def _run_phase(options: argparse.Namespace) -> int:
+    site = settings.load()
+    wanted = request.read(options.request)
+    with _cancelled_by_signals() as shield:
+        end_with_parent()
+        surroundings = Surroundings(
+            reset=lambda wanted: _reset(site, wanted),
+            log_limit=site.whole("worker.log_limit"),
+            artifact_limit=site.whole("worker.artifact_limit"),
+            shield=shield,
+        )
+        return EXIT_STATUS[run_phase(wanted, surroundings, _print_event)]
+
+
+def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
+    phase = wanted.phase
+    host = Host.open(site)
+    limits = replace(
+        host.limits,
+        **{
+            name: value
+            for name in ("processors", "memory", "disk", "processes")
+            if (value := getattr(phase.limits, name)) is not None
+        },
+    )
+    return host.reset(
+        phase.image,
+        # What a recipe leaves open, the site may decide.
+        isolation=site.text("worker.isolation") if phase.isolation is Isolation.AUTO else phase.isolation.value,
+        network=phase.network.value,
+        owner=Owner.current(),
+        limits=limits,
+    )
+
+
+def _print_event(event: events.Event) -> None:
+    sys.stdout.buffer.write(events.encode(event))
+    sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _cancelled_by_signals() -> Iterator[Callable[[], None]]:
+    """Have the first SIGTERM, SIGINT or SIGHUP raise Cancelled here, and later ones do nothing.
+
+    Gives a function after which none does anything any more, so that cleaning up is not interrupted.
+    """
+    caught = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def shield() -> None:
+        for number in caught:
+            signal.signal(number, signal.SIG_IGN)
+
+    def cancel(number: int, _frame: FrameType | None) -> None:
+        shield()
+        raise Cancelled(f"the phase was cancelled by {signal.Signals(number).name}")
+
+    before = {number: signal.signal(number, cancel) for number in caught}
+    try:
+        yield shield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

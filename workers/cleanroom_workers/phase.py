@@ -1,0 +1,458 @@
+"""Runs one phase: a clean guest, the inputs in, the steps in their order, the artifacts out, the guest gone.
+
+Everything is told as events. The one question that this module answers for each thing that can go wrong is
+whose fault it is: the product's (`failed`) or the surroundings' (`infrastructure`), and why, in one sentence.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, Problem, ProductError
+from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
+from cleanroom_recipes import events, names
+from cleanroom_recipes.events import CASES_LIMIT, WHY_LIMIT, TestCase
+from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report, User
+from cleanroom_recipes.plan import StepPlan
+from cleanroom_recipes.request import PhaseRequest
+from cleanroom_workers import artifacts, failure_reason, test_reports
+from cleanroom_workers.step_output import StepOutput
+
+Emit = Callable[[events.Event], None]
+
+SKIPPED_STATUS = 77
+
+_HOME = "/cleanroom"
+_SUMMARY_LIMIT = 1 << 20
+_SEND_TIMEOUT = 600.0
+# Below this much free disk on the host, in bytes, a failure in a guest says nothing about the product.
+_HOST_DISK_EXHAUSTED = 64 << 20
+
+_PATHS = {
+    "CLEANROOM_SOURCE": f"{_HOME}/source.tar",
+    "CLEANROOM_ARTIFACTS": f"{_HOME}/artifacts",
+    "CLEANROOM_PREVIOUS": f"{_HOME}/previous",
+    "CLEANROOM_OUTPUT": f"{_HOME}/output",
+    "CLEANROOM_RESULTS": f"{_HOME}/results",
+    "CLEANROOM_TREE": f"{_HOME}/build/tree",
+}
+
+
+class Guest(Protocol):
+    """What a phase needs of a guest; cleanroom_workers.guest has the real one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def isolation(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def network(self) -> str: ...
+    @property
+    def reset_seconds(self) -> float: ...
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        output: Output | None = None,
+        stdin: bytes | IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        user: str = "root",
+        directory: str | None = None,
+        output_limit: int | None = None,
+    ) -> Completed:
+        """Run a command, whatever its exit status."""
+
+    def copy_out(self, source: str, destination: Path, *, limit: int) -> list[Path]:
+        """Bring the regular files of a directory out, at most `limit` bytes."""
+
+    def destroy(self) -> None:
+        """End the guest."""
+
+
+class Cancelled(BaseException):
+    """Somebody asked this process to end. Not an Exception: nothing but the phase itself may catch it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a phase has around it: how to get a guest, how many bytes a step may print and a phase may make.
+
+    `shield` is called when the guest is about to be destroyed: from then on nothing may interrupt.
+    """
+
+    reset: Callable[[PhaseRequest], Guest]
+    log_limit: int
+    artifact_limit: int
+    shield: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """How a step or phase ended. `final`: the phase cannot go on, whether or not the step was required."""
+
+    outcome: Outcome
+    why: str | None = None
+    exit_status: int | None = None
+    final: bool = False
+
+
+_PASSED = _Verdict(Outcome.PASSED)
+
+
+def run_phase(request: PhaseRequest, surroundings: Surroundings, emit: Emit) -> Outcome:
+    """Run a phase to its end and tell it by events; the last one is always PhaseFinished.
+
+    Raises InputError before the first event where an input is not there, and what `emit` raises.
+    """
+    _must_have_inputs(request)
+    return _Phase(request, surroundings, emit).run()
+
+
+def _must_have_inputs(request: PhaseRequest) -> None:
+    problems = []
+    for wanted in request.phase.inputs:
+        path = request.path(wanted)
+        if path is None and wanted is Input.PREVIOUS:
+            continue
+        if path is None or not (path.is_file() if wanted is Input.SOURCE else path.is_dir()):
+            problems.append(Problem(wanted, f"the phase {request.phase.name} needs it, and it is not there"))
+    if not request.output.is_dir() or any(request.output.iterdir()):
+        problems.append(Problem("output", "must be an empty directory"))
+    if problems:
+        raise InputError("the request is not valid", problems=problems)
+
+
+class _Phase:
+    def __init__(self, request: PhaseRequest, surroundings: Surroundings, emit: Emit) -> None:
+        self._request = request
+        self._plan = request.phase
+        self._surroundings = surroundings
+        self._emit = emit
+        self._started = time.monotonic()
+        self._deadline = self._started + self._plan.timeout
+        self._command_seconds = 0.0
+
+    def run(self) -> Outcome:
+        self._emit(events.PhaseStarted(events.now(), self._plan.name))
+        try:
+            verdict = self._judge()
+        except Cancelled as error:
+            verdict = _Verdict(Outcome.CANCELLED, str(error) or "the phase was cancelled")
+        seconds = time.monotonic() - self._started
+        why = verdict.why[:WHY_LIMIT] if verdict.why else None
+        self._emit(events.PhaseFinished(events.now(), verdict.outcome, why, seconds, self._command_seconds))
+        return verdict.outcome
+
+    def _judge(self) -> _Verdict:
+        """Run the phase and say whose fault it is if it does not pass."""
+        try:
+            missing = self._unmet_condition()
+            return _Verdict(Outcome.SKIPPED, missing) if missing else self._in_guest()
+        except (ProductError, OutputLimitExceeded) as error:
+            return self._unless_host_is_full(_Verdict(Outcome.FAILED, error.message))
+        except CleanroomError as error:
+            return _Verdict(Outcome.INFRASTRUCTURE, error.message)
+        except OSError as error:
+            return _Verdict(Outcome.INFRASTRUCTURE, f"the host failed: {error}")
+
+    def _unmet_condition(self) -> str | None:
+        """Why there is nothing to do in this phase, if so."""
+        condition = self._plan.condition
+        if condition is None:
+            return None
+        if condition.previous and self._request.previous and any(self._request.previous.iterdir()):
+            return None
+        if condition.source and self._request.source and _has_any(self._request.source, condition.source):
+            return None
+        return condition.why_not
+
+    def _in_guest(self) -> _Verdict:
+        guest = self._surroundings.reset(self._request)
+        try:
+            self._emit(_reset_event(guest))
+            self._send_inputs(guest)
+            verdict = self._steps(guest)
+            if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
+                self._collect(guest)
+            return verdict
+        finally:
+            self._surroundings.shield()
+            guest.destroy()
+
+    # -- what goes in ------------------------------------------------------------------------------------
+
+    def _send_inputs(self, guest: Guest) -> None:
+        """Send the steps and inputs as one tar, because each way into a guest takes its time."""
+        with tempfile.TemporaryFile() as stream:
+            with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+                self._pack(tar)
+            stream.seek(0)
+            command = ["tar", "--extract", "--no-same-owner", "--directory=/", "--file=-"]
+            completed = guest.run(command, timeout=_SEND_TIMEOUT, stdin=stream)
+        if completed.exit_status != 0:
+            end = completed.stderr[-500:].decode(errors="replace").strip()
+            raise InfrastructureError(f"cannot send the inputs into the guest {guest.name}: {end}")
+
+    def _pack(self, tar: tarfile.TarFile) -> None:
+        for directory in ("", "/steps", "/artifacts", "/previous", "/output", "/results", "/build"):
+            member = tarfile.TarInfo(f"{_HOME}{directory}"[1:])
+            member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, int(time.time())
+            tar.addfile(member)
+        for position, step in enumerate(self._plan.steps):
+            content = step.program.encode()
+            member = tarfile.TarInfo(_program(position)[1:])
+            member.size, member.mode, member.mtime = len(content), 0o755, int(time.time())
+            tar.addfile(member, io.BytesIO(content))
+        for wanted in self._plan.inputs:
+            path = self._request.path(wanted)
+            if path is None:
+                continue
+            name = f"{_HOME}/source.tar" if wanted is Input.SOURCE else f"{_HOME}/{wanted}"
+            for file in [path] if path.is_file() else sorted(path.iterdir()):
+                inside = name if path.is_file() else f"{name}/{file.name}"
+                tar.add(file.resolve(), arcname=inside[1:], recursive=False, filter=_as_root)
+
+    def _environment(self, step: StepPlan) -> dict[str, str]:
+        request = self._request
+        home = "/root" if step.user is User.ROOT else f"/home/{step.user}"
+        environment = {
+            **_PATHS,
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": home,
+            "USER": step.user.value,
+            "LOGNAME": step.user.value,
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "TERM": "dumb",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "CLEANROOM_PRODUCT": request.product,
+            "CLEANROOM_REF": request.ref,
+            "CLEANROOM_COMMIT": request.commit,
+            "CLEANROOM_COMMIT_TIME": str(int(request.commit_time.timestamp())),
+            "CLEANROOM_EXPECTED_VERSION": request.expected_version or "",
+            "CLEANROOM_SNAPSHOT": request.snapshot_suffix,
+        }
+        if self._plan.format is not Builder.DEB:
+            # dpkg-buildpackage takes the time of debian/changelog; the others have none but the commit's.
+            environment["SOURCE_DATE_EPOCH"] = environment["CLEANROOM_COMMIT_TIME"]
+        return {**environment, **step.environment}
+
+    # -- the steps ---------------------------------------------------------------------------------------
+
+    def _steps(self, guest: Guest) -> _Verdict:
+        """Run the steps; the first required one that does not pass ends the phase."""
+        tests: list[_Verdict] = []
+        for position, step in enumerate(self._plan.steps):
+            verdict = self._step(guest, step, position)
+            skips = verdict.outcome is Outcome.SKIPPED
+            if verdict.final or (skips and step.skips_phase):
+                return verdict
+            if step.required and not skips and verdict.outcome is not Outcome.PASSED:
+                return verdict
+            if step.tests is not Report.NONE:
+                tests.append(verdict)
+        if tests and all(verdict.outcome is Outcome.SKIPPED for verdict in tests):
+            return tests[0]
+        return _PASSED
+
+    def _step(self, guest: Guest, step: StepPlan, position: int) -> _Verdict:
+        self._emit(events.StepStarted(events.now(), step.name, position))
+        log = test_reports.LogReport() if step.tests is Report.LOG else None
+        output = StepOutput(step.name, self._emit, on_line=log.take if log else None)
+        started = time.monotonic()
+        truncated = False
+        try:
+            verdict = self._run_step(guest, step, position, output)
+        except OutputLimitExceeded:
+            limit = self._surroundings.log_limit
+            truncated = True
+            verdict = _Verdict(Outcome.FAILED, f"step {step.name} printed more than {limit} bytes and was ended")
+        finally:
+            output.close()
+            seconds = time.monotonic() - started
+            self._command_seconds += seconds
+        if verdict.outcome is Outcome.FAILED:
+            verdict = self._unless_host_is_full(verdict)
+        self._tell_tests(step, self._tests(guest, step, verdict, log, seconds))
+        self._emit(
+            events.StepFinished(
+                events.now(),
+                step.name,
+                verdict.outcome,
+                verdict.exit_status,
+                seconds,
+                verdict.why[:WHY_LIMIT] if verdict.why else None,
+                output.size,
+                truncated,
+            )
+        )
+        return verdict
+
+    def _run_step(self, guest: Guest, step: StepPlan, position: int, output: StepOutput) -> _Verdict:
+        """Run a step's program and judge it. Raises OutputLimitExceeded."""
+        left = self._deadline - time.monotonic()
+        timeout = max(min(step.timeout, left), 0.0)
+        try:
+            completed = guest.run(
+                ["sh", _program(position)],
+                timeout=timeout,
+                output=output.feed,
+                environment=self._environment(step),
+                user=step.user.value,
+                directory=_HOME,
+                output_limit=self._surroundings.log_limit,
+            )
+        except CommandTimedOut:
+            late = timeout < step.timeout
+            what, limit = ("the phase", self._plan.timeout) if late else (f"step {step.name}", step.timeout)
+            outcome = Outcome.INFRASTRUCTURE if step.blame is Blame.INFRASTRUCTURE else Outcome.FAILED
+            return _Verdict(outcome, f"{what} did not end in {limit:g} seconds", final=late)
+        except OutputLimitExceeded:
+            raise
+        except ProductError as error:
+            return _Verdict(Outcome.FAILED, f"{error.message} during step {step.name}", final=True)
+        except InfrastructureError as error:
+            return _Verdict(Outcome.INFRASTRUCTURE, error.message, final=True)
+        return _judged(step, completed.exit_status, output)
+
+    def _unless_host_is_full(self, verdict: _Verdict) -> _Verdict:
+        """The same verdict, but not against the product where the host had no disk left for its guest."""
+        if shutil.disk_usage(self._request.output).free >= _HOST_DISK_EXHAUSTED:
+            return verdict
+        return _Verdict(Outcome.INFRASTRUCTURE, f"the host's disk is full ({verdict.why})", final=True)
+
+    # -- what comes out ----------------------------------------------------------------------------------
+
+    def _tests(
+        self,
+        guest: Guest,
+        step: StepPlan,
+        verdict: _Verdict,
+        log: test_reports.LogReport | None,
+        seconds: float,
+    ) -> tuple[TestCase, ...]:
+        if log is not None:
+            return log.cases
+        if step.tests is Report.COMMAND:
+            return (TestCase(step.name, verdict.outcome, seconds, verdict.why and verdict.why[:WHY_LIMIT]),)
+        if step.tests is Report.AUTOPKGTEST and verdict.exit_status is not None:
+            return test_reports.autopkgtest(self._summary(guest))
+        return ()
+
+    def _summary(self, guest: Guest) -> str:
+        """autopkgtest's summary file, empty where there is none."""
+        place = f"{_PATHS['CLEANROOM_RESULTS']}/autopkgtest/summary"
+        with tempfile.TemporaryDirectory() as directory:
+            try:
+                files = guest.copy_out(place, Path(directory), limit=_SUMMARY_LIMIT)
+            except ProductError:
+                return ""
+            return files[0].read_text(encoding="utf-8", errors="replace") if files else ""
+
+    def _tell_tests(self, step: StepPlan, cases: tuple[TestCase, ...]) -> None:
+        for begin in range(0, len(cases), CASES_LIMIT):
+            self._emit(events.counted(events.now(), step.name, cases[begin : begin + CASES_LIMIT]))
+
+    def _collect(self, guest: Guest) -> None:
+        """Bring the artifacts out, look at them, and only then put them into the output directory."""
+        output = self._request.output
+        with tempfile.TemporaryDirectory(dir=output, prefix=".incoming-") as directory:
+            incoming = Path(directory)
+            place = _PATHS["CLEANROOM_OUTPUT"]
+            files = guest.copy_out(place, incoming, limit=self._surroundings.artifact_limit)
+            for file in files:
+                if file.parent != incoming:
+                    raise artifacts.BadArtifact(f"an artifact lies in a directory: {file.relative_to(incoming)}")
+            collection = artifacts.check(files, self._plan.format)
+            version = self._checked_version(collection)
+            for checked in collection.files:
+                checked.path.rename(output / checked.path.name)
+        if version is not None:
+            self._emit(events.Version(events.now(), version))
+        for checked in collection.files:
+            self._emit(_artifact_event(checked))
+
+    def _checked_version(self, collection: artifacts.Collection) -> str | None:
+        """The packages' version. Raises BadArtifact where it is not the one that the ref promised."""
+        request, found = self._request, collection.version
+        if found is None:
+            return request.expected_version or (f"0{request.snapshot_suffix}" if request.snapshot_suffix else None)
+        if request.kind is RefKind.COMMIT and request.snapshot_suffix not in found:
+            raise artifacts.BadArtifact(f"the packages' version {found} does not name the commit")
+        expected = request.expected_version
+        if request.kind is RefKind.TAG and expected and not names.version_agrees(expected, found):
+            raise artifacts.BadArtifact(f"tag {request.ref} says {expected}, the packages say {found}")
+        return found
+
+
+def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:
+    """A step's verdict by its exit status and the end of its output."""
+    if status == 0:
+        return _Verdict(Outcome.PASSED, exit_status=0)
+    if status == SKIPPED_STATUS:
+        return _Verdict(Outcome.SKIPPED, failure_reason.skip_reason(output.tail), status)
+    why = failure_reason.why(output.tail, status=status, step=step.name)
+    blameless = step.blame is Blame.INFRASTRUCTURE or (
+        step.blame is Blame.APT and status == failure_reason.APT_STATUS and failure_reason.mirror_is_down(output.tail)
+    )
+    if blameless:
+        return _Verdict(Outcome.INFRASTRUCTURE, why, status, final=True)
+    return _Verdict(Outcome.FAILED, why, status)
+
+
+def _program(position: int) -> str:
+    return f"{_HOME}/steps/{position}"
+
+
+def _has_any(source: Path, wanted: Sequence[str]) -> bool:
+    """Whether the source's tar has one of the files."""
+    with tarfile.open(source) as tar:
+        return any(member.name.removeprefix("./") in wanted for member in tar)
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def _reset_event(guest: Guest) -> events.Reset:
+    return events.Reset(
+        events.now(),
+        guest.name,
+        guest.image,
+        guest.digest,
+        Isolation(guest.isolation),
+        guest.method,
+        Network(guest.network),
+        guest.reset_seconds,
+    )
+
+
+def _artifact_event(checked: artifacts.Checked) -> events.Artifact:
+    return events.Artifact(
+        events.now(),
+        checked.path.name,
+        checked.size,
+        checked.sha256,
+        checked.format,
+        checked.package,
+        checked.version,
+        checked.architecture,
+    )
