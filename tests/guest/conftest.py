@@ -69,9 +69,7 @@ def _traces(settings: Settings) -> dict[str, list[str]]:
     return {
         "mounts": sorted(line.split()[4] for line in mounts if line.split()[4].startswith(below)),
         "links": sorted(
-            path.name
-            for path in Path("/sys/class/net").iterdir()
-            if f"cg{settings.instance[:6]}g" in path.name
+            path.name for path in Path("/sys/class/net").iterdir() if f"cg{settings.instance[:6]}g" in path.name
         ),
         "guests": sorted(path.name for path in (settings.state / "guests").iterdir()),
         "connections": sorted(path.name for path in (settings.runtime / "ssh").glob("*")),

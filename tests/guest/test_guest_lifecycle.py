@@ -41,9 +41,7 @@ def test_a_reset_guest_is_clean_and_says_how_it_was_made(host: Host) -> None:
         assert (guest.isolation, guest.method, guest.network) == ("container", "overlay", "mirror")
         assert guest.reset_seconds > 0
         assert host.verify(guest.name) == []
-        guest.succeed(
-            ["sh", "-c", "echo changed >> /etc/issue; rm /etc/debian_version; touch /usr/new"], timeout=10
-        )
+        guest.succeed(["sh", "-c", "echo changed >> /etc/issue; rm /etc/debian_version; touch /usr/new"], timeout=10)
         assert host.verify(guest.name) == [
             "etc/debian_version was removed",
             "etc/issue was changed",

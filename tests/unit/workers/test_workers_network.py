@@ -38,9 +38,7 @@ def test_a_network_in_use_is_passed_over() -> None:
     assert free_network(wanted, [IPv4Network("192.168.0.0/16")]) == wanted
     used = [IPv4Network("10.231.4.0/24"), IPv4Network("10.231.16.0/21")]
     assert free_network(wanted, used) == IPv4Network("10.231.32.0/20")
-    assert free_network(IPv4Network("10.255.240.0/20"), [IPv4Network("10.255.0.0/16")]) == IPv4Network(
-        "10.0.0.0/20"
-    )
+    assert free_network(IPv4Network("10.255.240.0/20"), [IPv4Network("10.255.0.0/16")]) == IPv4Network("10.0.0.0/20")
     with pytest.raises(InfrastructureError):
         free_network(wanted, [IPv4Network("10.0.0.0/8")])
     with pytest.raises(InfrastructureError, match=r"network\.subnet"):
@@ -70,8 +68,6 @@ def test_the_bridge_neither_waits_nor_serves() -> None:
 )
 def test_a_policy_puts_a_guest_into_its_sets(policy: str, sets: set[str]) -> None:
     rules = ruleset(ADDRESSES, [replace(RECORD, network=policy)], PROXY, 9480)
-    found = {
-        line.split()[1] for line in rules.splitlines() if line.startswith("  set ") and RECORD.address in line
-    }
+    found = {line.split()[1] for line in rules.splitlines() if line.startswith("  set ") and RECORD.address in line}
     assert found == sets
     assert f'"cg" . {RECORD.mac} . {RECORD.address}' in rules

@@ -30,8 +30,6 @@ def test_only_mirrors_are_served(tmp_path: Path) -> None:
 
 
 def test_no_tunnel_is_open_when_no_mirror_needs_one(tmp_path: Path) -> None:
-    lines = configure(
-        Proxy("10.0.0.1", 3142), tmp_path, [PLAIN], upstream="http://up.example:3128"
-    ).splitlines()
+    lines = configure(Proxy("10.0.0.1", 3142), tmp_path, [PLAIN], upstream="http://up.example:3128").splitlines()
     assert "PassThroughPattern: ^(-)$" in lines
     assert "Proxy: http://up.example:3128" in lines

@@ -53,8 +53,6 @@ def test_255_leaves_a_mark_and_others_do_not(tmp_path: Path) -> None:
         (["a"], "root", {"A": "\0"}),
     ],
 )
-def test_what_cannot_be_given_to_a_program(
-    command: list[str], user: str, environment: dict[str, str]
-) -> None:
+def test_what_cannot_be_given_to_a_program(command: list[str], user: str, environment: dict[str, str]) -> None:
     with pytest.raises(InputError):
         remote_command(command, environment=environment, user=user, directory=None, mark="/x")

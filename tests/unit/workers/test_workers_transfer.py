@@ -42,9 +42,7 @@ def test_names_that_lead_elsewhere_or_lie(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.rglob("x"))
 
 
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_what_is_no_regular_file(tmp_path: Path, kind: bytes) -> None:
     with pytest.raises(UnsafeFile):
         unpack(stream(("out/x", kind, b"")), tmp_path, top="out", limit=100)
