@@ -85,9 +85,7 @@ def load(folder: Path) -> Description:
         components=reader.words("components", ("main",)),
         architecture=architecture,
         formats=reader.words("formats", FORMATS),
-        packages=tuple(
-            package.replace("{architecture}", architecture) for package in reader.texts("packages", ())
-        ),
+        packages=tuple(package.replace("{architecture}", architecture) for package in reader.texts("packages", ())),
         provision=folder / provision if provision else None,
     )
     reader.finish(described)
@@ -141,9 +139,7 @@ class _Reader:
             if not _WORD.fullmatch(package):
                 self._problem(f"packages[{index}]", f"{package!r} is no name of a package")
         if not NAME.fullmatch(described.name):
-            self._problem(
-                "", f"{described.name!r} is no name of an image: small letters, digits, '.', '+', '-'"
-            )
+            self._problem("", f"{described.name!r} is no name of an image: small letters, digits, '.', '+', '-'")
         if described.provision is not None and not os.access(described.provision, os.X_OK):
             self._problem("provision", f"{described.provision} is not an executable file")
         if self._problems:

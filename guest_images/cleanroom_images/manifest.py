@@ -68,7 +68,7 @@ def describe(path: bytes, *, owner_offset: int = 0) -> str:
     if kind == "file":
         content = file_digest(path)
     elif kind == "link":
-        content = escape(os.readlink(path))
+        content = escape(os.readlink(path))  # noqa: PTH115 - the path may be bytes that are no text
     elif kind in ("character", "block"):
         content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     else:

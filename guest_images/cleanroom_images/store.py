@@ -32,9 +32,7 @@ class ImageMissing(InfrastructureError):
     """An image has not been built on this host."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"the image {name} is not there on this host", hint=f"run: cleanroom image build {name}"
-        )
+        super().__init__(f"the image {name} is not there on this host", hint=f"run: cleanroom image build {name}")
 
 
 class ImageChanged(InfrastructureError):
@@ -88,7 +86,7 @@ class Store:
     def digest(self, name: str) -> str | None:
         """The digest of the present image `name`, None when there is none."""
         try:
-            return os.readlink(self.directory / name / "current")
+            return str((self.directory / name / "current").readlink())
         except FileNotFoundError:
             return None
 
@@ -272,9 +270,7 @@ def now() -> str:
 
 
 def _changed(name: str, how: str) -> ImageChanged:
-    return ImageChanged(
-        f"the image {name} is not what was sealed: {how}", hint=f"run: cleanroom image build {name}"
-    )
+    return ImageChanged(f"the image {name} is not what was sealed: {how}", hint=f"run: cleanroom image build {name}")
 
 
 def _from_seal(directory: Path, seal: dict[str, object]) -> Image:

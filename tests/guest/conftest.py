@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,21 @@ IMAGE = "debian-12"
 
 
 @pytest.fixture(scope="session")
-def settings() -> Settings:
-    state = os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test")
-    return load({"CLEANROOM_STATE": state, "CLEANROOM_SITE": "/nonexistent", "CLEANROOM_WORKER_DISK": "4096"})
+def environment() -> dict[str, str]:
+    """The variables of an installation for tests, as its processes have them."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    return {
+        "CLEANROOM_STATE": os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test"),
+        "CLEANROOM_SITE": "/nonexistent",
+        "CLEANROOM_WORKER_DISK": "4096",
+        "CLEANROOM_REPOSITORY_PORT": str(port),
+    }
+
+
+@pytest.fixture(scope="session")
+def settings(environment: dict[str, str]) -> Settings:
+    return load(environment)
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +69,7 @@ def _traces(settings: Settings) -> dict[str, list[str]]:
     return {
         "mounts": sorted(line.split()[4] for line in mounts if line.split()[4].startswith(below)),
         "links": sorted(
-            path.name
-            for path in Path("/sys/class/net").iterdir()
-            if f"cg{settings.instance[:6]}g" in path.name
+            path.name for path in Path("/sys/class/net").iterdir() if f"cg{settings.instance[:6]}g" in path.name
         ),
         "guests": sorted(path.name for path in (settings.state / "guests").iterdir()),
         "connections": sorted(path.name for path in (settings.runtime / "ssh").glob("*")),

@@ -41,9 +41,7 @@ def test_a_reset_guest_is_clean_and_says_how_it_was_made(host: Host) -> None:
         assert (guest.isolation, guest.method, guest.network) == ("container", "overlay", "mirror")
         assert guest.reset_seconds > 0
         assert host.verify(guest.name) == []
-        guest.succeed(
-            ["sh", "-c", "echo changed >> /etc/issue; rm /etc/debian_version; touch /usr/new"], timeout=10
-        )
+        guest.succeed(["sh", "-c", "echo changed >> /etc/issue; rm /etc/debian_version; touch /usr/new"], timeout=10)
         assert host.verify(guest.name) == [
             "etc/debian_version was removed",
             "etc/issue was changed",
@@ -164,13 +162,17 @@ time.sleep(100)
 """
 
 
-def test_no_guest_outlives_an_owner_that_was_killed(host: Host, settings: Settings) -> None:
-    environment = {
-        **os.environ,
-        "CLEANROOM_STATE": str(settings.state),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    with subprocess.Popen([sys.executable, "-c", _OWNER], env=environment, stdout=subprocess.PIPE) as owner:
+def _start_owner(environment: dict[str, str], stdout: int) -> subprocess.Popen[bytes]:
+    variables = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", _OWNER], env=variables, stdout=stdout)
+
+
+def _guest_names(settings: Settings) -> set[str]:
+    return {path.name for path in (settings.state / "guests").iterdir()}
+
+
+def test_no_guest_outlives_an_owner_that_was_killed(host: Host, environment: dict[str, str]) -> None:
+    with _start_owner(environment, subprocess.PIPE) as owner:
         assert owner.stdout is not None
         name = owner.stdout.readline().decode().strip()
         assert host.state(name) is State.RUNNING
@@ -180,17 +182,10 @@ def test_no_guest_outlives_an_owner_that_was_killed(host: Host, settings: Settin
     assert host.state(name) is State.DESTROYED
 
 
-def test_a_half_made_guest_is_reaped(host: Host, settings: Settings) -> None:
-    environment = {
-        **os.environ,
-        "CLEANROOM_STATE": str(settings.state),
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    before = set(host._records.names())
-    with subprocess.Popen(
-        [sys.executable, "-c", _OWNER], env=environment, stdout=subprocess.DEVNULL
-    ) as owner:
-        while not (made := set(host._records.names()) - before):
+def test_a_half_made_guest_is_reaped(host: Host, settings: Settings, environment: dict[str, str]) -> None:
+    before = _guest_names(settings)
+    with _start_owner(environment, subprocess.DEVNULL) as owner:
+        while not (made := _guest_names(settings) - before):
             assert owner.poll() is None
         owner.send_signal(signal.SIGKILL)
     assert set(host.reap()) == made

@@ -12,6 +12,7 @@ import secrets
 import signal
 import stat
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
@@ -24,6 +25,7 @@ from cleanroom_workers.plan import Plan
 
 _TIMEOUT = 60.0
 _END_TIMEOUT = 2.0
+_ANYWHERE = str(IPv4Address(0))
 _PERIOD = 100_000  # microseconds
 # Capabilities that building and testing packages does not need and that reach beyond the container.
 _DROPPED = (
@@ -122,7 +124,7 @@ class Container:
         SubElement(connection, "guest", dev="eth0")
         SubElement(connection, "port", isolated="yes")
         SubElement(connection, "ip", address=plan.address, family="ipv4", prefix=str(plan.prefix))
-        SubElement(connection, "route", family="ipv4", address="0.0.0.0", prefix="0", gateway=plan.gateway)
+        SubElement(connection, "route", family="ipv4", address=_ANYWHERE, prefix="0", gateway=plan.gateway)
         SubElement(devices, "console", type="pty")
         return ElementTree.tostring(domain, encoding="unicode")
 

@@ -80,9 +80,7 @@ class Daemon:
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._answers():
             if process.poll() is not None:
-                raise InfrastructureError(
-                    f"libvirtd did not start:\n{_tail(self._persistent / 'daemon.log')}"
-                )
+                raise InfrastructureError(f"libvirtd did not start:\n{_tail(self._persistent / 'daemon.log')}")
             if time.monotonic() > deadline:
                 raise TimedOut(f"libvirtd did not answer within {_START_TIMEOUT:.0f} s")
             time.sleep(_PAUSE)

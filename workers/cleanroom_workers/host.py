@@ -104,9 +104,7 @@ class Host:
                     unchanged = aside.submit(self.catalogue.store.check, built)
                     shell = self._start(record, built, limits or self.limits)
                     unchanged.result()
-            record = replace(
-                record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3)
-            )
+            record = replace(record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3))
             self._records.write(record)
         except BaseException:
             self.destroy(record.name)

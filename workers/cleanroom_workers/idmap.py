@@ -73,8 +73,8 @@ def _user_namespace(first: int) -> int:
     try:
         deadline = time.monotonic() + _TIMEOUT
         place = Path(f"/proc/{process.pid}")
-        ours = os.readlink("/proc/self/ns/user")
-        while os.readlink(place / "ns/user") == ours:
+        ours = Path("/proc/self/ns/user").readlink()
+        while (place / "ns/user").readlink() == ours:
             if time.monotonic() > deadline or process.poll() is not None:
                 raise TimedOut("no user namespace could be made on this host")
             time.sleep(0.001)

@@ -177,9 +177,7 @@ def free_network(wanted: IPv4Network, used: Iterable[IPv4Network]) -> IPv4Networ
 
 def networks_in_use(*, except_device: str) -> list[IPv4Network]:
     """The IPv4 networks that this host has routes to, other than by one device."""
-    routes = json.loads(
-        run(["ip", "-j", "-4", "route", "show", "table", "all"], timeout=_TIMEOUT).stdout or b"[]"
-    )
+    routes = json.loads(run(["ip", "-j", "-4", "route", "show", "table", "all"], timeout=_TIMEOUT).stdout or b"[]")
     found = []
     for route in routes:
         if route.get("dst") in (None, "default") or route.get("dev") == except_device:
@@ -191,13 +189,10 @@ def networks_in_use(*, except_device: str) -> list[IPv4Network]:
 def nameservers() -> list[str]:
     """The host's name servers that guests with an open network can reach: those on no private network."""
     private = [IPv4Network(network) for network in _PRIVATE]
-    found = []
-    for line in Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.split()
-        if len(words) == 2 and words[0] == "nameserver" and words[1].replace(".", "").isdigit():
-            if not any(IPv4Address(words[1]) in network for network in private):
-                found.append(words[1])
-    return found
+    lines = Path("/etc/resolv.conf").read_text(encoding="utf-8", errors="replace").splitlines()
+    named = [words[1] for words in map(str.split, lines) if words[:1] == ["nameserver"] and len(words) > 1]
+    addresses = [IPv4Address(name) for name in named if name.replace(".", "").isdigit()]
+    return [str(address) for address in addresses if not any(address in network for network in private)]
 
 
 def check_policy(policy: str) -> str:
@@ -222,9 +217,7 @@ def network_xml(addresses: Addresses) -> str:
 
 def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repository_port: int) -> str:
     """All rules, for nft(8): the tables of this installation are replaced as a whole."""
-    by_policy = {
-        policy: [record.address for record in records if record.network == policy] for policy in POLICIES
-    }
+    by_policy = {policy: [record.address for record in records if record.network == policy] for policy in POLICIES}
     name = addresses.name
     return "\n".join(
         [
@@ -244,9 +237,7 @@ def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repo
 
 def _removal(name: str) -> str:
     # Declared before it is deleted, so that deleting also works the first time.
-    return "".join(
-        f"table {family} {name} {{ }}\ndelete table {family} {name}\n" for family in ("bridge", "inet")
-    )
+    return "".join(f"table {family} {name} {{ }}\ndelete table {family} {name}\n" for family in ("bridge", "inet"))
 
 
 def _bridge_table(addresses: Addresses, records: list[GuestRecord]) -> str:

@@ -50,9 +50,7 @@ class Prober:
         if excluded is not None:
             return IsolationProbe(isolation, False, excluded)
         if image is None:
-            return IsolationProbe(
-                isolation, True, "nothing speaks against it; not tried yet: no image is built"
-            )
+            return IsolationProbe(isolation, True, "nothing speaks against it; not tried yet: no image is built")
         key = f"{isolation} {_surroundings()} {image.name}"
         kept = self._kept()
         if key not in kept:
@@ -101,9 +99,7 @@ class Prober:
 @functools.cache
 def _surroundings() -> str:
     """What an answer depends on, as one word: kernel, processor, libvirt's and QEMU's versions."""
-    processor = [
-        line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line
-    ]
+    processor = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line]
     programs = [program for program in ("libvirtd", _EMULATOR) if shutil.which(program)]
     versions = [run([program, "--version"], timeout=_TIMEOUT).text for program in programs]
     parts = [os.uname().release, *processor[:1], *versions]

@@ -41,8 +41,11 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class GuestRecord:
-    """A guest as others see it. `state` is `starting` until it first answered, then `running`, and `ending`
-    while it is taken away; of one that ended by itself `powered off` or `crashed`. A guest without an owner stays until someone destroys it."""
+    """A guest as others see it.
+
+    `state` is `starting` until it first answered, then `running`, and `ending` while it is taken away; of one
+    that ended by itself `powered off` or `crashed`. A guest without an owner stays until someone destroys it.
+    """
 
     name: str
     image: str

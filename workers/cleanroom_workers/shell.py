@@ -140,9 +140,7 @@ class Shell:
             raise OutputLimitExceeded(f"{words} printed more than {output_limit} bytes") from None
         if completed.exit_status == _SSH_FAILED and not self._take(mark):
             raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
-        return Completed(
-            tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds
-        )
+        return Completed(tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds)
 
     def _take(self, mark: str) -> bool:
         """Whether the guest left the mark that says that 255 was the command's own status; removes it."""

@@ -37,9 +37,7 @@ _STARTED = frozenset(
 )
 
 
-def differences(
-    guest: Guest, image: Image, home: Path, given: Mapping[str, object], first_user: int
-) -> list[str]:
+def differences(guest: Guest, image: Image, home: Path, given: Mapping[str, object], first_user: int) -> list[str]:
     """What differs between a running guest and its image, in words; an empty list proves that it is clean.
 
     `home` is the directory of the guest's own files on the host, `given` has the paths of the files that it was
@@ -57,7 +55,7 @@ def differences(
 
 def _expected(path: str, given: Mapping[str, object]) -> bool:
     parents = {name.rsplit("/", 1)[0] for name in given if "/" in name}
-    return path in _STARTED or path in given or path in parents or path.split("/")[0] in _ELSEWHERE
+    return path in _STARTED or path in given or path in parents or path.split("/", 1)[0] in _ELSEWHERE
 
 
 def _entries(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,173 @@
+"""Images: what is described is checked, what is built is sealed, and what was changed is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cleanroom_base.errors import InputError
+from cleanroom_base.run import run
+from cleanroom_images import description, manifest
+from cleanroom_images.build import build, pack
+from cleanroom_images.catalogue import Catalogue
+from cleanroom_images.description import Description
+from cleanroom_images.store import Image, ImageChanged, ImageInUse, ImageMissing
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site with one image of its own, whose mmdebstrap is a program that packs a small tree."""
+    folder = tmp_path / "site/guest_images/tiny"
+    folder.mkdir(parents=True)
+    (folder / "image.toml").write_text('distribution = "debian"\nsuite = "bookworm"\n', encoding="utf-8")
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree that the fake mmdebstrap packs."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    tree = tmp_path / "tree"
+    (tree / "etc").mkdir(parents=True)
+    (tree / "boot").mkdir()
+    (tree / "etc/hostname").write_text("localhost\n", encoding="utf-8")
+    (tree / "boot/vmlinuz-1").write_bytes(b"kernel")
+    (tree / "boot/initrd.img-1").write_bytes(b"initrd")
+    (tree / "link").symlink_to("etc")
+    fake = programs / "mmdebstrap"
+    fake.write_text(
+        f'#!/bin/sh\necho "I: packing"\nfor last in "$@"; do :; done\nexec tar -C {tree} -cf "$last" .\n',
+        encoding="utf-8",
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    return tree
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, site: Path) -> Catalogue:
+    return Catalogue(tmp_path / "state", site)
+
+
+def test_what_comes_with_cleanroom_is_described(catalogue: Catalogue) -> None:
+    names = [entry.name for entry in catalogue.entries()]
+    assert {"debian-12", "debian-13", "tiny"} <= set(names)
+    described = catalogue.description("debian-13")
+    assert (described.suite, described.formats) == ("trixie", ("deb", "rpm", "script"))
+    assert "{" not in "".join(described.packages)
+    assert described.provision is not None
+
+
+def test_all_that_is_wrong_with_a_description_is_told_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "image.toml").write_text(
+        'suite = "x; reboot"\nformats = ["deb", "tar"]\npackages = ["-o"]\nprovision = "none"\nother = 1\n',
+        encoding="utf-8",
+    )
+    with pytest.raises(InputError) as caught:
+        description.load(folder)
+    places = {problem.place for problem in caught.value.problems}
+    assert places == {"distribution", "suite", "formats[1]", "packages[0]", "provision", "other"}
+
+
+def test_a_built_image_has_all_its_parts(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    told: list[str] = []
+    image = build(catalogue, "tiny", observer=told.append)
+    assert image == catalogue.image("tiny") == catalogue.verify("tiny")
+    assert image.tree is not None
+    assert image.disk is not None
+    assert image.kernel is not None
+    assert (image.tree / "etc/hostname").read_text(encoding="utf-8") == "localhost\n"
+    assert image.kernel.read_bytes() == b"kernel"
+    assert manifest.file_digest(image.manifest) == image.digest
+    run(["e2fsck", "-f", "-n", image.disk], timeout=60)
+    assert "packing" in told
+    assert sorted(path.name for path in image.directory.parent.glob(".new-*")) == []
+
+
+def test_the_digest_follows_the_content_and_nothing_else(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    first = build(catalogue, "tiny")
+    os.utime(mmdebstrap / "etc/hostname", (1, 1))
+    assert build(catalogue, "tiny").digest == first.digest
+    (mmdebstrap / "etc/hostname").chmod(0o600)
+    second = build(catalogue, "tiny")
+    assert second.digest != first.digest
+    assert not first.directory.exists()
+
+
+def test_guests_keep_the_image_that_they_run_from(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    first = build(catalogue, "tiny")
+    catalogue.store.claim(first, "guest")
+    (mmdebstrap / "new").touch()
+    second = build(catalogue, "tiny")
+    assert catalogue.image("tiny").digest == second.digest
+    assert catalogue.store.image("tiny", first.digest).tree == first.tree
+    with pytest.raises(ImageInUse):
+        catalogue.remove("tiny")
+    catalogue.store.release("tiny", "guest")
+    catalogue.remove("tiny")
+    with pytest.raises(ImageMissing, match="cleanroom image build tiny"):
+        catalogue.image("tiny")
+
+
+@pytest.mark.parametrize("part", ["tree/etc/hostname", "disk.ext4", "kernel", "initrd", "manifest"])
+def test_what_was_changed_is_noticed(catalogue: Catalogue, mmdebstrap: Path, part: str) -> None:
+    image = build(catalogue, "tiny")
+    catalogue.store.check(image)
+    with (image.directory / part).open("r+b") as file:
+        file.write(b"X")
+    with pytest.raises(ImageChanged):
+        catalogue.store.check(image)
+    with pytest.raises(ImageChanged):
+        catalogue.verify("tiny")
+
+
+def test_what_was_touched_but_not_changed_is_no_change(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    image = build(catalogue, "tiny")
+    (image.directory / "kernel").touch()
+    catalogue.store.check(image)
+
+
+def test_a_seal_that_cannot_be_read_is_a_change(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    image = build(catalogue, "tiny")
+    seal = image.directory.with_name(f"{image.digest}.json")
+    seal.write_text(json.dumps({"name": "tiny"}), encoding="utf-8")
+    with pytest.raises(ImageChanged):
+        catalogue.image("tiny")
+
+
+def test_what_a_killed_builder_left_is_cleared_away(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    stray = catalogue.store.directory / "tiny/.new-1"
+    stray.mkdir(parents=True)
+    (stray / "half").touch()
+    build(catalogue, "tiny")
+    assert not stray.exists()
+
+
+def test_unknown_names_are_refused(catalogue: Catalogue) -> None:
+    for name in ("nothing", "../tiny", ""):
+        with pytest.raises(InputError):
+            catalogue.image(name)
+
+
+def test_device_files_stay_out_of_the_tree(catalogue: Catalogue, tmp_path: Path, mmdebstrap: Path) -> None:
+    tar = tmp_path / "root.tar"
+    with tarfile.open(tar, "w") as archive:
+        device = tarfile.TarInfo("./dev/sda")
+        device.type = tarfile.BLKTYPE
+        archive.addfile(device)
+        archive.add(mmdebstrap, "./srv")
+    directory = tmp_path / "parts"
+    directory.mkdir()
+    described: Description = replace(catalogue.description("tiny"), name="packed")
+    image: Image = pack(described, tar, directory, lambda _: None)
+    assert image.tree is not None
+    assert not (image.tree / "dev/sda").exists()
+    assert image.kernel is None
