@@ -315,8 +315,13 @@ class Host:
         self._lock(name).unlink(missing_ok=True)
 
     def _abandoned(self, name: str) -> bool:
+        """Whether nobody claims a guest: half made, half ended, its owner gone, or lost with its host's restart."""
         record = self._records.read(name)
-        return record is None or (record.owner is not None and not record.owner.alive())
+        if record is None or record.state == _ENDING:
+            return True
+        if record.owner is not None:
+            return not record.owner.alive()
+        return self.state(name) is State.DESTROYED
 
     def _ensure_proxy(self, images: Iterable[Image | None]) -> None:
         trees = [image.tree for image in images if image is not None and image.tree is not None]
