@@ -39,28 +39,24 @@ def build(
     with catalogue.store.building(name) as directory:
         tar = directory / ".root.tar"
         _install(described, tar, tell)
-        image = pack(described, tar, directory, tell)
+        (directory / "tree").mkdir()
+        unpack_tar(tar, directory / "tree", tell)
         tar.unlink()
+        image = pack(described, directory, tell)
         return catalogue.store.seal(image, directory)
 
 
-def pack(described: Description, tar: Path, directory: Path, tell: Observer) -> Image:
-    """Make all parts of an image in `directory` from the root file system in `tar`."""
-    tree = directory / "tree"
-    tree.mkdir()
+def unpack_tar(tar: Path, tree: Path, tell: Observer) -> None:
+    """Unpack a root file system into the directory `tree`, all but its device files: whoever starts a guest makes
+    those."""
     tell("unpacking the tree for containers")
-    # Device files are made by whoever starts a guest.
-    unpack: list[str | Path] = [
-        "tar",
-        "--extract",
-        "--file",
-        tar,
-        "--directory",
-        tree,
-        "--numeric-owner",
-        "--xattrs",
-    ]
-    run([*unpack, "--xattrs-include=*", "--exclude=./dev/*"], timeout=_PACK_TIMEOUT)
+    unpack: list[str | Path] = ["tar", "--extract", "--file", tar, "--directory", tree, "--numeric-owner"]
+    run([*unpack, "--xattrs", "--xattrs-include=*", "--exclude=./dev/*", "--exclude=dev/*"], timeout=_PACK_TIMEOUT)
+
+
+def pack(described: Description, directory: Path, tell: Observer) -> Image:
+    """Make all parts of an image in `directory` from the root file system in its `tree`."""
+    tree = directory / "tree"
     tell("taking checksums")
     digest = manifest.write(tree, directory / "manifest")
     kernel, initrd = (_boot_file(tree, part, directory / part) for part in ("kernel", "initrd"))

@@ -28,6 +28,10 @@ class Catalogue:
         self._folders = description.folders(site)
         self.store = Store(state)
 
+    def described(self, name: str) -> bool:
+        """Whether there is a description of that name."""
+        return name in self._folders
+
     def entries(self) -> list[Entry]:
         """All images, described or built, by name. Raises InputError for a description that is not valid."""
         return [self.entry(name) for name in sorted({*self._folders, *self.store.names()})]

@@ -24,7 +24,7 @@ from cleanroom_workers import identity, idmap, isolations, mounts, verify
 from cleanroom_workers import network as guest_network
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
-from cleanroom_workers.libvirt_access import Libvirt, State
+from cleanroom_workers.libvirt_access import Libvirt, LibvirtError, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Addresses
 from cleanroom_workers.plan import Limits, Plan
@@ -150,10 +150,7 @@ class Host:
 
     def guests(self) -> list[GuestRecord]:
         """All guests that are known, each with what became of it."""
-        return [
-            replace(record, state=self.state(record.name).value) if record.state == "running" else record
-            for record in self._records.all()
-        ]
+        return [replace(record, state=self._present(record)) for record in self._records.all()]
 
     def guest(self, name: str) -> Guest:
         """A running guest by name. Raises InputError."""
@@ -213,6 +210,14 @@ class Host:
             self._daemon.stop()
             if mounts.mounted(self._records.directory):
                 mounts.unmount(self._records.directory)
+
+    def _present(self, record: GuestRecord) -> str:
+        if record.state != State.RUNNING.value:
+            return record.state
+        try:
+            return self.state(record.name).value
+        except LibvirtError:
+            return State.DESTROYED.value  # the daemon is not there, and no guest without it
 
     def _choose(self, image: Image) -> str:
         """The first isolation that works."""
@@ -310,8 +315,13 @@ class Host:
         self._lock(name).unlink(missing_ok=True)
 
     def _abandoned(self, name: str) -> bool:
+        """Whether nobody claims a guest: half made, half ended, its owner gone, or lost with its host's restart."""
         record = self._records.read(name)
-        return record is None or (record.owner is not None and not record.owner.alive())
+        if record is None or record.state == _ENDING:
+            return True
+        if record.owner is not None:
+            return not record.owner.alive()
+        return self.state(name) is State.DESTROYED
 
     def _ensure_proxy(self, images: Iterable[Image | None]) -> None:
         trees = [image.tree for image in images if image is not None and image.tree is not None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,10 @@ import pytest
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import run
 from cleanroom_images import description, manifest
-from cleanroom_images.build import build, pack
+from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_images.description import Description
-from cleanroom_images.store import Image, ImageChanged, ImageInUse, ImageMissing
+from cleanroom_images.importing import import_image
+from cleanroom_images.store import ImageChanged, ImageInUse, ImageMissing
 
 
 @pytest.fixture
@@ -157,17 +156,30 @@ def test_unknown_names_are_refused(catalogue: Catalogue) -> None:
             catalogue.image(name)
 
 
-def test_device_files_stay_out_of_the_tree(catalogue: Catalogue, tmp_path: Path, mmdebstrap: Path) -> None:
+def test_a_tar_is_imported_without_its_device_files(catalogue: Catalogue, tmp_path: Path, mmdebstrap: Path) -> None:
+    (mmdebstrap / "usr/lib").mkdir(parents=True)
+    (mmdebstrap / "usr/lib/os-release").write_text('ID="rocky"\nID_LIKE="rhel fedora"\nVERSION_ID="9.4"\n')
     tar = tmp_path / "root.tar"
     with tarfile.open(tar, "w") as archive:
         device = tarfile.TarInfo("./dev/sda")
         device.type = tarfile.BLKTYPE
         archive.addfile(device)
-        archive.add(mmdebstrap, "./srv")
-    directory = tmp_path / "parts"
-    directory.mkdir()
-    described: Description = replace(catalogue.description("tiny"), name="packed")
-    image: Image = pack(described, tar, directory, lambda _: None)
+        archive.add(mmdebstrap, ".")
+    image = import_image(catalogue, "rocky-9", tar)
+    assert (image.distribution, image.suite, image.formats) == ("rocky", "9.4", ("rpm", "script"))
     assert image.tree is not None
     assert not (image.tree / "dev/sda").exists()
-    assert image.kernel is None
+    assert catalogue.image("rocky-9") == image
+    catalogue.remove("rocky-9")
+    with pytest.raises(InputError):
+        catalogue.image("rocky-9")
+
+
+def test_what_cannot_be_imported_is_refused(catalogue: Catalogue, tmp_path: Path, mmdebstrap: Path) -> None:
+    tar = tmp_path / "root.tar"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(mmdebstrap, ".")
+    for name, file in (("../x", tar), ("tiny", tar), ("other", tmp_path / "none"), ("other", tar)):
+        with pytest.raises(InputError):
+            import_image(catalogue, name, file)
+    assert not (catalogue.store.directory / "other/current").exists()
