@@ -175,7 +175,7 @@ class _EventCommand(remotecommand.RemoteShellCommand):
         super().__init__(**kwargs)
         self._on_output = on_output
 
-    def add_stdout_lines(self, data: str, is_flushed: bool) -> Any:
+    def add_stdout_lines(self, data: str, _is_flushed: bool) -> Any:
         """Buildbot calls this with whole lines."""
         self._on_output(data)
         return defer.succeed(None)
