@@ -47,7 +47,11 @@ def test_ctest() -> None:
 
 
 def test_meson() -> None:
-    text = " 1/12 suite / a b             OK              0.02s\n12/12 c   FAIL    1.50s   exit status 1\n 2/12 d  SKIP 0.1s\n"
+    text = (
+        " 1/12 suite / a b             OK              0.02s\n"
+        "12/12 c   FAIL    1.50s   exit status 1\n"
+        " 2/12 d  SKIP 0.1s\n"
+    )
     assert report(text) == [("suite / a b", PASSED), ("c", FAILED), ("d", SKIPPED)]
 
 
