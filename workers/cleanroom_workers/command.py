@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from cleanroom_base import settings
-from cleanroom_base.errors import CleanroomError
+from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_base.run import end_with_parent
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Outcome
@@ -54,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Cancelled:
         # It came before the phase began or after it ended: there is nothing to tell.
         return EXIT_STATUS[Outcome.CANCELLED]
+    except BrokenPipeError:
+        # Who started the phase is gone, and so is the guest; what Python still holds goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return InfrastructureError.exit_status
     except CleanroomError as error:
         print(f"cleanroom-worker: {error}", file=sys.stderr)  # noqa: T201 - a message for people
         return error.exit_status
