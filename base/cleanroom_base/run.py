@@ -22,6 +22,7 @@ from typing import IO
 from cleanroom_base.errors import InfrastructureError, TimedOut
 
 Output = Callable[[bytes], None]
+Process = subprocess.Popen[bytes]
 
 TAIL = 4096
 CAPTURE_LIMIT = 64 * 1024 * 1024
@@ -133,7 +134,7 @@ def start(
     stdout: int | None = None,
     new_session: bool = True,
     end_with_parent: bool = False,
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Start a program that goes on in the background, its output appended to `log`; the caller ends it.
 
     With `end_with_parent` the kernel sends it SIGTERM when this process dies, however it dies.
@@ -169,7 +170,16 @@ def replace(command: Sequence[str | Path]) -> None:
         raise _missing(words[0], error) from error
 
 
-def kill_group(process: subprocess.Popen[bytes]) -> None:
+def wait(process: Process, timeout: float) -> bool:
+    """Wait up to `timeout` seconds for a program to end; False if it still runs."""
+    try:
+        process.wait(max(timeout, 0.01))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def kill_group(process: Process) -> None:
     """End a process and everything it started, and reap it."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -200,7 +210,7 @@ def _start(
     umask: int,
     new_session: bool = True,
     end_with_parent: bool = False,
-) -> subprocess.Popen[bytes]:
+) -> Process:
     if isinstance(stdin, bytes):
         source: int | IO[bytes] = subprocess.PIPE
     else:
@@ -233,7 +243,7 @@ def _missing(program: str, error: OSError) -> CommandMissing:
 
 
 def _communicate(
-    process: subprocess.Popen[bytes],
+    process: Process,
     words: tuple[str, ...],
     stdin: bytes | IO[bytes] | None,
     output: Output | None,
@@ -275,7 +285,7 @@ def _communicate(
     return {name: bytes(value) for name, value in kept.items()}
 
 
-def _register(selector: selectors.BaseSelector, process: subprocess.Popen[bytes]) -> None:
+def _register(selector: selectors.BaseSelector, process: Process) -> None:
     for stream, name in ((process.stdout, "stdout"), (process.stderr, "stderr")):
         if stream is not None:
             selector.register(stream, selectors.EVENT_READ, name)
@@ -284,7 +294,7 @@ def _register(selector: selectors.BaseSelector, process: subprocess.Popen[bytes]
         selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
 
 
-def _feed(process: subprocess.Popen[bytes], selector: selectors.BaseSelector, pending: memoryview) -> memoryview:
+def _feed(process: Process, selector: selectors.BaseSelector, pending: memoryview) -> memoryview:
     assert process.stdin is not None
     try:
         pending = pending[os.write(process.stdin.fileno(), pending[:_CHUNK]) :] if pending else pending

@@ -110,6 +110,15 @@ def get(database: Database, event_id: int) -> RefEvent:
     return RefEvent.from_row(row)
 
 
+def latest(database: Database, product: str, ref: str) -> RefEvent:
+    """The latest event of a ref. Raises InputError."""
+    with database.transaction() as cursor:
+        row = cursor.row(_SQL["latest"], product=product, ref=plain(ref))
+    if row is None:
+        raise InputError(f"nothing was recorded about {ref} of {product}")
+    return RefEvent.from_row(row)
+
+
 def unresolved(database: Database, *, limit: int = 1000) -> list[RefEvent]:
     """Waiting events whose commit is not known, oldest first."""
     with database.transaction() as cursor:

@@ -67,7 +67,7 @@ class DueAttempt:
     builder: str
 
 
-@dataclass
+@dataclass(repr=False)
 class Job:
     """A leased attempt: what it builds, and how its phases ended so far."""
 
@@ -80,6 +80,10 @@ class Job:
     commit_time: datetime | None = None
     outcomes: dict[str, tuple[Outcome, str]] = field(default_factory=dict)
     spoiled: str | None = None
+
+    def __repr__(self) -> str:
+        # Buildbot writes a step's arguments into its log, again and again.
+        return f"<attempt {self.attempt} of {self.release.product} {self.release.ref} {self.target}>"
 
     @property
     def attempt(self) -> int:
@@ -257,9 +261,8 @@ class PhaseRun:
             for package in self._dispatch.previous(self._job)
         ]
 
-    @property
-    def request(self) -> Any:
-        """The request for the worker, as JSON knows it."""
+    def request(self, directory: Path) -> Any:
+        """The request for the worker, as JSON knows it; `directory` is the build's work directory there."""
         job, plan = self._job, self._plan
         assert job.commit_time is not None
         return to_plain(
@@ -277,10 +280,10 @@ class PhaseRun:
                 target=Target.parse(job.target),
                 attempt=job.attempt,
                 phase=plan,
-                source=Path("source.tar") if Input.SOURCE in plan.inputs or plan.condition else None,
-                artifacts=Path(_ARTIFACTS) if Input.ARTIFACTS in plan.inputs else None,
-                previous=Path(_PREVIOUS) if Input.PREVIOUS in plan.inputs else None,
-                output=Path(self.output),
+                source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
+                artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
+                previous=directory / _PREVIOUS if Input.PREVIOUS in plan.inputs else None,
+                output=directory / self.output,
             )
         )
 

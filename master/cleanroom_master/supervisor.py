@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import sysconfig
 import time
@@ -50,7 +49,7 @@ class Service:
 @dataclass
 class _Running:
     service: Service
-    process: subprocess.Popen[bytes] | None = None
+    process: run.Process | None = None
     since: float = 0.0
     restarts: int = 0
     next_start: float = 0.0
@@ -261,8 +260,7 @@ def _end(settings: Settings, running: list[_Running]) -> None:
             os.killpg(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
     for process in alive:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(deadline - time.monotonic(), 0.01))
+        run.wait(process, deadline - time.monotonic())
         run.kill_group(process)
     worker = Path(sysconfig.get_path("scripts")) / "cleanroom-worker"
     for end in (

@@ -110,6 +110,24 @@ def test_a_product_whose_repository_does_not_answer_is_not_added(settings: Setti
         products.get(owner, "hello")
 
 
+def test_a_product_comes_back_with_what_was_recorded(
+    settings: Settings, owner: Database, repository: Repository
+) -> None:
+    repository.tag("v1")
+    repositories.add(settings, owner, "hello", str(repository.path), existing=True)
+    with pytest.raises(InputError, match="the product hello is there already"):
+        repositories.add(settings, owner, "hello", str(repository.path))
+    products.remove(owner, "hello")
+    with pytest.raises(UnknownProduct):
+        record_many(owner, "hello", [b"v2"])
+    repository.tag("v2")
+    repositories.add(settings, owner, "hello", str(repository.path), tag_patterns=("v*",))
+    assert [_state(event) for event in ref_events.list_latest(owner)] == [
+        ("v2", RefChange.CREATED, RefEventState.IGNORED),
+        ("v1", RefChange.CREATED, RefEventState.RECORDED),
+    ]
+
+
 def test_looking_again_records_nothing_again(look: Callable[[], list[RefEvent]], repository: Repository) -> None:
     repository.tag("v1")
     assert [event.ref for event in look()] == ["v1"]
@@ -288,8 +306,7 @@ def test_a_ref_is_recorded_on_request(
     repository.tag("v1")
     event = record(settings, refs, "hello", "refs/tags/v1")
     assert (event.ref, event.recorded_by, event.commit) == ("v1", "hook", repository.git("rev-parse", "HEAD"))
-    with pytest.raises(InputError, match="was recorded before and waits"):
-        record(settings, refs, "hello", "v1")
+    assert record(settings, refs, "hello", "v1") == event
     with pytest.raises(InputError, match="refused: there is no tag v2"):
         record(settings, refs, "hello", "v2")
     with pytest.raises(InputError, match="begins with a dash"):

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
+    except Cancelled:
+        # It came before the phase began or after it ended: there is nothing to tell.
+        return EXIT_STATUS[Outcome.CANCELLED]
     except CleanroomError as error:
         print(f"cleanroom-worker: {error}", file=sys.stderr)  # noqa: T201 - a message for people
         return error.exit_status
@@ -103,7 +106,7 @@ def _reap(_: argparse.Namespace) -> int:
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
-    with _cancelled_by_signals() as shield:
+    with cancelled_by_signals() as shield:
         end_with_parent()
         surroundings = Surroundings(
             reset=lambda wanted: _reset(site, wanted),
@@ -141,7 +144,7 @@ def _print_event(event: events.Event) -> None:
 
 
 @contextlib.contextmanager
-def _cancelled_by_signals() -> Iterator[Callable[[], None]]:
+def cancelled_by_signals() -> Iterator[Callable[[], None]]:
     """Have the first SIGTERM, SIGINT or SIGHUP raise Cancelled here, and later ones do nothing.
 
     Gives a function after which none does anything any more, so that cleaning up is not interrupted.

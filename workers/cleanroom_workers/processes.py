@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
+
+from cleanroom_base.run import Process
 
 _PAUSE = 0.02
 
 # Programs that this process started and that may outlive it; kept to be reaped when they end before.
-_kept: list[subprocess.Popen[bytes]] = []
+_kept: list[Process] = []
 
 
-def keep(process: subprocess.Popen[bytes]) -> None:
+def keep(process: Process) -> None:
     """Let a program that was started go on for as long as it will, perhaps longer than this process."""
     _kept[:] = [other for other in _kept if other.poll() is None]
     _kept.append(process)

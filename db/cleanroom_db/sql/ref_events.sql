@@ -14,6 +14,9 @@ SELECT * FROM cleanroom.ref_event
 -- name: get
 SELECT * FROM cleanroom.ref_event WHERE id = %(id)s
 
+-- name: latest
+SELECT * FROM cleanroom.ref_event WHERE product = %(product)s AND ref = %(ref)s ORDER BY id DESC LIMIT 1
+
 -- name: unresolved
 SELECT event.* FROM cleanroom.ref_event AS event
  WHERE event.state = 'recorded' AND event.commit IS NULL AND event.not_before <= now()

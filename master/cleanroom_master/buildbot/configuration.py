@@ -39,6 +39,13 @@ class Inputs:
     dispatch: Dispatch
 
 
+class HostWorker(Worker):
+    """A host's worker; when it is tried again is decided by our rows, so Buildbot's own pause is off."""
+
+    def putInQuarantine(self) -> None:  # noqa: N802 - Buildbot's name
+        """Do nothing."""
+
+
 def configure(inputs: Inputs) -> dict[str, Any]:
     """Buildbot's configuration dictionary."""
     settings = inputs.settings
@@ -52,7 +59,7 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         "db": {"db_url": inputs.database_url},
         "protocols": {"pb": {"port": f"tcp:{settings.whole('master.worker_port')}:interface={bind}"}},
         "workers": [
-            Worker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
+            HostWorker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
             for name, password in inputs.workers.items()
         ],
         "builders": [_builder(product, target, inputs) for product, target in inputs.builds],

@@ -29,6 +29,7 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
 
     def checkConfig(self, dispatch: Dispatch, **kwargs: Any) -> None:  # noqa: N802 - Buildbot's name
         """Buildbot's check of the arguments."""
+        del dispatch
         super().checkConfig(**kwargs)
 
     @defer.inlineCallbacks

@@ -110,22 +110,19 @@ class _Transfer(BuildStep):
         super().__init__(haltOnFailure=True, **kwargs)
         self.dispatch = dispatch
         self.job = job
-        self.running: Any = None
 
     @defer.inlineCallbacks
-    def remote(self, command: Any) -> Any:
+    def command(self, remote: Any) -> Any:
         """Run one remote command; True when it succeeded."""
-        self.running = command
-        yield self.runCommand(command)
-        self.running = None
-        return not command.didFail()
+        yield self.runCommand(remote)
+        return not remote.didFail()
 
     def transfer(self, name: str, **arguments: Any) -> Any:
         """A remote command that transfers; its log goes nowhere."""
         command = remotecommand.RemoteCommand(
             name, {"workdir": "build", "blocksize": _BLOCK, "maxsize": None, **arguments}, stdioLogName=None
         )
-        return self.remote(command)
+        return self.command(command)
 
     def send_file(self, source: Path, destination: str) -> Any:
         """Copy one file of the master's to the worker."""
@@ -140,8 +137,8 @@ class _Transfer(BuildStep):
     def make_directory(self, path: str) -> Any:
         """Make an empty directory on the worker; what was there is removed."""
         command = remotecommand.RemoteCommand("rmdir", {"dir": path, "logEnviron": False}, stdioLogName=None)
-        made = remotecommand.RemoteCommand("mkdir", {"paths": [path], "dir": path}, stdioLogName=None)
-        return self.remote(command).addCallback(lambda _: self.remote(made))
+        made = remotecommand.RemoteCommand("mkdir", {"dir": path, "logEnviron": False}, stdioLogName=None)
+        return self.command(command).addCallback(lambda _: self.command(made))
 
     @defer.inlineCallbacks
     def spoiled(self, why: str) -> Any:
@@ -178,7 +175,7 @@ class _EventCommand(remotecommand.RemoteShellCommand):
         super().__init__(**kwargs)
         self._on_output = on_output
 
-    def add_stdout_lines(self, data: str, is_flushed: bool) -> Any:
+    def add_stdout_lines(self, data: str, _is_flushed: bool) -> Any:
         """Buildbot calls this with whole lines."""
         self._on_output(data)
         return defer.succeed(None)
@@ -214,6 +211,11 @@ class RunPhase(_Transfer):
             self.haltOnFailure = True
         return _RESULTS.get(outcome, results.FAILURE)
 
+    @property
+    def _directory(self) -> Path:
+        """The build's work directory on the worker."""
+        return Path(self.worker.worker_basedir, self.build.builder.config.workerbuilddir, "build")
+
     @defer.inlineCallbacks
     def _run(self, phase: PhaseRun) -> Any:
         for directory in phase.directories:
@@ -222,7 +224,7 @@ class RunPhase(_Transfer):
             if not (yield self.send_file(source, destination)):
                 return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
         request = f"request-{self.phase}.json"
-        yield self.send_text(json.dumps(phase.request), request)
+        yield self.send_text(json.dumps(phase.request(self._directory)), request)
         command = _EventCommand(
             self._received,
             workdir="build",
@@ -237,7 +239,7 @@ class RunPhase(_Transfer):
         stdio = yield self.addLog("stdio")
         command.useLog(stdio, True, "stdio")
         self._phase = phase
-        yield self.remote(command)
+        yield self.command(command)
         yield self._order.run(lambda: None)
         if self._broken is not None:
             return (yield deferToThread(phase.lost, self._broken))

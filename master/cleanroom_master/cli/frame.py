@@ -18,6 +18,8 @@ from cleanroom_base.errors import InputError
 from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
 
+_DATABASE_WAIT = 5.0
+
 Handler = Callable[["Context", argparse.Namespace], int | None]
 
 
@@ -94,10 +96,11 @@ class Context:
     @cached_property
     def database(self) -> Database:
         """The database, with its owner's rights: whoever may read its password may do everything."""
-        from cleanroom_db.cluster import open_database
+        from cleanroom_db.cluster import database_url
         from cleanroom_db.roles import Role
 
-        return open_database(self.settings, Role.OWNER)
+        # A person waits for seconds, not for the minute that a process gives a database that restarts.
+        return Database(database_url(self.settings, Role.OWNER), wait=_DATABASE_WAIT)
 
     @property
     def as_json(self) -> bool:

@@ -100,12 +100,9 @@ def _show(chunk: bytes) -> None:
 
 def verify(context: Context, arguments: argparse.Namespace) -> int:
     """Exit status 0 when the guest is identical with its image; otherwise 1 and the differences."""
-    from cleanroom_workers.verify import differences
-
-    guest = Host.open(context.settings).guest(arguments.name)
-    found = differences(guest)
-    shown = "\n".join(found) or f"{guest.name} is identical with {guest.image}"
-    context.emit({"name": guest.name, "identical": not found, "differences": found}, shown)
+    found = Host.open(context.settings).verify(arguments.name)
+    shown = "\n".join(found) or f"{arguments.name} is identical with its image"
+    context.emit({"name": arguments.name, "identical": not found, "differences": found}, shown)
     return 1 if found else 0
 
 

@@ -35,6 +35,7 @@ _CAPTURE_LIMIT = 256 * 1024 * 1024
 _ID = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64})$")
 _MOST_COMMITS = 1000
 _MOST_FAILURES = 40
+_LEFTOVERS = ("*.lock", "refs/recorded/*.lock", "objects/pack/tmp_*")
 
 # The tree's own attributes must not change what goes into an archive: these come last and win (gitattributes(5)).
 _ATTRIBUTES = "* -export-ignore -export-subst -text -eol -ident -filter -working-tree-encoding\n"
@@ -126,7 +127,8 @@ class Mirror:
                 self.fetch({commit.encode(): commit})
         if not self._has_commit(commit):
             return False
-        self.inside("update-ref", f"{_RECORDED.decode()}{commit}", commit)
+        with self._locked():
+            self.inside("update-ref", f"{_RECORDED.decode()}{commit}", commit)
         return True
 
     def commits_since(self, before: str, tip: str) -> list[str]:
@@ -268,9 +270,12 @@ class Mirror:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes from writing into the mirror."""
+        """Keep other processes from writing into the mirror, and clear away what a killed git left there."""
         with self.path.with_suffix(".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            for pattern in _LEFTOVERS:
+                for leftover in self.path.glob(pattern):
+                    leftover.unlink(missing_ok=True)
             yield
 
     def _limit(self) -> float:

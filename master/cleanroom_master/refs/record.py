@@ -17,6 +17,7 @@ from cleanroom_master.refs import lookup, names
 from cleanroom_recipes.model import RefKind
 
 HOOK = "hook"
+_TAGS = b"refs/tags/"
 _COMMIT = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -29,21 +30,21 @@ class Recorded:
 
 
 def record(settings: Settings, database: Database, product: str, ref: str, *, recorded_by: str = HOOK) -> RefEvent:
-    """Record a tag, or a commit by its full id, and look it up at once.
+    """Record a tag, or a commit by its full id, and look it up at once; return its event.
 
-    If the repository does not answer now, the event waits and the ref watch looks it up later.
-    Raises InputError if the ref is refused (which is recorded, too) or waits already.
+    What waits already is not recorded twice. If the repository does not answer now, the event waits and the ref
+    watch looks it up later. Raises InputError if the ref is refused (which is recorded, too).
     """
-    recorded = record_many(database, product, [os.fsencode(ref)], recorded_by=recorded_by)
+    name = os.fsencode(ref).removeprefix(_TAGS)
+    recorded = record_many(database, product, [name], recorded_by=recorded_by)
     if recorded.problems:
         raise InputError(f"the ref cannot be recorded for {product}", problems=recorded.problems)
-    if not recorded.ids:
-        raise InputError(f"{ref} of {product} was recorded before and waits")
-    event = ref_events.get(database, recorded.ids[0])
-    lookup.look_up(settings, database, products.get(database, product), [event])
-    event = ref_events.get(database, event.id)
+    event = ref_events.latest(database, product, names.readable(name))
+    if event.state is RefEventState.RECORDED and event.commit is None:
+        lookup.look_up(settings, database, products.get(database, product), [event])
+        event = ref_events.get(database, event.id)
     if event.state is RefEventState.REFUSED:
-        raise InputError(f"the ref {ref} of {product} is refused: {event.why}")
+        raise InputError(f"the ref {event.ref} of {product} is refused: {event.why}")
     return event
 
 
@@ -53,7 +54,7 @@ def record_many(database: Database, product: str, refs: Iterable[bytes], *, reco
     The ref watch looks them up. A name that cannot become a release is recorded as refused; what waits already
     is not recorded twice. Raises UnknownProduct.
     """
-    new = [_new(ref.removeprefix(b"refs/tags/")) for ref in refs]
+    new = [_new(ref.removeprefix(_TAGS)) for ref in refs]
     with database.transaction():
         products.lock(database, product)
         ids = ref_events.record_many(database, product, new, recorded_by=recorded_by)

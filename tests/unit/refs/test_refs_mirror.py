@@ -237,6 +237,22 @@ def test_a_repository_that_never_answers_ends_in_time(
         Mirror(settings, "hello", "git@example.org:hello.git").remote_refs()
 
 
+def test_what_a_killed_git_left_is_cleared_away(mirror: Mirror, repository: Repository) -> None:
+    commit = repository.commit(file="1")
+    repository.tag("v1")
+    mirror.create()
+    left = [
+        mirror.path / f"refs/recorded/{commit}.lock",
+        mirror.path / "objects/pack/tmp_pack_1",
+        mirror.path / "packed-refs.lock",
+    ]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert _fetch(mirror, "v1") == commit
+    assert not any(file.exists() for file in left)
+
+
 def test_branches_give_their_new_commits(mirror: Mirror, repository: Repository) -> None:
     first = repository.commit(file="1")
     second = repository.commit(file="2")
