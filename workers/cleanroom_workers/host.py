@@ -241,6 +241,9 @@ class Host:
             probes.append(self._prober.probe(name, image))
             if probes[-1].works:
                 return name
+            if not probes[-1].certain:
+                # To go on with the next one would make a passing trouble a guest of another kind.
+                raise InfrastructureError(f"isolation {name} does not work just now: {probes[-1].reason}")
         reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
         raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
