@@ -40,7 +40,8 @@ class Planner:
     def _plan(self, event: RefEvent, product: Product) -> Planned:
         recipe = self._recipe_of(event, product)
         check_targets(self._settings, recipe)
-        if Gate.SIGNATURE in recipe.gates and event.signature is not SignatureState.GOOD:
+        tagged = event.kind is RefKind.TAG
+        if tagged and Gate.SIGNATURE in recipe.gates and event.signature is not SignatureState.GOOD:
             raise InputError(
                 f"the gate 'signature' does not hold: the tag's signature is {event.signature.value}",
                 hint="refs.keyring names the keys that are trusted",
