@@ -14,7 +14,7 @@ import pytest
 from builds import Build, Told, write_tree
 
 from cleanroom_recipes import events, places
-from cleanroom_recipes.model import Outcome, RefKind
+from cleanroom_recipes.model import Builder, Outcome, RefKind
 from cleanroom_workers.host import Host
 
 TALLY = places.products() / "tally"
@@ -81,55 +81,60 @@ def script(make: Make, command: str, *, root: bool = False, more: str = "") -> T
 # -- whole ways ------------------------------------------------------------------------------------------------
 
 
-def test_tally_becomes_debian_packages(make: Make, tmp_path: Path) -> None:
-    build = make(TALLY, RECIPE, ref="v1.0")
-    built = build.run("build")
-    assert (built.outcome, built.exit_status) == (Outcome.PASSED, 0), built.why
-    assert built.steps["lint"] is Outcome.PASSED, built.log[-2000:]
-    assert built.of(events.Version)[0].version == "1.0"
-    assert len(built.tests) == 17
-    names = {artifact.file for artifact in built.of(events.Artifact)}
-    assert {"tally_1.0_amd64.deb", "tally_1.0.dsc", "tally_1.0.tar.xz", "tally_1.0_amd64.buildinfo"} <= names
-    assert build.run("install").outcome is Outcome.PASSED
+@pytest.fixture(scope="module", params=["deb", "rpm"])
+def tally(
+    request: pytest.FixtureRequest, host: Host, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Build, Told]:
+    """Release 1.0 of tally, built as one of its formats, and what its build told."""
+    build = Build(tmp_path_factory.mktemp("tally"), environment, TALLY, RECIPE, f"debian-12/{request.param}", "v1.0")
+    build.without = ()
+    return build, build.run("build")
+
+
+def test_tally_is_built(tally: tuple[Build, Told]) -> None:
+    build, told = tally
+    assert (told.outcome, told.exit_status) == (Outcome.PASSED, 0), told.why
+    assert told.steps["lint"] is Outcome.PASSED, told.log[-2000:]
+    assert len(told.tests) == 17
+    assert set(told.tests.values()) == {Outcome.PASSED}
+    formats = {artifact.file: artifact.format for artifact in told.of(events.Artifact)}
+    assert formats.keys() == {file.name for file in build.artifacts.iterdir()}
+    if build.target.format is Builder.DEB:
+        assert told.of(events.Version)[0].version == "1.0"
+        assert formats["tally_1.0_amd64.deb"] == "deb"
+        assert formats["tally_1.0.tar.xz"] == "source"
+        assert "\n debhelper (= " in (build.artifacts / "tally_1.0_amd64.buildinfo").read_text()
+    else:
+        assert told.of(events.Version)[0].version == "1.0-1"
+        assert formats["tally-1.0-1.src.rpm"] == "source-rpm"
+        record = (build.artifacts / "tally-1.0-1.buildinfo").read_text()
+        assert "Unchecked-Build-Requires: gcc make\n" in record
+        assert "\n gcc (= " in record
+
+
+def test_tally_is_installed_tested_and_removed(tally: tuple[Build, Told]) -> None:
+    build, _ = tally
     upgrade = build.run("upgrade")
     assert (upgrade.outcome, upgrade.why) == (Outcome.SKIPPED, "nothing is published to upgrade from")
-    regress = build.run("regress")
-    assert regress.outcome is Outcome.PASSED, regress.why
-    assert regress.tests == dict.fromkeys(("command", "library", "test-1"), Outcome.PASSED)
-    assert build.run("remove").outcome is Outcome.PASSED
-
-
-def test_tally_becomes_rpm_packages(make: Make) -> None:
-    build = make(TALLY, RECIPE, target="debian-12/rpm", ref="v1.0")
-    built = build.run("build")
-    assert (built.outcome, built.exit_status) == (Outcome.PASSED, 0), built.why
-    assert built.steps["lint"] is Outcome.PASSED, built.log[-2000:]
-    assert built.of(events.Version)[0].version == "1.0-1"
-    assert len(built.tests) == 17
-    formats = {artifact.file: artifact.format for artifact in built.of(events.Artifact)}
-    assert formats["tally-1.0-1.src.rpm"] == "source-rpm"
-    record = (build.artifacts / "tally-1.0-1.buildinfo").read_text()
-    assert "Unchecked-Build-Requires: gcc make\n" in record
-    assert "\n gcc (= " in record
+    assert not upgrade.of(events.Reset)
     for phase in ("install", "regress", "remove"):
         told = build.run(phase)
         assert told.outcome is Outcome.PASSED, (phase, told.why, told.log[-2000:])
+        assert len(told.of(events.Reset)) == 1
+        if phase == "regress":
+            own = {"command", "library"} if build.target.format is Builder.DEB else set()
+            assert told.tests == dict.fromkeys({*own, "test-1"}, Outcome.PASSED)
 
 
-@pytest.mark.parametrize("form", ["deb", "rpm"])
-def test_a_commit_becomes_an_upgrade(make: Make, tmp_path: Path, form: str) -> None:
-    release = make(TALLY, RECIPE, target=f"debian-12/{form}", ref="v1.0")
-    assert release.run("build").outcome is Outcome.PASSED
-    published = tmp_path / "published"
-    shutil.move(release.artifacts, published)
-    snapshot = make(TALLY, RECIPE, target=f"debian-12/{form}", ref="main")
-    snapshot.kind, snapshot.previous = RefKind.COMMIT, published
+def test_a_commit_is_an_upgrade(make: Make, tally: tuple[Build, Told]) -> None:
+    release, _ = tally
+    snapshot = make(TALLY, RECIPE, target=str(release.target), ref="main")
+    snapshot.kind, snapshot.previous = RefKind.COMMIT, release.artifacts
     built = snapshot.run("build")
     assert "1.0+git20260131120000.0123456" in built.of(events.Version)[0].version
     upgraded = snapshot.run("upgrade")
     assert upgraded.outcome is Outcome.PASSED, (upgraded.why, upgraded.log[-2000:])
-    snapshot.artifacts, snapshot.previous = published, snapshot.artifacts
-    shutil.rmtree(snapshot.directory / "output-upgrade")
+    snapshot.artifacts, snapshot.previous = release.artifacts, snapshot.artifacts
     backwards = snapshot.run("upgrade")
     assert backwards.outcome is Outcome.SKIPPED
     assert "is not older than 1.0" in backwards.why
