@@ -145,12 +145,14 @@ def test_a_quilt_package_gets_the_same_upstream_tarball_every_time(make: Make) -
         **TINY,
         "debian/changelog": CHANGELOG.replace("1.3", "1:1.3-2"),
         "debian/source/format": "3.0 (quilt)\n",
-        "upstream.txt": "hello\n",
         "debian/install": "upstream.txt usr/share/tiny\n",
+        "debian/patches/series": "first.patch\n",
+        "debian/patches/first.patch": "--- a/upstream.txt\n+++ b/upstream.txt\n@@ -1 +1 @@\n-hello\n+patched\n",
     }
     sums = []
-    for _ in range(2):
-        build = make(tree, DEB)
+    # Some branches have the patches applied, some have not.
+    for upstream in ("hello\n", "patched\n"):
+        build = make({**tree, "upstream.txt": upstream}, DEB)
         told = build.run("build")
         assert told.outcome is Outcome.PASSED, told.why
         assert told.of(events.Version)[0].version == "1:1.3-2"

@@ -1,7 +1,7 @@
 """Test results as test runners report them, to test cases.
 
-Formats: Automake's "Script-based Test Suites" and TAP (producing lines `ok 1 - name`) among what a step
-prints; autopkgtest's `summary` file (autopkgtest(1), "OUTPUT DIRECTORY").
+Formats: among what a step prints, Automake's "Script-based Test Suites", TAP (lines `ok 1 - name`), CTest's
+and Meson's lines for each test; autopkgtest's `summary` file (autopkgtest(1), "OUTPUT DIRECTORY").
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ CASES_LIMIT = 10_000
 
 _AUTOMAKE = re.compile(r"^(PASS|XFAIL|SKIP|FAIL|XPASS|ERROR): (\S.*)$")
 _TAP = re.compile(r"^(not ok|ok) (\d+)\b(?: -)?([^#]*)(?:#\s*(SKIP|TODO)\b\s*(.*))?$", re.IGNORECASE)
+_CTEST = re.compile(r"^ *\d+/\d+ Test +#\d+: (\S+) \.+ *(Passed|Skipped|\*\*\*\S.*?) +[\d.]+ sec")
+_MESON = re.compile(
+    r"^ *\d+/\d+ (\S.*?) +(OK|EXPECTEDFAIL|SKIP|FAIL|UNEXPECTEDPASS|TIMEOUT|ERROR|INTERRUPT) +[\d.]+ ?s"
+)
 _OUTCOMES = {
     "PASS": Outcome.PASSED,
     "XFAIL": Outcome.PASSED,
@@ -23,6 +27,16 @@ _OUTCOMES = {
     "FAIL": Outcome.FAILED,
     "XPASS": Outcome.FAILED,
     "ERROR": Outcome.FAILED,
+}
+# The words of CTest and Meson; every other word of theirs means that the test failed.
+_MORE_OUTCOMES = {
+    "Passed": Outcome.PASSED,
+    "OK": Outcome.PASSED,
+    "EXPECTEDFAIL": Outcome.PASSED,
+    "Skipped": Outcome.SKIPPED,
+    "***Skipped": Outcome.SKIPPED,
+    "***Not Run (Disabled)": Outcome.SKIPPED,
+    "SKIP": Outcome.SKIPPED,
 }
 
 
@@ -39,7 +53,7 @@ class LogReport:
 
     def take(self, line: str) -> None:
         """Look at one line."""
-        case = _automake(line) or _tap(line)
+        case = _automake(line) or _tap(line) or _ctest_or_meson(line)
         if case is not None and (len(self._cases) < CASES_LIMIT or case.name in self._cases):
             self._cases[case.name] = case
 
@@ -58,6 +72,11 @@ def autopkgtest(summary: str) -> tuple[TestCase, ...]:
 def _automake(line: str) -> TestCase | None:
     found = _AUTOMAKE.match(line)
     return _case(found[2], _OUTCOMES[found[1]], None) if found else None
+
+
+def _ctest_or_meson(line: str) -> TestCase | None:
+    found = _CTEST.match(line) or _MESON.match(line)
+    return _case(found[1], _MORE_OUTCOMES.get(found[2], Outcome.FAILED), None) if found else None
 
 
 def _tap(line: str) -> TestCase | None:

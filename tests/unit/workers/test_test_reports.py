@@ -30,6 +30,31 @@ def test_tap() -> None:
     assert report(text) == [("a b", PASSED), ("test 2", PASSED), ("c", FAILED), ("test 4", SKIPPED), ("d", SKIPPED)]
 
 
+def test_ctest() -> None:
+    text = (
+        " 1/19 Test  #1: parse_examples ...................   Passed    0.00 sec\n"
+        " 2/19 Test  #2: parse_number .....................***Failed    0.01 sec\n"
+        " 3/19 Test  #3: parse_hex4 .......................***Skipped   0.00 sec\n"
+        " 4/19 Test  #4: crash ............................***Exception: SegFault  0.01 sec\n"
+        "100% tests passed, 0 tests failed out of 19\n"
+    )
+    assert report(text) == [
+        ("parse_examples", PASSED),
+        ("parse_number", FAILED),
+        ("parse_hex4", SKIPPED),
+        ("crash", FAILED),
+    ]
+
+
+def test_meson() -> None:
+    text = (
+        " 1/12 suite / a b             OK              0.02s\n"
+        "12/12 c   FAIL    1.50s   exit status 1\n"
+        " 2/12 d  SKIP 0.1s\n"
+    )
+    assert report(text) == [("suite / a b", PASSED), ("c", FAILED), ("d", SKIPPED)]
+
+
 def test_the_last_word_about_a_test_counts() -> None:
     assert report("FAIL: a\nPASS: b\nPASS: a") == [("a", PASSED), ("b", PASSED)]
 
