@@ -41,6 +41,7 @@ _QUICK = {
     "CLEANROOM_MASTER_RETRY_PAUSE": "1",
     "CLEANROOM_PUBLISHER_POLL": "2",
     "CLEANROOM_WORKER_DISK": "4096",
+    "CLEANROOM_WORKER_PARALLEL": "4",
 }
 
 
@@ -160,9 +161,9 @@ class LiveSite:
     def phase(self, product: str, ref: str) -> str | None:
         """The phase that a release is in now."""
         rows = self.sql(
-            "SELECT phase.name FROM phase JOIN attempt ON attempt.id = attempt_id JOIN build ON build.id = build_id"
-            " JOIN release ON release.id = release_id JOIN product ON product.id = product_id"
-            " WHERE product.name = %s AND ref = %s AND phase.outcome IS NULL AND attempt.outcome IS NULL",
+            "SELECT phase.name FROM cleanroom.phase JOIN cleanroom.attempt ON attempt.id = attempt_id"
+            " JOIN cleanroom.build ON build.id = build_id JOIN cleanroom.release ON release.id = release_id"
+            " WHERE product = %s AND ref = %s AND phase.outcome IS NULL AND attempt.outcome IS NULL",
             product,
             ref,
         )
@@ -170,22 +171,27 @@ class LiveSite:
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def product(self, name: str, tree: Mapping[str, str] | Path, *words: str) -> Repository:
-        """A watched repository with one commit; `words` are for `product add`."""
+    def tree(self, name: str, content: Mapping[str, str] | Path) -> Repository:
+        """A repository with one commit."""
         repository = Repository.make(self.repositories / name)
-        if isinstance(tree, Path):
-            shutil.copytree(tree, repository.path, dirs_exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copytree(content, repository.path, dirs_exist_ok=True)
         else:
-            write_tree(repository.path, tree)
+            write_tree(repository.path, content)
         repository.git("add", "--force", "--all")
         repository.git("commit", "--quiet", "--message=The first state")
+        return repository
+
+    def product(self, name: str, content: Mapping[str, str] | Path, *words: str) -> Repository:
+        """A watched repository with one commit; `words` are for `product add`."""
+        repository = self.tree(name, content)
         added = self.run("product", "add", name, repository.path.as_uri(), *words)
         assert added.status == 0, added
         return repository
 
-    def script(self, name: str, command: str, recipe: str = "") -> Repository:
+    def script(self, name: str, command: str, recipe: str = "", *words: str) -> Repository:
         """A product that is one command; it has to make result.txt."""
-        return self.product(name, {"cleanroom.toml": SCRIPT.format(command=command) + recipe})
+        return self.product(name, {"cleanroom.toml": SCRIPT.format(command=command) + recipe}, *words)
 
 
 @contextmanager
