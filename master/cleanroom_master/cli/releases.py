@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_db import releases
-from cleanroom_db.states import ReleaseState
+from cleanroom_db import products, ref_events, releases
+from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
@@ -73,7 +73,7 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
-    """Exit status 0 published, 1 failed, 3 held or cancelled, 4 timed out."""
+    """Exit status 0 published, 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
@@ -81,6 +81,7 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
             view = release_view(context.database, arguments.product, arguments.ref)
         except InputError:
             # The tag may have been pushed a moment ago; it is waited for like the rest.
+            _require_hope(context, arguments.product, arguments.ref)
             view = None
         state = "not recorded yet" if view is None else str(view["state"])
         line = state if view is None else f"{state}: {view['why']}"
@@ -96,6 +97,17 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
                 hint="cleanroom release show tells more; --timeout waits longer",
             )
         time.sleep(_LOOK)
+
+
+def _require_hope(context: Context, product: str, ref: str) -> None:
+    """Raise InputError if there will be no release: the product is unknown, or the ref was refused or ignored."""
+    products.get(context.database, product)
+    try:
+        event = ref_events.latest(context.database, product, ref)
+    except InputError:
+        return
+    if event.state in (RefEventState.REFUSED, RefEventState.IGNORED):
+        raise InputError(f"{product} {ref} is {event.state}: {event.why}")
 
 
 def retry(context: Context, arguments: argparse.Namespace) -> None:
