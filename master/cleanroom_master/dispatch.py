@@ -291,6 +291,18 @@ class PhaseRun:
         )
 
     @property
+    def needless(self) -> str | None:
+        """Why there is nothing to do in this phase, where that is known without the source."""
+        condition = self._plan.condition
+        if condition is None or condition.source or (condition.previous and self.downloads):
+            return None
+        return condition.why_not
+
+    def skip(self, why: str) -> Outcome:
+        """End a phase in which there is nothing to do, without a guest and without a worker's program."""
+        return self._end(Outcome.SKIPPED, why, time.monotonic() - self._begun, 0.0)
+
+    @property
     def artifacts(self) -> bool:
         """Whether there are files to be brought from the worker."""
         return bool(self._artifacts)

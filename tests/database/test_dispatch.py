@@ -45,9 +45,14 @@ def dispatch(owner: Database, master: Database, tmp_path: Path) -> Iterator[Disp
 
 @pytest.fixture
 def release(owner: Database, dispatch: Dispatch) -> Release:
+    return claim(owner, dispatch, "build", "install")
+
+
+def claim(owner: Database, dispatch: Dispatch, *phases: str) -> Release:
+    """The release of a new tag, with one build of these phases."""
     record_tags(owner, "v1")
     planned = Planned(
-        (PlannedBuild("debian-12/deb", ("build", "install")),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
+        (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
     )
     release = releases.claim_next(dispatch.database, lambda event, product: planned)
     assert release is not None
@@ -248,3 +253,15 @@ def test_the_request_names_what_the_worker_needs(dispatch: Dispatch, job: Job) -
     assert request["output"] == f"/work/build/{phase.output}"
     assert phase.downloads == []
     json.dumps(request)
+
+
+def test_a_phase_with_nothing_to_do_needs_no_worker(owner: Database, dispatch: Dispatch) -> None:
+    claim(owner, dispatch, "upgrade", "regress")
+    job = begin(dispatch)
+    upgrade = dispatch.begin_phase(job, "upgrade")
+    assert upgrade.needless is not None
+    assert upgrade.skip(upgrade.needless) is Outcome.SKIPPED
+    [row] = shown(dispatch)["phases"]
+    assert (row["outcome"], row["why"]) == ("skipped", "nothing is published to upgrade from")
+    # Whether this one has anything to do is seen in the source.
+    assert dispatch.begin_phase(job, "regress").needless is None
