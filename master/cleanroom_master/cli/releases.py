@@ -39,12 +39,13 @@ def register(commands: Commands) -> None:
         ("approve", approve, "let a held release go on"),
         ("hold", hold, "keep a release from being published"),
     ):
-        verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10")
+        reason = ' --reason "why"' if name in ("approve", "hold") else ""
+        verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10{reason}")
         verb.add_argument("product")
         verb.add_argument("ref")
         if name == "wait":
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
-        if name in ("approve", "hold"):
+        if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
 
 
