@@ -247,10 +247,10 @@ def test_a_master_that_starts_again_gives_up_what_it_had_begun(dispatch: Dispatc
 def test_the_request_names_what_the_worker_needs(dispatch: Dispatch, job: Job) -> None:
     job.commit_time = NOW
     phase = dispatch.begin_phase(job, "install")
-    request = phase.request(Path("/work/build"))
+    request = phase.request(Path("/srv/build"))
     assert (request["commit"], request["expected_version"], request["attempt"]) == (COMMIT, "1", job.attempt)
-    assert (request["source"], request["artifacts"]) == (None, "/work/build/artifacts")
-    assert request["output"] == f"/work/build/{phase.output}"
+    assert (request["source"], request["artifacts"]) == (None, "/srv/build/artifacts")
+    assert request["output"] == f"/srv/build/{phase.output}"
     assert phase.downloads == []
     json.dumps(request)
 
