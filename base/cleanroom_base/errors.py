@@ -81,7 +81,8 @@ def causes(error: BaseException) -> list[str]:
     current: BaseException | None = error
     while current is not None:
         text = str(current) or type(current).__name__
-        if text not in lines:
+        # A wrapper often quotes what it wraps: said once is enough.
+        if not any(text in line for line in lines):
             lines.append(text)
         current = current.__cause__
     return lines

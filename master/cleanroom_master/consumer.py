@@ -14,11 +14,14 @@ import requests
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
+from cleanroom_recipes import builders
+from cleanroom_recipes.model import Builder
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 
 _STEP_TIMEOUT = 600.0
-_DNF_PACKAGES = ("dnf",)
+# What makes a Debian guest a machine of dnf's: the same steps as before the tests of an rpm build.
+_DNF_STEPS = ("update", "dnf")
 
 
 class _Blocks(HTMLParser):
@@ -85,17 +88,13 @@ class Consumer:
             return Installation("apt", tuple(packages), time.monotonic() - started, guest.reset_seconds, printed)
 
     def dnf(self, packages: Sequence[str], commands: Sequence[Sequence[str]]) -> Installation:
-        """Install by dnf and run `commands`. Raises InfrastructureError with the client's own words.
-
-        Debian's rpm knows nothing of what dpkg installed, so the packages go into a root of their own, and what
-        they need of the system is taken from it: `--setopt=install_weak_deps` and rpm's own checks stay as they are.
-        """
+        """Install by dnf and run `commands`. Raises InfrastructureError with the client's own words."""
         with self._guest() as guest:
-            self._must(guest, ["apt-get", "update"])
-            self._must(guest, ["apt-get", "install", "-y", "--no-install-recommends", *_DNF_PACKAGES])
+            for step in _DNF_STEPS:
+                self._must(guest, ["sh"], stdin=_rpm_program(step))
             started = time.monotonic()
             guest.copy_in_bytes(
-                self._block(f"dnf-{self._channel}-{self._image}-repo").encode(), "/etc/yum.repos.d/cleanroom.repo"
+                self._block(f"yum-{self._channel}-{self._image}-repo").encode(), "/etc/yum.repos.d/cleanroom.repo"
             )
             self._must(guest, ["dnf", "-y", "install", *packages])
             printed = "".join(self._must(guest, command) for command in commands)
@@ -107,7 +106,11 @@ class Consumer:
 
     def _guest(self) -> Guest:
         isolation = self._settings.text("worker.isolation")
-        return self._host.reset(self._image, isolation=isolation, network="repository")
+        guest = self._host.reset(self._image, isolation=isolation, network="repository")
+        # The way to package mirrors is a proxy; the repository is next door.
+        direct = f'Acquire::http::Proxy::{self._host.gateway} "DIRECT";\n'
+        guest.copy_in_bytes(direct.encode(), "/etc/apt/apt.conf.d/99repository")
+        return guest
 
     def _block(self, name: str) -> str:
         try:
@@ -115,10 +118,17 @@ class Consumer:
         except KeyError:
             raise InfrastructureError(f"the consumer's page has no block {name} to copy") from None
 
-    def _must(self, guest: Guest, command: Sequence[str]) -> str:
+    def _must(self, guest: Guest, command: Sequence[str], *, stdin: bytes | None = None) -> str:
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        done = guest.run(command, timeout=_STEP_TIMEOUT, environment=environment)
+        done = guest.run(command, timeout=_STEP_TIMEOUT, environment=environment, stdin=stdin)
         if done.exit_status != 0:
             printed = (done.stderr or done.stdout)[-2000:].decode(errors="replace").strip()
             raise InfrastructureError(f"a consumer's {' '.join(command)} ended with {done.exit_status}:\n{printed}")
         return done.text
+
+
+def _rpm_program(name: str) -> bytes:
+    """The text of a step of the rpm builder's phase `install`."""
+    phases = builders.definition(Builder.RPM).phases
+    steps = next(phase.steps for phase in phases if phase.name == "install")
+    return builders.program(Builder.RPM, next(step for step in steps if step.name == name)).encode()

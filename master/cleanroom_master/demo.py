@@ -106,29 +106,9 @@ class Demo:
         return DemoRepository(self._settings, self._home, "hello", self._fetch_hello, "debian/")
 
     def _fetch_hello(self, tree: Path) -> None:
-        """Debian's source package, from the mirror that the image uses, unpacked without its patches applied."""
-        work = self._home / "fetch"
-        shutil.rmtree(work, ignore_errors=True)
-        for directory in ("lists/partial", "archives/partial", "source"):
-            (work / directory).mkdir(parents=True)
         image = Catalogue(self._settings.state, self._settings.site).image(IMAGE)
         assert image.tree is not None
-        listed = (image.tree / "etc/apt/sources.list").read_text()
-        (work / "sources.list").write_text(re.sub(r"^deb ", "deb-src ", listed, flags=re.MULTILINE))
-        options = {
-            "Dir::Etc::sourcelist": work / "sources.list",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::Etc::trustedparts": image.tree / "etc/apt/trusted.gpg.d",
-            "Dir::State::lists": work / "lists",
-            "Dir::Cache": work,
-            "APT::Sandbox::User": "root",
-        }
-        apt = ["apt-get", *(f"-o{key}={value}" for key, value in options.items())]
-        run.run([*apt, "update"], timeout=_GIT_TIMEOUT)
-        run.run([*apt, "source", "--download-only", "hello"], timeout=_GIT_TIMEOUT, cwd=work / "source")
-        (description,) = (work / "source").glob("hello_*.dsc")
-        run.run(["dpkg-source", "--skip-patches", "--no-check", "--extract", description, tree], timeout=_GIT_TIMEOUT)
-        shutil.rmtree(work)
+        fetch_source("hello", tree, of=image.tree, work=self._home / "fetch")
 
     def _watch(self, database: Database, repository: DemoRepository) -> None:
         try:
@@ -304,6 +284,33 @@ class DemoRepository:
 
     def _git(self, *words: str) -> run.Completed:
         return run.run(["git", "-C", self._tree, *words], timeout=_GIT_TIMEOUT, environment=_AUTHOR)
+
+
+def fetch_source(package: str, tree: Path, *, of: Path, work: Path) -> None:
+    """Unpack a Debian source package into `tree`, its patches not applied.
+
+    It comes from the mirror that the root file system `of` uses, and is of that Debian. `work` is a directory
+    that may be removed. Raises InfrastructureError.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    for directory in ("lists/partial", "archives/partial", "source"):
+        (work / directory).mkdir(parents=True)
+    listed = (of / "etc/apt/sources.list").read_text()
+    (work / "sources.list").write_text(re.sub(r"^deb ", "deb-src ", listed, flags=re.MULTILINE))
+    options = {
+        "Dir::Etc::sourcelist": work / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::trustedparts": of / "etc/apt/trusted.gpg.d",
+        "Dir::State::lists": work / "lists",
+        "Dir::Cache": work,
+        "APT::Sandbox::User": "root",
+    }
+    apt = ["apt-get", *(f"-o{key}={value}" for key, value in options.items())]
+    run.run([*apt, "update"], timeout=_GIT_TIMEOUT)
+    run.run([*apt, "source", "--download-only", package], timeout=_GIT_TIMEOUT, cwd=work / "source")
+    (description,) = (work / "source").glob("*.dsc")
+    run.run(["dpkg-source", "--skip-patches", "--no-check", "--extract", description, tree], timeout=_GIT_TIMEOUT)
+    shutil.rmtree(work)
 
 
 def time_line(view: Mapping[str, Any], installed: float) -> dict[str, object]:

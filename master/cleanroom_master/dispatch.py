@@ -7,6 +7,7 @@ attempt's rows are written only under its lease, so a build that was given up ca
 from __future__ import annotations
 
 import hashlib
+import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -132,6 +133,8 @@ class Dispatch:
     def take_over(self) -> None:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
         attempts.abandon(self._database, f"{self.name}/", "the master was restarted", self._policy)
+        for left in (self._places.incoming, self._places.sources):
+            shutil.rmtree(left, ignore_errors=True)
 
     def wake(self) -> None:
         """End a wait at once."""
@@ -288,6 +291,18 @@ class PhaseRun:
         )
 
     @property
+    def needless(self) -> str | None:
+        """Why there is nothing to do in this phase, where that is known without the source."""
+        condition = self._plan.condition
+        if condition is None or condition.source or (condition.previous and self.downloads):
+            return None
+        return condition.why_not
+
+    def skip(self, why: str) -> Outcome:
+        """End a phase in which there is nothing to do, without a guest and without a worker's program."""
+        return self._end(Outcome.SKIPPED, why, time.monotonic() - self._begun, 0.0)
+
+    @property
     def artifacts(self) -> bool:
         """Whether there are files to be brought from the worker."""
         return bool(self._artifacts)
@@ -352,7 +367,7 @@ class PhaseRun:
                 return self.lost(f"artifact {artifact.file} did not arrive")
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if digest != artifact.sha256:
+            if digest != artifact.sha256 or file.stat().st_size != artifact.size:
                 return self.lost(f"artifact {artifact.file} changed on its way from the worker")
             checked.append(
                 NewArtifact(

@@ -10,6 +10,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.releases import Planned, PlannedBuild
+from cleanroom_db.states import SignatureState
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master.refs import contents
 from cleanroom_recipes import loader
@@ -39,6 +40,12 @@ class Planner:
     def _plan(self, event: RefEvent, product: Product) -> Planned:
         recipe = self._recipe_of(event, product)
         check_targets(self._settings, recipe)
+        tagged = event.kind is RefKind.TAG
+        if tagged and Gate.SIGNATURE in recipe.gates and event.signature is not SignatureState.GOOD:
+            raise InputError(
+                f"the gate 'signature' does not hold: the tag's signature is {event.signature.value}",
+                hint="refs.keyring names the keys that are trusted",
+            )
         builds = tuple(
             PlannedBuild(str(target), tuple(phase.name for phase in self.phases(recipe, target)))
             for target in recipe.targets

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
@@ -63,7 +63,7 @@ class Publisher:
     def turn(self) -> int:
         """Publish what waits; returns how many releases left. Raises InfrastructureError, to be tried again."""
         waiting = publications.pending(self._database, limit=_BATCH)
-        candidates = [candidate for publication in waiting if (candidate := self._prepare(publication))]
+        candidates = _compatible(candidate for publication in waiting if (candidate := self._prepare(publication)))
         if not candidates:
             return 0
         try:
@@ -145,6 +145,21 @@ class Publisher:
             self._repository.discard_unfinished()
             raise
         generations.switched(self._database, generation.number)
+
+
+def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Those that can be in one generation: of two that bring other bytes under one version, the later one waits.
+
+    On the next turn the earlier one is published, and what the later one brings is judged against it.
+    """
+    chosen: list[_Candidate] = []
+    brought: dict[tuple[str, ...], str] = {}
+    for candidate in candidates:
+        brings = {_key(package): package.built_sha256 for package in candidate.packages}
+        if all(brought.get(key, digest) == digest for key, digest in brings.items()):
+            chosen.append(candidate)
+            brought |= brings
+    return chosen
 
 
 def _key(package: NewPackage | generations.ChannelPackage) -> tuple[str, ...]:

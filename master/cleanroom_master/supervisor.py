@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 import sysconfig
 import time
@@ -28,6 +29,8 @@ from cleanroom_master.places import Places
 
 GRACE = 20.0
 _TICK = 0.2
+_FIRST_MOMENTS = 1.0
+_DATABASE_EVERY = 2.0
 _LONGEST_PAUSE = 30.0
 # A service that ran this long was well; its next restart is quick again.
 _STEADY = 60.0
@@ -39,11 +42,12 @@ class AlreadyRunning(InfrastructureError):
 
 @dataclass(frozen=True)
 class Service:
-    """One process: its name and how it is started."""
+    """One process: its name and how it is started; `port` answers once it is ready (None: it says nothing)."""
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    port: int | None = None
 
 
 @dataclass
@@ -53,6 +57,7 @@ class _Running:
     since: float = 0.0
     restarts: int = 0
     next_start: float = 0.0
+    ready: bool = False
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
@@ -64,14 +69,18 @@ def services(settings: Settings) -> tuple[Service, ...]:
     places = Places(settings)
     return (
         Service("refs", (python, "-m", "cleanroom_master.refs")),
-        Service("master", (python, "-m", "cleanroom_master.buildbot")),
+        Service("master", (python, "-m", "cleanroom_master.buildbot"), port=settings.whole("master.port")),
         Service(
             "worker",
             (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
             {**without_database, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"},
         ),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
-        Service("repository", (python, "-m", "cleanroom_master.repository_server")),
+        Service(
+            "repository",
+            (python, "-m", "cleanroom_master.repository_server"),
+            port=settings.whole("repository.port"),
+        ),
     )
 
 
@@ -98,9 +107,13 @@ def supervise(settings: Settings) -> None:
         running = [_Running(service) for service in services(settings)]
         try:
             prepare(settings)
+            next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:
                     _tend(one, settings)
+                if time.monotonic() > next_look:
+                    _tend_database(settings)
+                    next_look = time.monotonic() + _DATABASE_EVERY
                 _report(settings, running)
                 time.sleep(_TICK)
         finally:
@@ -208,10 +221,12 @@ def _tend(one: _Running, settings: Settings) -> None:
         if one.process.poll() is None:
             if now - one.since > _STEADY:
                 one.restarts = 0
+            one.ready = one.ready or _answers(one)
             return
         one.next_start = now + min(0.5 * 2**one.restarts, _LONGEST_PAUSE)
         one.restarts += 1
         one.process = None
+        one.ready = False
     if now >= one.next_start:
         one.process = run.start(
             one.service.command,
@@ -220,6 +235,15 @@ def _tend(one: _Running, settings: Settings) -> None:
             end_with_parent=True,
         )
         one.since = now
+
+
+def _tend_database(settings: Settings) -> None:
+    """Start the private database again when it ended; trouble with it is tried again at the next look."""
+    if cluster.is_private(settings) and not cluster.status(settings).running:
+        try:
+            cluster.ensure(settings)
+        except CleanroomError as error:
+            sys.stderr.write(f"the database does not start: {error}\n")
 
 
 def _report(settings: Settings, running: list[_Running]) -> None:
@@ -248,8 +272,18 @@ def _report(settings: Settings, running: list[_Running]) -> None:
 def _state(one: _Running) -> str:
     if one.restarts >= 3 and (one.process is None or time.monotonic() - one.since < _STEADY):
         return "failing"
-    # A process that ends does so in its first moments: bad settings, a taken port.
-    return "running" if one.process is not None and time.monotonic() - one.since > 1.0 else "starting"
+    return "running" if one.process is not None and one.ready else "starting"
+
+
+def _answers(one: _Running) -> bool:
+    """Whether a process is ready: its port answers, or it has outlived the moments in which bad settings end one."""
+    if time.monotonic() - one.since < _FIRST_MOMENTS:
+        return False
+    if one.service.port is None:
+        return True
+    with contextlib.suppress(OSError), socket.create_connection(("localhost", one.service.port), timeout=_TICK):
+        return True
+    return False
 
 
 def _end(settings: Settings, running: list[_Running]) -> None:

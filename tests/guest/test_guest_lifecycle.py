@@ -202,3 +202,16 @@ def test_another_process_can_go_on_with_a_guest(host: Host, settings: Settings) 
     with pytest.raises(InputError):
         host.guest(guest.name)
     host.destroy(guest.name)
+
+
+def test_a_daemon_that_was_killed_is_replaced_and_its_guests_end(host: Host, settings: Settings) -> None:
+    name = host.reset(IMAGE, isolation="container", owner=Owner.current()).name
+    daemon = settings.runtime / "libvirt/libvirtd.pid"
+    if daemon.is_file():
+        os.kill(int(daemon.read_text(encoding="ascii")), signal.SIGKILL)
+    other = Host(settings)
+    assert other.reap() == []
+    assert other.guest(name).run(["echo", "here"], timeout=20).text == "here\n"
+    other.destroy(name)
+    assert other.state(name) is State.DESTROYED
+    other.close()

@@ -52,7 +52,6 @@ class Host:
         self._daemon = Daemon(settings)
         self._network = guest_network.Network(settings)
         self._caching_proxy = CachingProxy(settings)
-        self._proxy = Proxy("", 0)
         self._records = Records(settings.state / "guests")
         self._prober = Prober(settings.state / "probes.json", self._daemon, self._try)
         self._connections: dict[str, Libvirt] = {}
@@ -62,14 +61,7 @@ class Host:
         """Have everything that guests need run, and connect. Raises InfrastructureError."""
         host = cls(settings)
         settings.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
-        host._records.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with host._starting():
-            if mounts.make_shared(host._records.directory):
-                # A daemon from before would not see the guests' root file systems.
-                host._daemon.stop()
-            host._daemon.ensure()
-            host._make_key()
-            host._network.ensure(host._libvirt("lxc"))
+        host._wake(network=True)
         host._ensure_proxy(entry.image for entry in host.catalogue.entries())
         host._apply_firewall()
         return host
@@ -145,8 +137,11 @@ class Host:
 
     @property
     def proxy(self) -> Proxy:
-        """The proxy through which guests reach package mirrors."""
-        return self._proxy
+        """The proxy through which guests reach package mirrors. Raises InfrastructureError when there is none."""
+        proxy = self._caching_proxy.current()
+        if proxy is None:
+            raise InfrastructureError("the proxy for package mirrors does not run")
+        return proxy
 
     def guests(self) -> list[GuestRecord]:
         """All guests that are known, each with what became of it."""
@@ -185,8 +180,11 @@ class Host:
 
     def reap(self) -> list[str]:
         """End every guest whose owner is gone; returns their names."""
+        names = self._records.names()
+        if names:
+            self._wake()
         reaped = []
-        for name in self._records.names():
+        for name in names:
             with attempted(self._lock(name)) as held:
                 if held and self._abandoned(name):
                     self._dispose(name)
@@ -201,6 +199,10 @@ class Host:
 
     def stop(self) -> None:
         """End all guests of this installation, its network, and the daemon that we started."""
+        if not self._network.started():
+            return
+        # A daemon that died has left guests behind, which only a new one can end.
+        self._wake()
         for name in self._records.names():
             self.destroy(name)
         with self._starting():
@@ -210,6 +212,19 @@ class Host:
             self._daemon.stop()
             if mounts.mounted(self._records.directory):
                 mounts.unmount(self._records.directory)
+
+    def _wake(self, *, network: bool = False) -> None:
+        """Have the daemon run, and the network where guests are to be started."""
+        directory = self._records.directory
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with self._starting():
+            if mounts.make_shared(directory):
+                # A daemon from before would not see the guests' root file systems.
+                self._daemon.stop()
+            self._daemon.ensure()
+            self._make_key()
+            if network:
+                self._network.ensure(self._libvirt("lxc"))
 
     def _present(self, record: GuestRecord) -> str:
         if record.state != State.RUNNING.value:
@@ -226,6 +241,9 @@ class Host:
             probes.append(self._prober.probe(name, image))
             if probes[-1].works:
                 return name
+            if not probes[-1].certain:
+                # To go on with the next one would make a passing trouble a guest of another kind.
+                raise InfrastructureError(f"isolation {name} does not work just now: {probes[-1].reason}")
         reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
         raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
@@ -242,7 +260,7 @@ class Host:
         files = identity.files(
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
-            proxy=None if record.network == "none" else self._proxy.url,
+            proxy=None if record.network == "none" else self.proxy.url,
             nameservers=guest_network.nameservers() if record.network == "open" else [],
         )
         (home / "given.json").write_text(json.dumps(sorted(files)), encoding="utf-8")
@@ -292,7 +310,7 @@ class Host:
                 reset_seconds=None,
             )
             self._records.write(record)
-            self._network.apply(self._records.all(), self._proxy)
+            self._network.apply(self._records.all(), self._caching_proxy.current())
         return record
 
     def _dispose(self, name: str) -> None:
@@ -327,11 +345,11 @@ class Host:
         trees = [image.tree for image in images if image is not None and image.tree is not None]
         mirrors = {mirror for tree in trees for mirror in mirrors_of(tree)}
         with locked(self.settings.runtime / "proxy.lock", timeout=_LOCK_TIMEOUT):
-            self._proxy = self._caching_proxy.ensure(self._network.addresses.gateway, mirrors)
+            self._caching_proxy.ensure(self._network.addresses.gateway, mirrors)
 
     def _apply_firewall(self) -> None:
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
-            self._network.apply(self._records.all(), self._proxy)
+            self._network.apply(self._records.all(), self._caching_proxy.current())
 
     def _check_disk(self) -> None:
         least = self.settings.whole("storage.minimum_free")

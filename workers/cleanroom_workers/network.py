@@ -86,6 +86,10 @@ class Network:
             raise InfrastructureError("the guests' network has not been started")
         return chosen
 
+    def started(self) -> bool:
+        """Whether the network was ever started."""
+        return self._chosen() is not None
+
     def ensure(self, libvirt: Libvirt) -> None:
         """Have the network run. The caller holds the host's lock."""
         # Installations that start at the same time must not choose the same network.
@@ -122,7 +126,7 @@ class Network:
                 return str(network[index])
         raise InfrastructureError(f"all addresses of {network} are in use")
 
-    def apply(self, records: Iterable[GuestRecord], proxy: Proxy) -> None:
+    def apply(self, records: Iterable[GuestRecord], proxy: Proxy | None) -> None:
         """Load the firewall for exactly these guests."""
         repository = self._settings.whole("repository.port")
         self._load(ruleset(self.addresses, list(records), proxy, repository))
@@ -215,7 +219,7 @@ def network_xml(addresses: Addresses) -> str:
     return ElementTree.tostring(network, encoding="unicode")
 
 
-def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy, repository_port: int) -> str:
+def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy | None, repository_port: int) -> str:
     """All rules, for nft(8): the tables of this installation are replaced as a whole."""
     by_policy = {policy: [record.address for record in records if record.network == policy] for policy in POLICIES}
     name = addresses.name
@@ -266,7 +270,7 @@ table bridge {addresses.name} {{
 
 def _table(
     addresses: Addresses,
-    proxy: Proxy,
+    proxy: Proxy | None,
     *,
     mirror: list[str],
     repository: list[str],
@@ -274,6 +278,7 @@ def _table(
     repository_port: int,
 ) -> str:
     bridge = f'"{addresses.bridge}"'
+    to_proxy = f"ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept" if proxy else ""
     sets = "\n".join(
         f"  set {name} {{ type ipv4_addr; {_elements(members)} }}"
         for name, members in (("mirror", mirror), ("repository", repository), ("opened", opened))
@@ -285,7 +290,7 @@ table inet {addresses.name} {{
     type filter hook input priority -10; policy accept;
     iifname != {bridge} accept
     ct state established,related accept
-    ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept
+    {to_proxy}
     ip saddr @repository tcp dport {repository_port} ct status dnat accept
     drop
   }}
@@ -294,7 +299,7 @@ table inet {addresses.name} {{
     iifname != {bridge} oifname != {bridge} accept
     oifname {bridge} ct state established,related accept
     oifname {bridge} drop
-    ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept
+    {to_proxy}
     ip saddr @opened ip daddr != {{ {", ".join(_PRIVATE)} }} accept
     drop
   }}

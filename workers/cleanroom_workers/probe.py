@@ -28,11 +28,15 @@ _EMULATOR = "qemu-system-x86_64"
 
 @dataclass(frozen=True, slots=True)
 class IsolationProbe:
-    """Whether an isolation works on this host, and how that is known."""
+    """Whether an isolation works on this host, and how that is known.
+
+    `certain` is False when the next try may end otherwise: a full disk, say, proves nothing.
+    """
 
     isolation: str
     works: bool
     reason: str
+    certain: bool = True
 
 
 class Prober:
@@ -54,8 +58,8 @@ class Prober:
         key = f"{isolation} {_surroundings()} {image.name}"
         kept = self._kept()
         if key not in kept:
-            probe, certain = self._try(isolation, image)
-            if not certain:
+            probe = self._try(isolation, image)
+            if not probe.certain:
                 return probe
             kept[key] = asdict(probe)
             temporary = self._file.with_suffix(f".{os.getpid()}")
@@ -63,14 +67,14 @@ class Prober:
             temporary.replace(self._file)
         return IsolationProbe(isolation, bool(kept[key]["works"]), str(kept[key]["reason"]))
 
-    def _try(self, isolation: str, image: Image) -> tuple[IsolationProbe, bool]:
-        """The answer, and whether it will be the same next time: a full disk, say, proves nothing."""
+    def _try(self, isolation: str, image: Image) -> IsolationProbe:
         try:
             self._attempt(isolation, image.name)
         except CleanroomError as error:
             reason = f"a guest of {image.name} did not start: {error.message}"
-            return IsolationProbe(isolation, False, reason), isinstance(error, TimedOut)
-        return IsolationProbe(isolation, True, f"a guest of {image.name} started and answered"), True
+            # A kernel that hangs under KVM hangs always; a container that is slow to answer is on a busy host.
+            return IsolationProbe(isolation, False, reason, isolation == "kvm" and isinstance(error, TimedOut))
+        return IsolationProbe(isolation, True, f"a guest of {image.name} started and answered")
 
     def _excluded(self, isolation: str) -> str | None:
         """What makes an isolation impossible, None when nothing does."""

@@ -68,6 +68,13 @@ class CachingProxy:
         self._start(proxy, sorted(wanted))
         return proxy
 
+    def current(self) -> Proxy | None:
+        """The proxy that guests use now; None when there is none. Raises as `ensure` does."""
+        if self._configured is not None:
+            return _parse(self._configured)
+        running = self._running()
+        return None if running is None else running[3]
+
     def stop(self) -> None:
         """End the proxy that we started, if any; its cache stays."""
         running = self._running()

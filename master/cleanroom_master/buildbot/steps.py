@@ -134,11 +134,13 @@ class _Transfer(BuildStep):
         reader = remotetransfer.StringFileReader(text)
         return self.transfer("downloadFile", workerdest=destination, reader=reader, mode=0o600)
 
+    def remove_directory(self, path: str) -> Any:
+        """Remove a directory on the worker with all that is in it; it need not be there."""
+        return self.command(remotecommand.RemoteCommand("rmdir", {"dir": path, "logEnviron": False}, stdioLogName=None))
+
     def make_directory(self, path: str) -> Any:
-        """Make an empty directory on the worker; what was there is removed."""
-        command = remotecommand.RemoteCommand("rmdir", {"dir": path, "logEnviron": False}, stdioLogName=None)
-        made = remotecommand.RemoteCommand("mkdir", {"dir": path, "logEnviron": False}, stdioLogName=None)
-        return self.command(command).addCallback(lambda _: self.command(made))
+        """Make a directory on the worker."""
+        return self.command(remotecommand.RemoteCommand("mkdir", {"dir": path, "logEnviron": False}, stdioLogName=None))
 
     @defer.inlineCallbacks
     def spoiled(self, why: str) -> Any:
@@ -160,6 +162,8 @@ class SendSource(_Transfer):
             archive = yield deferToThread(self.dispatch.source, self.job)
         except Exception as error:
             return (yield self.spoiled(f"the source could not be archived: {error}"))
+        # Here alone, so that each phase finds what the earlier ones left, and nothing of an earlier attempt.
+        yield self.remove_directory("build")
         yield self.make_directory("build")
         sent = yield self.send_file(archive, _SOURCE)
         yield deferToThread(archive.unlink)
@@ -218,6 +222,8 @@ class RunPhase(_Transfer):
 
     @defer.inlineCallbacks
     def _run(self, phase: PhaseRun) -> Any:
+        if phase.needless is not None:
+            return (yield deferToThread(phase.skip, phase.needless))
         for directory in phase.directories:
             yield self.make_directory(f"build/{directory}")
         for source, destination in phase.downloads:

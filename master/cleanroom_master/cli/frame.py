@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cleanroom_base import settings as site_settings
-from cleanroom_base.errors import InputError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
 
@@ -96,8 +96,13 @@ class Context:
     @cached_property
     def database(self) -> Database:
         """The database, with its owner's rights: whoever may read its password may do everything."""
-        from cleanroom_db.cluster import database_url
+        from cleanroom_db.cluster import database_url, is_private, status
         from cleanroom_db.roles import Role
+        from cleanroom_master import supervisor
+
+        settings = self.settings
+        if is_private(settings) and not status(settings).running and supervisor.running(settings) is None:
+            raise InfrastructureError(f"Cleanroom does not run on {settings.state}", hint="cleanroom up --detach")
 
         # A person waits for seconds, not for the minute that a process gives a database that restarts.
         return Database(database_url(self.settings, Role.OWNER), wait=_DATABASE_WAIT)

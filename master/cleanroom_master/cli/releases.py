@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_db import releases
-from cleanroom_db.states import ReleaseState
+from cleanroom_db import products, ref_events, releases
+from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
@@ -39,12 +39,13 @@ def register(commands: Commands) -> None:
         ("approve", approve, "let a held release go on"),
         ("hold", hold, "keep a release from being published"),
     ):
-        verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10")
+        reason = ' --reason "why"' if name in ("approve", "hold") else ""
+        verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10{reason}")
         verb.add_argument("product")
         verb.add_argument("ref")
         if name == "wait":
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
-        if name in ("approve", "hold"):
+        if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
 
 
@@ -73,7 +74,7 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
-    """Exit status 0 published, 1 failed, 3 held or cancelled, 4 timed out."""
+    """Exit status 0 published, 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
@@ -81,6 +82,7 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
             view = release_view(context.database, arguments.product, arguments.ref)
         except InputError:
             # The tag may have been pushed a moment ago; it is waited for like the rest.
+            _require_hope(context, arguments.product, arguments.ref)
             view = None
         state = "not recorded yet" if view is None else str(view["state"])
         line = state if view is None else f"{state}: {view['why']}"
@@ -96,6 +98,17 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
                 hint="cleanroom release show tells more; --timeout waits longer",
             )
         time.sleep(_LOOK)
+
+
+def _require_hope(context: Context, product: str, ref: str) -> None:
+    """Raise InputError if there will be no release: the product is unknown, or the ref was refused or ignored."""
+    products.get(context.database, product)
+    try:
+        event = ref_events.latest(context.database, product, ref)
+    except InputError:
+        return
+    if event.state in (RefEventState.REFUSED, RefEventState.IGNORED):
+        raise InputError(f"{product} {ref} is {event.state}: {event.why}")
 
 
 def retry(context: Context, arguments: argparse.Namespace) -> None:

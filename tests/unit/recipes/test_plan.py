@@ -96,10 +96,10 @@ def make_request() -> PhaseRequest:
         target=Target.parse("debian-12/deb"),
         attempt=1,
         phase=phases(TALLY, "debian-12/deb")["build"],
-        source=Path("/work/source.tar"),
+        source=Path("/srv/source.tar"),
         artifacts=None,
         previous=None,
-        output=Path("/work/output"),
+        output=Path("/srv/output"),
     )
 
 

@@ -1,0 +1,165 @@
+"""What scripts read is frozen: keys are added here by decision, and never renamed or removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from live_site import IMAGE, LiveSite
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def release(site: LiveSite) -> Any:
+    """A published release with one build of one phase."""
+    site.script("frozen", "echo done > result.txt").tag("v1")
+    return site.published("frozen", "v1")
+
+
+def test_status(site: LiveSite) -> None:
+    status = site.ask("status")
+    assert list(status) == ["state", "web_url", "repository_url", "buildbot_url", "services"]
+    for service in status["services"]:
+        assert list(service) == ["name", "state", "since", "process", "restarts"]
+
+
+def test_release_show(release: Any) -> None:
+    assert set(release) == set(
+        [
+            "product",
+            "ref",
+            "commit",
+            "version",
+            "state",
+            "kind",
+            "channel",
+            "requested_by",
+            "tag_kind",
+            "tagger",
+            "signature",
+            "why",
+            "tagged_at",
+            "recorded_at",
+            "claimed_at",
+            "created_at",
+            "finished_at",
+            "builds",
+            "published",
+        ]
+    )
+    [build] = release["builds"]
+    assert set(build) == set(
+        [
+            "target",
+            "attempt",
+            "outcome",
+            "why",
+            "worker",
+            "buildbot_url",
+            "pauses",
+            "isolation",
+            "image",
+            "queued_at",
+            "not_before",
+            "started_at",
+            "finished_at",
+            "phases",
+            "artifacts",
+            "attempts",
+        ]
+    )
+    assert set(build["image"]) == {"name", "digest"}
+    for phase in build["phases"]:
+        assert set(phase) == set(
+            [
+                "name",
+                "outcome",
+                "why",
+                "isolation",
+                "network",
+                "reset_method",
+                "reset_seconds",
+                "seconds",
+                "command_seconds",
+                "image",
+                "started_at",
+                "finished_at",
+                "tests",
+                "steps",
+            ]
+        )
+        assert set(phase["tests"]) == {"passed", "failed", "skipped"}
+    for step in build["phases"][0]["steps"]:
+        assert set(step) == {"name", "outcome", "exit_status", "why", "seconds", "started_at", "log"}
+        assert set(step["log"]) == {"sha256", "size", "truncated"}
+    for artifact in build["artifacts"]:
+        assert set(artifact) == set(["file", "sha256", "size", "kind", "phase", "package", "version", "architecture"])
+    for attempt in build["attempts"]:
+        assert set(attempt) == set(["number", "outcome", "why", "worker", "queued_at", "started_at", "finished_at"])
+    for published in release["published"]:
+        assert set(published) == {"channel", "generation", "at"}
+        assert published["at"].endswith("Z")
+
+
+def test_release_list(site: LiveSite, release: Any) -> None:
+    [row] = site.ask("release", "list", "frozen")
+    assert list(row) == ["product", "ref", "commit", "version", "state", "why", "created_at"]
+
+
+def test_repository_show_and_history(site: LiveSite, release: Any) -> None:
+    shown = site.ask("repository", "show")
+    assert list(shown) == ["url", "generation", "channels"]
+    for channel in shown["channels"]:
+        assert list(channel) == ["name", "packages"]
+        for package in channel["packages"]:
+            assert list(package) == ["name", "version", "architecture", "format", "target", "file", "sha256", "size"]
+    newest = site.ask("repository", "history")[0]
+    assert list(newest) == ["number", "at", "actor", "reason", "added", "removed"]
+
+
+def test_image_list(site: LiveSite) -> None:
+    images = {image["name"]: image for image in site.ask("image", "list")}
+    assert list(images[IMAGE]) == [
+        "name",
+        "built",
+        "digest",
+        "architecture",
+        "formats",
+        "built_at",
+        "size",
+        "description",
+    ]
+    assert images[IMAGE]["built"] is True
+
+
+def test_guests(site: LiveSite) -> None:
+    reset = site.ask("guest", "reset", IMAGE)
+    assert list(reset) == ["name", "image", "digest", "isolation", "reset_seconds", "address"]
+    name = reset["name"]
+    try:
+        [guest] = [guest for guest in site.ask("guest", "list") if guest["name"] == name]
+        assert list(guest) == [
+            "name",
+            "image",
+            "digest",
+            "isolation",
+            "network",
+            "address",
+            "state",
+            "started_at",
+            "reset_seconds",
+        ]
+        told = site.run("guest", "exec", "--format", "json", name, "--", "echo", "hello").json
+        assert list(told) == ["exit_status", "stdout", "stderr", "seconds"]
+        assert told["stdout"] == "hello\n"
+        assert site.run("guest", "exec", name, "--", "sh", "-c", "exit 7").status == 7
+        verified = site.ask("guest", "verify", name)
+        assert verified == {"name": name, "identical": True, "differences": []}
+        site.run("guest", "exec", name, "--", "touch", "/etc/left")
+        changed = site.run("guest", "verify", name, "--format", "json")
+        assert (changed.status, changed.json["identical"]) == (1, False)
+        assert any("/etc/left" in difference for difference in changed.json["differences"])
+    finally:
+        assert site.ask("guest", "destroy", name) == {"destroyed": name}
+    assert name not in {guest["name"] for guest in site.ask("guest", "list")}

@@ -1,0 +1,100 @@
+"""Processes that are killed in mid-work: nothing is lost, nothing is built twice, and the way goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_site import LiveSite, until
+
+from cleanroom_db import cluster
+
+pytestmark = pytest.mark.timeout(300)
+# Long enough to be interrupted, short enough to be done again.
+SLOW = "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done; echo done > result.txt"
+
+
+@pytest.fixture
+def building(site: LiveSite, request: pytest.FixtureRequest) -> str:
+    """The name of a product whose release v1 is being built by its own command."""
+    name = request.node.name.replace("test_", "").replace("_", "-")[:60]
+    site.script(name, SLOW).tag("v1")
+    until(lambda: _step(site, name) == "command", 120, f"{name} is built")
+    return name
+
+
+def _step(site: LiveSite, name: str) -> str | None:
+    shown = site.show(name, "v1")
+    steps = [
+        step for build in (shown or {"builds": []})["builds"] for phase in build["phases"] for step in phase["steps"]
+    ]
+    return steps[-1]["name"] if steps else None
+
+
+def _attempts(site: LiveSite, name: str) -> list[dict[str, Any]]:
+    [build] = site.published(name, "v1")["builds"]
+    attempts: list[dict[str, Any]] = build["attempts"]
+    return attempts
+
+
+def _no_guest_is_left(site: LiveSite) -> bool:
+    return not site.ask("guest", "list")
+
+
+def test_killed_master(site: LiveSite, building: str) -> None:
+    site.kill("master")
+    # While it is away, more is recorded.
+    site.script("recorded-meanwhile", "echo done > result.txt").tag("v1")
+    attempts = _attempts(site, building)
+    assert [attempt["outcome"] for attempt in attempts] == ["infrastructure", "passed"]
+    assert attempts[0]["why"] == "the master was restarted"
+    assert [attempt["outcome"] for attempt in _attempts(site, "recorded-meanwhile")] == ["passed"]
+    for name in (building, "recorded-meanwhile"):
+        assert site.sql("SELECT count(*) FROM cleanroom.release WHERE product = %s", name) == [(1,)]
+    until(lambda: _no_guest_is_left(site), 60, "guests are gone")
+
+
+def test_killed_worker(site: LiveSite, building: str) -> None:
+    [guest] = [guest["name"] for guest in site.ask("guest", "list")]
+    site.kill("worker")
+    attempts = _attempts(site, building)
+    assert [attempt["outcome"] for attempt in attempts] == ["infrastructure", "passed"]
+    until(lambda: _no_guest_is_left(site), 60, "guests are gone")
+    assert not (site.state / "guests" / guest).exists()
+
+
+def test_killed_publisher(site: LiveSite) -> None:
+    before = site.ask("repository", "show")["generation"] or 0
+    site.kill("publisher")
+    site.script("meets-no-publisher", "echo done > result.txt").tag("v1")
+    site.published("meets-no-publisher", "v1")
+    assert site.ask("repository", "show")["generation"] > before
+
+
+def test_stopped_database(site: LiveSite, building: str) -> None:
+    cluster.stop(site.settings)
+    assert site.run("release", "list").status == 3
+    cluster.ensure(site.settings)
+    attempts = _attempts(site, building)
+    assert attempts[-1]["outcome"] == "passed"
+    assert {attempt["outcome"] for attempt in attempts[:-1]} <= {"infrastructure"}
+    assert all(service["state"] == "running" for service in site.ask("status")["services"])
+
+
+def test_killed_in_mid_publication(site: LiveSite) -> None:
+    """Whenever the publisher dies, what it had to do is done once."""
+    name = "published-once"
+    repository = site.script(name, "echo done > result.txt")
+    for number in (1, 2):
+        repository.commit(number=str(number))
+        repository.tag(f"v{number}")
+        until(
+            lambda ref=f"v{number}": (site.show(name, ref) or {}).get("state") in ("passed", "published"), 120, "passed"
+        )
+        site.kill("publisher")
+        site.published(name, f"v{number}")
+    rows = site.sql("SELECT ref, count(*) FROM cleanroom.release WHERE product = %s GROUP BY ref", name)
+    assert sorted(rows) == [("v1", 1), ("v2", 1)]
+    current = site.ask("repository", "show")["generation"]
+    assert (site.state / "repository" / "current").resolve().name == str(current), Path(site.state)

@@ -1,0 +1,81 @@
+"""The main way: a tag is pushed, and apt and dnf install what it became."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from live_site import IMAGE, PRODUCTS, SCRIPT, SCRIPTS, LiveSite
+
+from cleanroom_master.consumer import Consumer
+
+HOOK = """#!/bin/sh
+while read -r old new ref; do
+	case $ref in
+	refs/tags/*) CLEANROOM_STATE='{state}' '{command}' ref record tally "${{ref#refs/tags/}}" ;;
+	esac
+done
+"""
+PHASES = {"build": "passed", "install": "passed", "upgrade": "skipped", "regress": "passed", "remove": "passed"}
+
+
+@pytest.mark.timeout(540)
+def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, tmp_path: Path) -> None:
+    bare = site.repositories / "tally.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", bare], check=True, timeout=60)
+    hook = bare / "hooks" / "post-receive"
+    hook.write_text(HOOK.format(state=site.state, command=SCRIPTS / "cleanroom"))
+    hook.chmod(0o755)
+    site.ask("product", "add", "tally", bare.as_uri())
+    tree = site.tree("tally-tree", PRODUCTS / "tally")
+    tree.git("tag", "--annotate", "--message=tally 1.0", "v1.0")
+    tree.git("push", "--quiet", str(bare), "main", "v1.0", variables=site.environment)
+    [event] = [one for one in site.ask("ref", "list", "tally") if one["ref"] == "v1.0"]
+    assert (event["recorded_by"], event["tag_kind"], event["commit"]) == (
+        "hook",
+        "annotated",
+        tree.git("rev-parse", "v1.0^{}"),
+    )
+
+    shown = site.published("tally", "v1.0", timeout=360)
+    builds = {build["target"]: build for build in shown["builds"]}
+    assert set(builds) == {"debian-12/deb", "debian-12/rpm"}
+    for build in builds.values():
+        assert (build["outcome"], build["attempt"], build["isolation"]) == ("passed", 1, "container")
+        outcomes = {phase["name"]: phase["outcome"] for phase in build["phases"]}
+        assert outcomes == {name: PHASES[name] for name in outcomes}
+        assert build["phases"][0]["tests"] == {"passed": 17, "failed": 0, "skipped": 0}
+    assert shown["version"].startswith("1.0")
+    repository = site.ask("repository", "show")
+    files = {package["file"] for channel in repository["channels"] for package in channel["packages"]}
+    assert {"tally_1.0_amd64.deb", "tally-1.0-1.x86_64.rpm"} <= {Path(file).name for file in files}
+
+    consumer = Consumer(site.settings, image=IMAGE, channel="testing")
+    try:
+        assert "1.0" in consumer.apt(["tally"], [["tally", "--version"]]).printed
+        assert "1.0" in consumer.dnf(["tally"], [["tally", "--version"]]).printed
+    finally:
+        consumer.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_row_inserted_by_hand_triggers_the_way(site: LiveSite) -> None:
+    repository = site.script("by-hand", "echo done > result.txt")
+    repository.tag("not-seen")
+    site.sql("INSERT INTO cleanroom.ref_event (product, ref) VALUES ('by-hand', 'not-seen') ON CONFLICT DO NOTHING")
+    shown = site.published("by-hand", "not-seen")
+    assert shown["commit"] == repository.git("rev-parse", "HEAD")
+    [build] = shown["builds"]
+    assert [artifact["file"] for artifact in build["artifacts"]] == ["result.txt"]
+
+
+@pytest.mark.timeout(240)
+def test_a_commit_goes_into_snapshots(site: LiveSite, tmp_path: Path) -> None:
+    # Which branches are watched is for the site to say.
+    recipe = tmp_path / "snapshot.toml"
+    recipe.write_text(SCRIPT.format(command="echo done > result.txt") + 'branches = ["main"]\n')
+    repository = site.product("snapshot", {"README": "hello\n"}, "--file", str(recipe))
+    commit = repository.commit(more="more\n")
+    shown = site.published("snapshot", commit)
+    assert [one["channel"] for one in shown["published"]] == ["snapshots"]

@@ -1,0 +1,267 @@
+"""What the master makes of a phase's events: rows, logs on disk, kept artifacts, and one verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from database_server import COMMIT, DIGEST, add_product, record_tags
+
+from cleanroom_base.settings import load
+from cleanroom_db import attempts, releases
+from cleanroom_db.attempts import LeaseLost
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import CHANNELS, Listener
+from cleanroom_db.releases import Planned, PlannedBuild, Release
+from cleanroom_db.states import ReleaseState
+from cleanroom_db.view import release_view
+from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
+from cleanroom_recipes import events, loader
+from cleanroom_recipes.model import Isolation, Network, Outcome
+
+NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
+RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
+CONTENT = b"content of a package"
+CONTENT_SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def dispatch(owner: Database, master: Database, tmp_path: Path) -> Iterator[Dispatch]:
+    add_product(owner)
+    variables = {
+        "CLEANROOM_STATE": str(tmp_path),
+        "CLEANROOM_SITE": str(tmp_path),
+        "CLEANROOM_MASTER_RETRY_PAUSE": "0.01",
+    }
+    with closing(Listener(master.url, CHANNELS)) as listener:
+        yield Dispatch(load(variables), master, listener)
+
+
+@pytest.fixture
+def release(owner: Database, dispatch: Dispatch) -> Release:
+    return claim(owner, dispatch, "build", "install")
+
+
+def claim(owner: Database, dispatch: Dispatch, *phases: str) -> Release:
+    """The release of a new tag, with one build of these phases."""
+    record_tags(owner, "v1")
+    planned = Planned(
+        (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
+    )
+    release = releases.claim_next(dispatch.database, lambda event, product: planned)
+    assert release is not None
+    return release
+
+
+@pytest.fixture
+def job(dispatch: Dispatch, release: Release) -> Job:
+    return begin(dispatch)
+
+
+def begin(dispatch: Dispatch) -> Job:
+    """Lease what is due."""
+    due: list[Any] = []
+    while not due:
+        due = dispatch.turn()
+    job = dispatch.lease(due[0].id, f"{dispatch.name}/{due[0].number}", "worker", "http://localhost/")
+    assert job is not None
+    return job
+
+
+def reset() -> events.Reset:
+    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.5)
+
+
+def step(name: str, text: str, outcome: Outcome = Outcome.PASSED, *, truncated: bool = False) -> list[events.Event]:
+    status = 0 if outcome is Outcome.PASSED else 1
+    return [
+        events.StepStarted(NOW, name, 0),
+        events.Output(NOW, name, text),
+        events.StepFinished(NOW, name, outcome, status, 2.0, None, len(text), truncated),
+    ]
+
+
+def artifact(
+    file: str = "hello_1_amd64.deb", sha256: str = CONTENT_SHA256, size: int = len(CONTENT)
+) -> events.Artifact:
+    return events.Artifact(NOW, file, size, sha256, "deb", "hello", "1", "amd64")
+
+
+def finished(outcome: Outcome = Outcome.PASSED, why: str | None = None) -> events.PhaseFinished:
+    return events.PhaseFinished(NOW, outcome, why, 5.0, 3.0)
+
+
+def shown(dispatch: Dispatch) -> Any:
+    [build] = release_view(dispatch.database, "hello", "v1")["builds"]
+    return build
+
+
+def play(dispatch: Dispatch, job: Job, name: str, *told: events.Event) -> PhaseRun:
+    """A phase whose worker tells this."""
+    phase = dispatch.begin_phase(job, name)
+    phase.record(told)
+    return phase
+
+
+def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dispatch, job: Job) -> None:
+    cases = (events.TestCase("one", Outcome.PASSED), events.TestCase("two", Outcome.SKIPPED))
+    told = [
+        events.PhaseStarted(NOW, "build"),
+        reset(),
+        *step("compile", "made\n"),
+        events.counted(NOW, "compile", cases),
+        events.Version(NOW, "1"),
+        artifact(),
+        finished(),
+    ]
+    phase = play(dispatch, job, "build", *told)
+    assert phase.artifacts
+    phase.incoming.mkdir(parents=True)
+    (phase.incoming / "hello_1_amd64.deb").write_bytes(CONTENT)
+    assert phase.take_artifacts() is None
+    assert phase.close() is Outcome.PASSED
+    play(dispatch, job, "install", reset(), *step("install", "there\n"), finished()).close()
+    dispatch.finish(job)
+
+    view = release_view(dispatch.database, "hello", "v1")
+    assert (view["state"], view["version"]) == (ReleaseState.PASSED, "1")
+    build = shown(dispatch)
+    assert (build["outcome"], build["isolation"]) == ("passed", "container")
+    first = build["phases"][0]
+    assert (first["outcome"], first["seconds"], first["command_seconds"], first["reset_seconds"]) == (
+        "passed",
+        5,
+        3,
+        1.5,
+    )
+    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1}
+    [recorded] = first["steps"]
+    assert (recorded["exit_status"], recorded["seconds"], recorded["log"]["truncated"]) == (0, 2.0, False)
+    assert dispatch.logs.read(recorded["log"]["sha256"]) == b"made\n"
+    [kept] = build["artifacts"]
+    assert (kept["file"], kept["sha256"], kept["phase"]) == ("hello_1_amd64.deb", CONTENT_SHA256, "build")
+    assert dispatch.files.path(CONTENT_SHA256).read_bytes() == CONTENT
+
+
+def test_a_product_that_fails_is_not_tried_again(dispatch: Dispatch, job: Job) -> None:
+    why = "compile ended with status 1"
+    play(
+        dispatch, job, "build", reset(), *step("compile", "no\n", Outcome.FAILED), finished(Outcome.FAILED, why)
+    ).close()
+    dispatch.finish(job)
+    view = release_view(dispatch.database, "hello", "v1")
+    assert (view["state"], view["why"]) == (ReleaseState.FAILED, f"debian-12/deb: build: {why}")
+    assert dispatch.turn() == []
+
+
+def test_a_worker_that_says_no_end_was_lost_and_what_it_said_is_kept(dispatch: Dispatch, job: Job) -> None:
+    told = [reset(), events.StepStarted(NOW, "compile", 0), events.Output(NOW, "compile", "half a\n")]
+    assert play(dispatch, job, "build", *told).close() is Outcome.INFRASTRUCTURE
+    build = shown(dispatch)
+    [recorded] = build["phases"][0]["steps"]
+    assert recorded["outcome"] == "infrastructure"
+    assert dispatch.logs.read(recorded["log"]["sha256"]) == b"half a\n"
+    assert list((dispatch.places.logs / "growing").iterdir()) == []
+
+
+def test_a_log_that_was_cut_says_so(dispatch: Dispatch, job: Job) -> None:
+    play(dispatch, job, "build", reset(), *step("compile", "for ever\n", truncated=True), finished()).close()
+    assert shown(dispatch)["phases"][0]["steps"][0]["log"]["truncated"] is True
+
+
+def test_a_step_that_prints_nothing_has_no_log(dispatch: Dispatch, job: Job) -> None:
+    quiet = [one for one in step("compile", "") if not isinstance(one, events.Output)]
+    play(dispatch, job, "build", reset(), *quiet, finished()).close()
+    assert shown(dispatch)["phases"][0]["steps"][0]["log"]["sha256"] is None
+
+
+@pytest.mark.parametrize("fault", ["missing", "other", "longer", "link"])
+def test_an_artifact_that_is_not_what_was_announced_spoils_the_attempt(
+    dispatch: Dispatch, job: Job, tmp_path: Path, fault: str
+) -> None:
+    phase = play(dispatch, job, "build", reset(), artifact(size=len(CONTENT) + (fault == "longer")), finished())
+    phase.incoming.mkdir(parents=True)
+    file = phase.incoming / "hello_1_amd64.deb"
+    if fault == "link":
+        (tmp_path / "secret").write_bytes(CONTENT)
+        file.symlink_to(tmp_path / "secret")
+    elif fault != "missing":
+        file.write_bytes(b"other" if fault == "other" else CONTENT)
+    assert phase.take_artifacts() is Outcome.INFRASTRUCTURE
+    dispatch.finish(job)
+    build = shown(dispatch)
+    assert build["artifacts"] == []
+    assert build["attempts"][0]["outcome"] == "infrastructure"
+    assert "hello_1_amd64.deb" in build["attempts"][0]["why"]
+    assert not dispatch.files.path(CONTENT_SHA256).exists()
+
+
+def test_three_lost_attempts_hold_the_release_and_never_fail_it(dispatch: Dispatch, release: Release) -> None:
+    for number in (1, 2, 3):
+        job = begin(dispatch)
+        play(dispatch, job, "build", reset()).lost(f"guest {number} was lost")
+        dispatch.finish(job)
+    view = release_view(dispatch.database, "hello", "v1")
+    assert (view["state"], view["why"]) == (ReleaseState.HELD, "debian-12/deb: build: guest 3 was lost")
+    assert [one["outcome"] for one in shown(dispatch)["attempts"]] == ["infrastructure"] * 3
+    assert dispatch.turn() == []
+
+
+def test_an_attempt_is_leased_once(dispatch: Dispatch, job: Job) -> None:
+    assert dispatch.lease(job.attempt, "another", "worker", "") is None
+    assert dispatch.renew(job)
+
+
+def test_a_cancelled_attempt_is_not_written_to(dispatch: Dispatch, job: Job, release: Release) -> None:
+    phase = play(dispatch, job, "build", reset())
+    attempts.cancel(dispatch.database, release.id, "anna does not want it")
+    assert not dispatch.renew(job)
+    with pytest.raises(LeaseLost):
+        phase.record(step("compile", "too late\n"))
+    with pytest.raises(LeaseLost):
+        phase.close()
+    dispatch.finish(job)
+    view = release_view(dispatch.database, "hello", "v1")
+    assert (view["state"], view["why"]) == (ReleaseState.CANCELLED, "debian-12/deb: anna does not want it")
+
+
+def test_a_master_that_starts_again_gives_up_what_it_had_begun(dispatch: Dispatch, job: Job) -> None:
+    play(dispatch, job, "build", reset())
+    (dispatch.places.incoming / "7-build").mkdir(parents=True)
+    dispatch.places.sources.mkdir(parents=True)
+    (dispatch.places.sources / "7.tar").write_bytes(b"left")
+    dispatch.take_over()
+    [first, second] = shown(dispatch)["attempts"]
+    assert (first["outcome"], first["why"], second["outcome"]) == ("infrastructure", "the master was restarted", None)
+    assert not dispatch.places.incoming.exists()
+    assert not dispatch.places.sources.exists()
+    assert begin(dispatch).attempt != job.attempt
+
+
+def test_the_request_names_what_the_worker_needs(dispatch: Dispatch, job: Job) -> None:
+    job.commit_time = NOW
+    phase = dispatch.begin_phase(job, "install")
+    request = phase.request(Path("/srv/build"))
+    assert (request["commit"], request["expected_version"], request["attempt"]) == (COMMIT, "1", job.attempt)
+    assert (request["source"], request["artifacts"]) == (None, "/srv/build/artifacts")
+    assert request["output"] == f"/srv/build/{phase.output}"
+    assert phase.downloads == []
+    json.dumps(request)
+
+
+def test_a_phase_with_nothing_to_do_needs_no_worker(owner: Database, dispatch: Dispatch) -> None:
+    claim(owner, dispatch, "upgrade", "regress")
+    job = begin(dispatch)
+    upgrade = dispatch.begin_phase(job, "upgrade")
+    assert upgrade.needless is not None
+    assert upgrade.skip(upgrade.needless) is Outcome.SKIPPED
+    [row] = shown(dispatch)["phases"]
+    assert (row["outcome"], row["why"]) == ("skipped", "nothing is published to upgrade from")
+    # Whether this one has anything to do is seen in the source.
+    assert dispatch.begin_phase(job, "regress").needless is None

@@ -1,0 +1,208 @@
+"""The publisher between the record and the disk: killed at any point, and with releases that are not good."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from database_server import add_product, begin, claim, end
+from tiny_packages import make_deb, make_rpm, sha256
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_db import generations, phases, publications, releases
+from cleanroom_db.connection import Database
+from cleanroom_db.phases import NewArtifact
+from cleanroom_db.releases import Release
+from cleanroom_db.states import ReleaseState
+from cleanroom_master.files import FileStore
+from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.repository import Repository
+from cleanroom_master.publish.signing import Signer
+from cleanroom_master.publisher import Publisher
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of ours that mends an error runs."""
+
+
+class Deadly(Repository):
+    """A repository whose user is killed at a point of its work."""
+
+    point = ""
+
+    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
+        taken = super().add_to_pool(source, sha256, file=file)
+        self._die("after the pool")
+        return taken
+
+    def build(self, number: int, packages: Iterable[Package]) -> Path:
+        self._die("before build")
+        built = super().build(number, packages)
+        self._die("after build")
+        return built
+
+    def switch(self, number: int) -> None:
+        self._die("before switch")
+        super().switch(number)
+        self._die("after switch")
+
+    def _die(self, point: str) -> None:
+        if self.point == point:
+            raise Killed
+
+
+class Shop:
+    """Releases that passed, and the publisher that finds them."""
+
+    def __init__(self, owner: Database, publisher: Database, signer: Signer, home: Path) -> None:
+        self.owner, self.database, self._signer, self.home = owner, publisher, signer, home
+        self.files = FileStore(home / "artifacts")
+        add_product(owner)
+
+    def repository(self, kind: type[Repository] = Repository) -> Repository:
+        return kind(self.home / "repository", self._signer, origin="Test", url="http://repository.example")
+
+    def publisher(self, repository: Repository | None = None) -> Publisher:
+        return Publisher(self.database, repository or self.repository(), self.files)
+
+    def passed(self, tag: str, *files: Path, kind: str = "deb") -> Release:
+        """A release with these artifacts."""
+        release = claim(self.owner, tag)
+        held = begin(self.owner, release)
+        phases.start(self.owner, held, 0, "build")
+        artifacts = [NewArtifact(file.name, sha256(file), file.stat().st_size, kind) for file in files]
+        phases.add_artifacts(self.owner, held, "build", artifacts)
+        for file, artifact in zip(files, artifacts, strict=True):
+            self.files.take(file, artifact.sha256)
+        end(self.owner, held)
+        return release
+
+    def state(self, release: Release) -> tuple[ReleaseState, str]:
+        now = releases.get(self.database, release.id)
+        return now.state, now.why
+
+    def published(self) -> list[tuple[str, str]]:
+        """The packages that consumers see, where record and disk agree."""
+        number = self.repository().current()
+        if number is None:
+            return []
+        recorded = sorted((one.name, one.version) for one in generations.contents(self.database, number))
+        on_disk = sorted((one.name, one.version) for one in self.repository().read(number).packages)
+        assert recorded == on_disk
+        return recorded
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
+    directory = tmp_path_factory.mktemp("signer")
+    with Signer(directory / "gnupg", directory / "runtime", user_id="Test repository") as signer:
+        yield signer
+
+
+@pytest.fixture
+def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
+    return Shop(owner, publisher, signer, tmp_path / "site")
+
+
+def test_what_passed_is_published(shop: Shop, tmp_path: Path) -> None:
+    release = shop.passed("v1", make_deb(tmp_path))
+    assert shop.publisher().turn() == 1
+    assert shop.state(release) == (ReleaseState.PUBLISHED, "published in testing, generation 1")
+    assert shop.published() == [("tiny", "1.0")]
+    assert shop.publisher().turn() == 0
+
+
+@pytest.mark.parametrize("point", ["after the pool", "before build", "after build", "before switch", "after switch"])
+def test_killed_at_any_point_it_publishes_once(shop: Shop, tmp_path: Path, point: str) -> None:
+    first = shop.passed("v1", make_deb(tmp_path))
+    shop.publisher().turn()
+    second = shop.passed("v2", make_deb(tmp_path, version="2.0"))
+    deadly = shop.repository(Deadly)
+    assert isinstance(deadly, Deadly)
+    deadly.point = point
+    with pytest.raises(Killed):
+        shop.publisher(deadly).turn()
+    switched = point == "after switch"
+    assert shop.repository().current() == (2 if switched else 1)
+
+    publisher = shop.publisher()
+    publisher.recover()
+    assert shop.state(second)[0] is (ReleaseState.PUBLISHED if switched else ReleaseState.PASSED)
+    assert publisher.turn() == (0 if switched else 1)
+    assert shop.state(second)[0] is ReleaseState.PUBLISHED
+    assert shop.state(first) == (ReleaseState.PUBLISHED, "published in testing, generation 1")
+    assert shop.published() == [("tiny", "1.0"), ("tiny", "2.0")]
+    assert generations.unswitched(shop.database) is None
+    assert publications.pending(shop.database) == []
+
+
+def test_a_version_with_other_bytes_is_refused_and_its_release_held(shop: Shop, tmp_path: Path) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    shop.publisher().turn()
+    (tmp_path / "other").mkdir()
+    again = shop.passed("v1-again", make_deb(tmp_path / "other", greeting="bye"))
+    assert shop.publisher().turn() == 0
+    state, why = shop.state(again)
+    assert state is ReleaseState.HELD
+    assert "tiny 1.0 (amd64) was published before with other bytes" in why
+    assert shop.published() == [("tiny", "1.0")]
+
+
+def test_two_releases_with_one_version_do_not_pass_as_one(shop: Shop, tmp_path: Path) -> None:
+    first = shop.passed("v1", make_deb(tmp_path))
+    (tmp_path / "other").mkdir()
+    second = shop.passed("v1-again", make_deb(tmp_path / "other", greeting="bye"))
+    publisher = shop.publisher()
+    while publisher.turn():
+        pass
+    assert shop.state(first)[0] is ReleaseState.PUBLISHED
+    state, why = shop.state(second)
+    assert state is ReleaseState.HELD
+    assert "other bytes" in why
+
+
+def test_the_same_bytes_again_are_no_harm(shop: Shop, tmp_path: Path) -> None:
+    file = make_deb(tmp_path)
+    copy = tmp_path / "copy" / file.name
+    copy.parent.mkdir()
+    shutil.copyfile(file, copy)
+    for tag, one in (("v1", file), ("v1-again", copy)):
+        release = shop.passed(tag, one)
+        assert shop.publisher().turn() == 1
+        assert shop.state(release)[0] is ReleaseState.PUBLISHED
+    assert shop.published() == [("tiny", "1.0")]
+
+
+def test_a_bad_release_spoils_no_good_one(shop: Shop, tmp_path: Path) -> None:
+    good = shop.passed("v1", make_deb(tmp_path))
+    lie = tmp_path / "lie_2.0_amd64.deb"
+    lie.write_bytes(b"this is no package")
+    bad = shop.passed("v2", lie)
+    also_good = shop.passed("v3", make_rpm(tmp_path, "round"), kind="rpm")
+    assert shop.publisher().turn() == 2
+    assert shop.state(good)[0] is ReleaseState.PUBLISHED
+    assert shop.state(also_good)[0] is ReleaseState.PUBLISHED
+    state, why = shop.state(bad)
+    assert (state, why.startswith("not published: ")) == (ReleaseState.HELD, True)
+    assert "lie_2.0_amd64.deb" in why
+
+
+def test_a_release_without_packages_is_published(shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "result.txt"
+    file.write_text("done\n")
+    release = shop.passed("v1", file, kind="file")
+    assert shop.publisher().turn() == 1
+    assert shop.state(release)[0] is ReleaseState.PUBLISHED
+
+
+def test_a_file_that_is_gone_is_the_surroundings_fault(shop: Shop, tmp_path: Path) -> None:
+    file = make_deb(tmp_path)
+    digest = sha256(file)
+    release = shop.passed("v1", file)
+    shop.files.path(digest).unlink()
+    with pytest.raises(InfrastructureError):
+        shop.publisher().turn()
+    assert shop.state(release)[0] is ReleaseState.PASSED
+    assert [one.release_id for one in publications.pending(shop.database)] == [release.id]

@@ -1,0 +1,67 @@
+"""Buildbot's configuration: a pure function, and what Buildbot accepts."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from buildbot.config.master import MasterConfig
+from sqlalchemy.engine import make_url
+
+from cleanroom_base.settings import load
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import CHANNELS, Listener
+from cleanroom_master.buildbot.configuration import Inputs, configure
+from cleanroom_master.buildbot.inputs import buildbot_url
+from cleanroom_master.dispatch import Dispatch
+
+BUILDS = (("hello", "debian-12/deb"), ("tally", "debian-12/deb"), ("tally", "debian-12/rpm"))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    settings = load(
+        {"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path), "CLEANROOM_MASTER_PORT": "1234"}
+    )
+    # Nothing connects before it is used.
+    url = "postgresql://nobody@/none"
+    with closing(Listener(url, CHANNELS)) as listener:
+        dispatch = Dispatch(settings, Database(url, wait=1), listener)
+        return Inputs(settings, "postgresql+psycopg2://nobody@/none", {"host": "password"}, BUILDS, dispatch)
+
+
+def test_buildbot_accepts_it(inputs: Inputs, tmp_path: Path) -> None:
+    config = MasterConfig.loadFromDict(configure(inputs), str(tmp_path / "master.cfg"))
+    # Buildbot adds one of its own, which clears away old data.
+    assert [builder.name for builder in config.builders][:3] == [f"{product} {target}" for product, target in BUILDS]
+    assert "attempts" in config.schedulers
+    assert config.buildbotURL == "http://127.0.0.1:1234/"
+    assert [worker.workername for worker in config.workers] == ["host"]
+
+
+def test_it_depends_on_nothing_else(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = configure(inputs)
+    monkeypatch.setenv("CLEANROOM_MASTER_PORT", "4321")
+    after = configure(inputs)
+    assert list(before) == list(after)
+    for key in ("title", "buildbotURL", "db", "protocols", "logMaxSize"):
+        assert before[key] == after[key]
+    assert before["builders"][0].getConfigDict().keys() == after["builders"][0].getConfigDict().keys()
+
+
+def test_builds_never_share_a_directory(inputs: Inputs) -> None:
+    directories = [builder.workerbuilddir for builder in configure(inputs)["builders"]]
+    assert len(set(directories)) == len(directories)
+    assert all("/" not in directory for directory in directories)
+
+
+def test_nobody_builds_by_buildbot_s_pages(inputs: Inputs) -> None:
+    authz = configure(inputs)["www"]["authz"]
+    assert (authz.allowRules[0].role, authz.roleMatchers) == ("nobody", [])
+
+
+def test_buildbot_s_tables_have_a_schema_of_their_own() -> None:
+    url = make_url(buildbot_url("postgresql://us:p%40ss@/cleanroom?host=%2Frun%2Fx&options=-c%20role%3Dmaster"))
+    assert (url.drivername, url.password, url.query["host"]) == ("postgresql+psycopg2", "p@ss", "/run/x")
+    assert url.query["options"] == "-c role=master -csearch_path=buildbot"

@@ -1,0 +1,83 @@
+"""Logs and files by the hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cleanroom_base.errors import InputError
+from cleanroom_master.files import FileStore
+from cleanroom_master.logs import LogStore
+
+NO_DIGESTS = ["", "abc", "../" + "a" * 61, "A" * 64, "a" * 64 + "\n", "a" * 63 + "/"]
+
+
+def test_a_log_is_kept_under_the_hash_of_what_it_says(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    log = store.open("7-build-compile")
+    log.write("first\n")
+    log.write("zweite Zeile: grün\n")
+    text = "first\nzweite Zeile: grün\n".encode()
+    sealed = log.seal()
+    assert (sealed.sha256, sealed.size) == (hashlib.sha256(text).hexdigest(), len(text))
+    assert store.read(sealed.sha256) == text
+    assert list((tmp_path / "growing").iterdir()) == []
+
+
+def test_a_log_can_be_read_while_it_grows(tmp_path: Path) -> None:
+    log = LogStore(tmp_path).open("7-build-compile")
+    log.write("so far\n")
+    [growing] = (tmp_path / "growing").iterdir()
+    assert growing.read_text() == "so far\n"
+    log.seal()
+
+
+def test_equal_logs_are_one_file(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    logs = [store.open(name) for name in ("one", "two")]
+    for log in logs:
+        log.write("the same\n")
+    first, second = (log.seal() for log in logs)
+    assert first == second
+    assert len(list(tmp_path.glob("??/*.gz"))) == 1
+
+
+def test_a_log_s_name_leads_nowhere_else(tmp_path: Path) -> None:
+    log = LogStore(tmp_path / "logs").open("../../escaped\n")
+    log.write("x")
+    log.seal()
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+def test_lone_surrogates_are_written_as_escapes(tmp_path: Path) -> None:
+    store = LogStore(tmp_path)
+    log = store.open("x")
+    log.write("\ud800")
+    assert store.read(log.seal().sha256) == b"\\ud800"
+
+
+def test_a_missing_log_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no log"):
+        LogStore(tmp_path).read("a" * 64)
+
+
+def test_a_file_is_kept_and_not_changed_again(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "artifacts")
+    digest = hashlib.sha256(b"content").hexdigest()
+    places = []
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"content")
+        places.append(store.take(tmp_path / name, digest))
+    assert places[0] == places[1] == store.path(digest)
+    assert places[0].read_bytes() == b"content"
+    assert places[0].stat().st_mode & 0o777 == 0o444
+    assert len([path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize("digest", NO_DIGESTS)
+def test_what_is_no_digest_leads_nowhere(tmp_path: Path, digest: str) -> None:
+    for store in (LogStore(tmp_path), FileStore(tmp_path)):
+        with pytest.raises(InputError):
+            store.path(digest)
