@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -104,20 +103,12 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     if supervisor.running(settings):
         yield Finding("ports", True, "in use by Cleanroom itself, which runs")
         return
-    for key, bind in (
-        ("master.port", "master.bind"),
-        ("master.worker_port", "master.bind"),
-        ("repository.port", "repository.bind"),
-    ):
-        address = (settings.text(bind), settings.whole(key))
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                yield Finding(key, False, f"{address[0]}:{address[1]}: {error.strerror}", f"set {key} to a free port")
-            else:
-                yield Finding(key, True, f"{address[0]}:{address[1]} is free")
+    taken = supervisor.taken_ports(settings)
+    for key in supervisor.PORTS:
+        if key in taken:
+            yield Finding(key, False, taken[key], f"set {key} to a free port")
+        else:
+            yield Finding(key, True, f"{settings.whole(key)} is free")
 
 
 def _images(settings: Settings) -> Iterator[Finding]:

@@ -28,8 +28,10 @@ from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
 
 GRACE = 20.0
+PORTS = ("master.port", "master.worker_port", "repository.port")
+# What an earlier supervisor ran may need so long, in seconds, to end after it.
+_PORTS_BECOME_FREE = 5.0
 _TICK = 0.2
-_FIRST_MOMENTS = 1.0
 _DATABASE_EVERY = 2.0
 _LONGEST_PAUSE = 30.0
 # A service that ran this long was well; its next restart is quick again.
@@ -42,12 +44,12 @@ class AlreadyRunning(InfrastructureError):
 
 @dataclass(frozen=True)
 class Service:
-    """One process: its name and how it is started; `port` answers once it is ready (None: it says nothing)."""
+    """One process: its name, how it is started, and the address at which it answers once it is ready."""
 
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    port: int | None = None
+    address: tuple[str, int] | None = None
 
 
 @dataclass
@@ -56,8 +58,8 @@ class _Running:
     process: run.Process | None = None
     since: float = 0.0
     restarts: int = 0
+    answered: bool = False
     next_start: float = 0.0
-    ready: bool = False
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
@@ -69,7 +71,11 @@ def services(settings: Settings) -> tuple[Service, ...]:
     places = Places(settings)
     return (
         Service("refs", (python, "-m", "cleanroom_master.refs")),
-        Service("master", (python, "-m", "cleanroom_master.buildbot"), port=settings.whole("master.port")),
+        Service(
+            "master",
+            (python, "-m", "cleanroom_master.buildbot"),
+            address=(settings.text("master.bind"), settings.whole("master.port")),
+        ),
         Service(
             "worker",
             (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
@@ -79,9 +85,23 @@ def services(settings: Settings) -> tuple[Service, ...]:
         Service(
             "repository",
             (python, "-m", "cleanroom_master.repository_server"),
-            port=settings.whole("repository.port"),
+            address=(settings.text("repository.bind"), settings.whole("repository.port")),
         ),
     )
+
+
+def taken_ports(settings: Settings) -> dict[str, str]:
+    """The settings whose ports cannot be listened at now, each with the reason."""
+    taken = {}
+    for key in PORTS:
+        address = (settings.text(f"{key.partition('.')[0]}.bind"), settings.whole(key))
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                taken[key] = f"{address[0]}:{address[1]}: {error.strerror}"
+    return taken
 
 
 def prepare(settings: Settings) -> None:
@@ -105,6 +125,7 @@ def supervise(settings: Settings) -> None:
         signal.signal(number, lambda received, _: ended.append(received))
     with _only_one(settings):
         running = [_Running(service) for service in services(settings)]
+        _require_free_ports(settings)
         try:
             prepare(settings)
             next_look = time.monotonic() + _DATABASE_EVERY
@@ -148,10 +169,10 @@ def start_in_background(settings: Settings, *, timeout: float) -> None:
 
 
 def stop(settings: Settings) -> bool:
-    """End the supervisor of this state directory and all it runs; False when none runs. Raises TimedOut."""
+    """End the supervisor of this state directory and all it runs; False when nothing runs. Raises TimedOut."""
     pid = running(settings)
     if pid is None:
-        return False
+        return _end_what_is_left(settings)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + 3 * GRACE
@@ -214,6 +235,17 @@ def _only_one(settings: Settings) -> Iterator[None]:
         file.truncate(0)
 
 
+def _require_free_ports(settings: Settings) -> None:
+    deadline = time.monotonic() + _PORTS_BECOME_FREE
+    while taken := taken_ports(settings):
+        if time.monotonic() > deadline:
+            reasons = "; ".join(f"{key} is {reason}" for key, reason in taken.items())
+            raise InfrastructureError(
+                f"something else uses a port: {reasons}", hint=f"end it, or set {', '.join(taken)} to a free port"
+            )
+        time.sleep(_TICK)
+
+
 def _tend(one: _Running, settings: Settings) -> None:
     """Start a service that does not run, unless it has just failed: then after a pause that doubles."""
     now = time.monotonic()
@@ -221,12 +253,10 @@ def _tend(one: _Running, settings: Settings) -> None:
         if one.process.poll() is None:
             if now - one.since > _STEADY:
                 one.restarts = 0
-            one.ready = one.ready or _answers(one)
             return
         one.next_start = now + min(0.5 * 2**one.restarts, _LONGEST_PAUSE)
         one.restarts += 1
         one.process = None
-        one.ready = False
     if now >= one.next_start:
         one.process = run.start(
             one.service.command,
@@ -235,6 +265,7 @@ def _tend(one: _Running, settings: Settings) -> None:
             end_with_parent=True,
         )
         one.since = now
+        one.answered = False
 
 
 def _tend_database(settings: Settings) -> None:
@@ -272,18 +303,25 @@ def _report(settings: Settings, running: list[_Running]) -> None:
 def _state(one: _Running) -> str:
     if one.restarts >= 3 and (one.process is None or time.monotonic() - one.since < _STEADY):
         return "failing"
-    return "running" if one.process is not None and one.ready else "starting"
+    return "running" if one.process is not None and _ready(one) else "starting"
 
 
-def _answers(one: _Running) -> bool:
-    """Whether a process is ready: its port answers, or it has outlived the moments in which bad settings end one."""
-    if time.monotonic() - one.since < _FIRST_MOMENTS:
-        return False
-    if one.service.port is None:
-        return True
-    with contextlib.suppress(OSError), socket.create_connection(("localhost", one.service.port), timeout=_TICK):
-        return True
-    return False
+def _ready(one: _Running) -> bool:
+    """Whether a service that lives does its work: it answered once, or, if nobody asks it, lived a moment."""
+    address = one.service.address
+    if address is None:
+        # A process that ends does so in its first moments: bad settings, for example.
+        return time.monotonic() - one.since > 1.0
+    if not one.answered:
+        with contextlib.suppress(OSError):
+            socket.create_connection(_reachable(address), timeout=_TICK).close()
+            one.answered = True
+    return one.answered
+
+
+def _reachable(bind: tuple[str, int]) -> tuple[str, int]:
+    """Where this machine reaches what listens at `bind`."""
+    return ("127.0.0.1" if bind[0] == "0.0.0.0" else bind[0], bind[1])  # noqa: S104 - compared, not listened at
 
 
 def _end(settings: Settings, running: list[_Running]) -> None:
@@ -296,6 +334,21 @@ def _end(settings: Settings, running: list[_Running]) -> None:
     for process in alive:
         run.wait(process, deadline - time.monotonic())
         run.kill_group(process)
+    _end_surroundings(settings)
+
+
+def _end_what_is_left(settings: Settings) -> bool:
+    """End what a supervisor that was killed left, or a person's command started; False if there is nothing."""
+    if not settings.runtime.exists() or not settings.state.exists():
+        return False
+    left = cluster.status(settings).running
+    with _only_one(settings):
+        _end_surroundings(settings)
+    return left
+
+
+def _end_surroundings(settings: Settings) -> None:
+    """End what is no child of ours: guests, libvirt, proxy, database."""
     worker = Path(sysconfig.get_path("scripts")) / "cleanroom-worker"
     for end in (
         lambda: run.run([worker, "stop"], timeout=60, check=True),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_site import LiveSite, installed, until
+from live_site import IMAGE, LiveSite, installed
 
 pytestmark = pytest.mark.timeout(240)
 TREE = {
@@ -85,7 +86,7 @@ def test_every_mistake_of_a_recipe_in_a_file_is_told_at_once(site: LiveSite, tmp
     recipe.write_text('builder = "debb"\nnonsense = 1\ntargets = ["debian-12"]\n')
     answer = site.run("product", "add", "bad", "https://example.org/bad.git", "--file", str(recipe))
     assert answer.status == 2
-    for word in (str(recipe), "debb", "nonsense", "targets[0]"):
+    for word in (str(recipe), "builders[0]", "nonsense", "targets[0]"):
         assert word in answer.error
     assert site.run("product", "show", "bad").status == 2
 
@@ -93,7 +94,7 @@ def test_every_mistake_of_a_recipe_in_a_file_is_told_at_once(site: LiveSite, tmp
 @pytest.mark.parametrize(
     ("url", "status", "words"),
     [
-        ("ext::sh -c 'touch /tmp/owned'", 2, ["transport"]),
+        ("ext::touch%20/tmp/owned", 2, ["transport"]),
         ("file:///nonexistent/repository.git", 3, ["/nonexistent/repository.git"]),
         ("http://127.0.0.1:1/hello.git", 2, ["http", "refs.transports"]),
         ("https://127.0.0.1:1/hello.git", 3, ["127.0.0.1"]),
@@ -145,17 +146,19 @@ def test_unknown_words_are_answered_with_a_hint(site: LiveSite) -> None:
 # -- the surroundings ----------------------------------------------------------------------------------------------
 
 
-def test_a_missing_image_is_named_with_what_to_do(site: LiveSite) -> None:
-    answer = site.run("guest", "reset", "debian-99")
+def test_a_missing_image_is_named_with_what_to_do(other: LiveSite) -> None:
+    answer = other.run("guest", "reset", "debian-99")
     assert (answer.status, "debian-99" in answer.error) == (2, True), answer
-    described = site.site / "guest_images" / "unbuilt"
-    described.mkdir(parents=True)
-    for file in (Path(__file__).parents[2] / "guest_images" / "debian-12").iterdir():
-        if file.is_file():
-            (described / file.name).write_bytes(file.read_bytes())
-    answer = site.run("guest", "reset", "unbuilt")
+    shutil.copytree(Path(__file__).parents[2] / "guest_images" / IMAGE, other.site / "guest_images" / "unbuilt")
+    answer = other.run("guest", "reset", "unbuilt")
     assert answer.status == 3, answer
     assert "cleanroom image build unbuilt" in answer.error
+    # A description that is not valid spoils only its own image.
+    (other.site / "guest_images" / "unbuilt" / "image.toml").write_text("nonsense = 1\n")
+    assert other.run("guest", "reset", "unbuilt").status == 2
+    guest = other.ask("guest", "reset", IMAGE, "--network", "none")["name"]
+    assert other.run("down").status == 0
+    assert guest not in {one["name"] for one in other.ask("guest", "list")}
 
 
 @pytest.fixture
@@ -171,9 +174,11 @@ def test_a_port_that_is_taken_is_named(other: LiveSite) -> None:
         other.environment["CLEANROOM_REPOSITORY_PORT"] = str(port)
         answer = other.run("up", "--detach", "--timeout", "60")
         assert (answer.status, str(port) in answer.error) == (3, True), answer
-        assert "already in use" in answer.error
-    # What was in the way is gone: the supervisor tried again all the time.
-    until(lambda: other.run("status").status == 0, 60, "everything runs")
+        assert "repository.port" in answer.error
+        assert "in use" in answer.error
+        assert other.run("status").status == 3
+    started = other.run("up", "--detach", timeout=180)
+    assert started.status == 0, started
     again = other.run("up", "--detach")
     assert (again.status, "already runs" in again.error) == (3, True), again
     assert other.run("down").status == 0

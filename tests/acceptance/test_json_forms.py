@@ -10,6 +10,11 @@ from live_site import IMAGE, LiveSite
 pytestmark = pytest.mark.timeout(240)
 
 
+def keys(words: str) -> list[str]:
+    """The keys, in their order, that these words name."""
+    return words.split()
+
+
 @pytest.fixture(scope="module")
 def release(site: LiveSite) -> Any:
     """A published release with one build of one phase."""
@@ -26,77 +31,34 @@ def test_status(site: LiveSite) -> None:
 
 def test_release_show(release: Any) -> None:
     assert set(release) == set(
-        [
-            "product",
-            "ref",
-            "commit",
-            "version",
-            "state",
-            "kind",
-            "channel",
-            "requested_by",
-            "tag_kind",
-            "tagger",
-            "signature",
-            "why",
-            "tagged_at",
-            "recorded_at",
-            "claimed_at",
-            "created_at",
-            "finished_at",
-            "builds",
-            "published",
-        ]
+        keys(
+            "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
+            " recorded_at claimed_at created_at finished_at builds published"
+        )
     )
     [build] = release["builds"]
     assert set(build) == set(
-        [
-            "target",
-            "attempt",
-            "outcome",
-            "why",
-            "worker",
-            "buildbot_url",
-            "pauses",
-            "isolation",
-            "image",
-            "queued_at",
-            "not_before",
-            "started_at",
-            "finished_at",
-            "phases",
-            "artifacts",
-            "attempts",
-        ]
+        keys(
+            "target attempt outcome why worker buildbot_url pauses isolation image queued_at not_before started_at"
+            " finished_at phases artifacts attempts"
+        )
     )
     assert set(build["image"]) == {"name", "digest"}
     for phase in build["phases"]:
         assert set(phase) == set(
-            [
-                "name",
-                "outcome",
-                "why",
-                "isolation",
-                "network",
-                "reset_method",
-                "reset_seconds",
-                "seconds",
-                "command_seconds",
-                "image",
-                "started_at",
-                "finished_at",
-                "tests",
-                "steps",
-            ]
+            keys(
+                "name outcome why isolation network reset_method reset_seconds seconds command_seconds image started_at"
+                " finished_at tests steps"
+            )
         )
         assert set(phase["tests"]) == {"passed", "failed", "skipped"}
     for step in build["phases"][0]["steps"]:
         assert set(step) == {"name", "outcome", "exit_status", "why", "seconds", "started_at", "log"}
         assert set(step["log"]) == {"sha256", "size", "truncated"}
     for artifact in build["artifacts"]:
-        assert set(artifact) == set(["file", "sha256", "size", "kind", "phase", "package", "version", "architecture"])
+        assert set(artifact) == set(keys("file sha256 size kind phase package version architecture"))
     for attempt in build["attempts"]:
-        assert set(attempt) == set(["number", "outcome", "why", "worker", "queued_at", "started_at", "finished_at"])
+        assert set(attempt) == set(keys("number outcome why worker queued_at started_at finished_at"))
     for published in release["published"]:
         assert set(published) == {"channel", "generation", "at"}
         assert published["at"].endswith("Z")
@@ -113,23 +75,14 @@ def test_repository_show_and_history(site: LiveSite, release: Any) -> None:
     for channel in shown["channels"]:
         assert list(channel) == ["name", "packages"]
         for package in channel["packages"]:
-            assert list(package) == ["name", "version", "architecture", "format", "target", "file", "sha256", "size"]
+            assert list(package) == keys("name version architecture format target file sha256 size")
     newest = site.ask("repository", "history")[0]
     assert list(newest) == ["number", "at", "actor", "reason", "added", "removed"]
 
 
 def test_image_list(site: LiveSite) -> None:
     images = {image["name"]: image for image in site.ask("image", "list")}
-    assert list(images[IMAGE]) == [
-        "name",
-        "built",
-        "digest",
-        "architecture",
-        "formats",
-        "built_at",
-        "size",
-        "description",
-    ]
+    assert list(images[IMAGE]) == keys("name built digest architecture formats built_at size description")
     assert images[IMAGE]["built"] is True
 
 
@@ -139,17 +92,7 @@ def test_guests(site: LiveSite) -> None:
     name = reset["name"]
     try:
         [guest] = [guest for guest in site.ask("guest", "list") if guest["name"] == name]
-        assert list(guest) == [
-            "name",
-            "image",
-            "digest",
-            "isolation",
-            "network",
-            "address",
-            "state",
-            "started_at",
-            "reset_seconds",
-        ]
+        assert list(guest) == keys("name image digest isolation network address state started_at reset_seconds")
         told = site.run("guest", "exec", "--format", "json", name, "--", "echo", "hello").json
         assert list(told) == ["exit_status", "stdout", "stderr", "seconds"]
         assert told["stdout"] == "hello\n"

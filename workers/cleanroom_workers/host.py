@@ -62,7 +62,7 @@ class Host:
         host = cls(settings)
         settings.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
         host._wake(network=True)
-        host._ensure_proxy(entry.image for entry in host.catalogue.entries())
+        host._ensure_proxy(host._readable_images())
         host._apply_firewall()
         return host
 
@@ -340,6 +340,12 @@ class Host:
         if record.owner is not None:
             return not record.owner.alive()
         return self.state(name) is State.DESTROYED
+
+    def _readable_images(self) -> Iterator[Image]:
+        """The built images; one that is damaged is told to whoever wants a guest of it, and keeps nobody else."""
+        for name in self.catalogue.store.names():
+            with contextlib.suppress(InfrastructureError):
+                yield self.catalogue.store.image(name)
 
     def _ensure_proxy(self, images: Iterable[Image | None]) -> None:
         trees = [image.tree for image in images if image is not None and image.tree is not None]

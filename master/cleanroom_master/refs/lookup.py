@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import ref_events
+from cleanroom_db import products, ref_events
 from cleanroom_db.connection import Database
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefDetails, RefEvent
@@ -53,6 +53,8 @@ def look_up(settings: Settings, database: Database, product: Product, events: li
             ref_events.postpone(database, event.id, RETRY_SECONDS, error.message)
         return
     with database.transaction():
+        # While a look at the repository is being recorded, what it takes for waiting must not go on its way.
+        products.lock(database, product.name)
         for event in events:
             details = found.get(event.id)
             if details is None:

@@ -34,10 +34,10 @@ def inputs(tmp_path: Path) -> Inputs:
 def test_buildbot_accepts_it(inputs: Inputs, tmp_path: Path) -> None:
     config = MasterConfig.loadFromDict(configure(inputs), str(tmp_path / "master.cfg"))
     # Buildbot adds one of its own, which clears away old data.
-    assert [builder.name for builder in config.builders][:3] == [f"{product} {target}" for product, target in BUILDS]
+    assert {builder.name for builder in config.builders} >= {f"{product} {target}" for product, target in BUILDS}
     assert "attempts" in config.schedulers
     assert config.buildbotURL == "http://127.0.0.1:1234/"
-    assert [worker.workername for worker in config.workers] == ["host"]
+    assert "host" in {worker.workername for worker in config.workers}
 
 
 def test_it_depends_on_nothing_else(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
