@@ -8,14 +8,16 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from installation import say
+from installation import home, say
 
-from cleanroom_base.errors import CleanroomError
+from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_master.cli.frame import plain, table
+from cleanroom_workers.locks import attempted
 
 PARTS = ("resets", "claims", "events", "way")
 _FILE = Path("bench.json")
@@ -29,18 +31,28 @@ def main() -> int:
     options = parser.parse_args()
     # What was started is to be ended also when somebody ends this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    measured: dict[str, Any] = json.loads(_FILE.read_text()) if _FILE.exists() else {}
+    home().mkdir(parents=True, exist_ok=True)
+    with attempted(home() / "lock") as alone:
+        if not alone:
+            say("another measurement runs on this machine; two would spoil each other")
+            return InfrastructureError.exit_status
+        return _measure(options.part or PARTS, options.runs)
+
+
+def _measure(parts: Sequence[str], runs: int | None) -> int:
     failed = 0
-    for name in options.part or PARTS:
+    for name in parts:
         module = importlib.import_module(name)
         say(f"measuring {name}; others at work on this machine ({os.getloadavg()[0]:.1f} of load) spoil times")
         try:
-            found = module.measure(options.runs)
+            found = module.measure(runs)
         except CleanroomError as error:
             say(f"{name} could not be measured: {error}")
             failed = error.exit_status
             continue
         found["machine"] = _machine()
+        # What was measured of other parts stays.
+        measured: dict[str, Any] = json.loads(_FILE.read_text()) if _FILE.exists() else {}
         measured[name] = plain(found)
         _FILE.write_text(json.dumps(measured, indent=1) + "\n")
         for title, rows in module.tables(found):

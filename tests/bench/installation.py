@@ -63,10 +63,18 @@ def use(state: Path, **further: str) -> Settings:
 def with_image() -> Settings:
     """The lasting installation of the measurements, with the image in it. Takes minutes the first time."""
     ours = home()
+    _place_image(ours)
+    settings = use(ours)
+    # What a killed run left would share the guests with this one, and has other ports than those chosen now.
+    supervisor.stop(settings)
+    return settings
+
+
+def _place_image(ours: Path) -> None:
     catalogue = Catalogue(ours)
     with contextlib.suppress(ImageMissing):
         catalogue.image(IMAGE)
-        return use(ours)
+        return
     theirs = load(_CALLER).state / "images" / IMAGE
     if Store(theirs.parents[1]).digest(IMAGE) is not None:
         say(f"copying the image {IMAGE}")
@@ -77,15 +85,12 @@ def with_image() -> Settings:
     else:
         say(f"building the image {IMAGE}")
         build.build(catalogue, IMAGE)
-    return use(ours)
 
 
 @contextlib.contextmanager
 def everything() -> Iterator[Settings]:
     """The lasting installation with all of its processes running."""
     settings = with_image()
-    # One that a killed run left has other ports than those chosen now.
-    supervisor.stop(settings)
     supervisor.start_in_background(settings, timeout=_START_TIMEOUT)
     try:
         yield settings
