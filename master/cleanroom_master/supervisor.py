@@ -95,7 +95,7 @@ def taken_ports(settings: Settings) -> dict[str, str]:
     taken = {}
     for key in PORTS:
         address = (settings.text(f"{key.partition('.')[0]}.bind"), settings.whole(key))
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(address)
@@ -321,7 +321,7 @@ def _ready(one: _Running) -> bool:
 
 def _reachable(bind: tuple[str, int]) -> tuple[str, int]:
     """Where this machine reaches what listens at `bind`."""
-    return ("127.0.0.1" if bind[0] == "0.0.0.0" else bind[0], bind[1])  # noqa: S104 - compared, not listened at
+    return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind[0], bind[0]), bind[1])  # noqa: S104 - not listened at
 
 
 def _end(settings: Settings, running: list[_Running]) -> None:

@@ -13,6 +13,7 @@ from cleanroom_db import cluster
 pytestmark = pytest.mark.timeout(300)
 # Long enough to be interrupted, short enough to be done again.
 SLOW = "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done; echo done > result.txt"
+STEP = "command-1"
 
 
 @pytest.fixture
@@ -20,16 +21,8 @@ def building(site: LiveSite, request: pytest.FixtureRequest) -> str:
     """The name of a product whose release v1 is being built by its own command."""
     name = request.node.name.replace("test_", "").replace("_", "-")[:60]
     site.script(name, SLOW).tag("v1")
-    until(lambda: _step(site, name) == "command", 120, f"{name} is built")
+    until(lambda: site.step(name, "v1") == STEP, 120, f"{name} is built")
     return name
-
-
-def _step(site: LiveSite, name: str) -> str | None:
-    shown = site.show(name, "v1")
-    steps = [
-        step for build in (shown or {"builds": []})["builds"] for phase in build["phases"] for step in phase["steps"]
-    ]
-    return steps[-1]["name"] if steps else None
 
 
 def _attempts(site: LiveSite, name: str) -> list[dict[str, Any]]:

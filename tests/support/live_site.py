@@ -158,12 +158,13 @@ class LiveSite:
         finally:
             connection.close()
 
-    def phase(self, product: str, ref: str) -> str | None:
-        """The phase that a release is in now."""
+    def step(self, product: str, ref: str) -> str | None:
+        """The step that a release with one build is in now."""
         rows = self.sql(
-            "SELECT phase.name FROM cleanroom.phase JOIN cleanroom.attempt ON attempt.id = attempt_id"
-            " JOIN cleanroom.build ON build.id = build_id JOIN cleanroom.release ON release.id = release_id"
-            " WHERE product = %s AND ref = %s AND phase.outcome IS NULL AND attempt.outcome IS NULL",
+            "SELECT step.name FROM cleanroom.step JOIN cleanroom.phase ON phase.id = phase_id"
+            " JOIN cleanroom.attempt ON attempt.id = attempt_id JOIN cleanroom.build ON build.id = build_id"
+            " JOIN cleanroom.release ON release.id = release_id"
+            " WHERE product = %s AND ref = %s AND step.outcome IS NULL",
             product,
             ref,
         )

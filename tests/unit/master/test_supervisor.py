@@ -1,0 +1,53 @@
+"""What the supervisor sees of ports and of a supervisor that does or does not run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cleanroom_base.settings import Settings, load
+from cleanroom_master import supervisor
+
+
+def settings(state: Path, **variables: str) -> Settings:
+    return load({"CLEANROOM_STATE": str(state), "CLEANROOM_SITE": str(state), **variables})
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path, family: int, address: str) -> None:
+    with socket.create_server((address, 0), family=family) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        free = other.getsockname()[1]
+        other.close()
+        port = taken.getsockname()[1]
+        site = settings(
+            tmp_path,
+            CLEANROOM_REPOSITORY_BIND=address,
+            CLEANROOM_REPOSITORY_PORT=str(port),
+            CLEANROOM_MASTER_PORT=str(free),
+            CLEANROOM_MASTER_WORKER_PORT=str(free),
+        )
+        assert supervisor.taken_ports(site) == {"repository.port": f"{address}:{port}: Address already in use"}
+
+
+def test_nothing_runs_where_nothing_was_started(tmp_path: Path) -> None:
+    site = settings(tmp_path / "never")
+    assert supervisor.running(site) is None
+    assert supervisor.service_states(site) == []
+    assert supervisor.stop(site) is False
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_end_of_a_log_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"".join(b"line %d \xff\n" % number for number in range(10_000)))
+    assert supervisor.tail(log, 2).splitlines() == ["line 9998 \ufffd", "line 9999 \ufffd"]
+    assert supervisor.tail(tmp_path / "none") == "(no log)"
+
+
+def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEANROOM_DATABASE_URL", "postgresql://secret")
+    services = {service.name: service for service in supervisor.services(settings(tmp_path))}
+    assert services["worker"].environment["CLEANROOM_DATABASE_URL"] == ""
+    assert list(services) == ["refs", "master", "worker", "publisher", "repository"]
