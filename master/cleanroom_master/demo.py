@@ -84,9 +84,9 @@ class Demo:
             supervisor.start_in_background(self._settings, timeout=_START_TIMEOUT)
         database = open_database(self._settings, Role.OWNER)
         self._say("preparing two products: tally (ours, as deb and rpm) and Debian's hello")
-        prepared = [self._tally(), self._hello()]
+        prepared = [self.tally(), self.hello()]
         for repository in prepared:
-            self._watch(database, repository)
+            self.watch(database, repository)
         pushed = [repository.release() for repository in prepared]
         for one in pushed:
             self._say(f"pushed {one.product} {one.tag}")
@@ -97,12 +97,14 @@ class Demo:
     def _require_image(self) -> None:
         Catalogue(self._settings.state, self._settings.site).image(IMAGE)
 
-    def _tally(self) -> DemoRepository:
+    def tally(self) -> DemoRepository:
+        """The small C product that comes with Cleanroom, in a repository of its own."""
         return DemoRepository(
             self._settings, self._home, "tally", lambda tree: shutil.copytree(places.products() / "tally", tree), "v"
         )
 
-    def _hello(self) -> DemoRepository:
+    def hello(self) -> DemoRepository:
+        """Debian's hello, its source package imported into a repository."""
         return DemoRepository(self._settings, self._home, "hello", self._fetch_hello, "debian/")
 
     def _fetch_hello(self, tree: Path) -> None:
@@ -110,7 +112,8 @@ class Demo:
         assert image.tree is not None
         fetch_source("hello", tree, of=image.tree, work=self._home / "fetch")
 
-    def _watch(self, database: Database, repository: DemoRepository) -> None:
+    def watch(self, database: Database, repository: DemoRepository) -> None:
+        """Record the repository as a product, unless it is one."""
         try:
             if products.get(database, repository.name).removed_at is None:
                 return

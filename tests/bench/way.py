@@ -29,11 +29,11 @@ def measure(runs: int | None = None) -> dict[str, Any]:
     with everything() as settings:
         database = open_database(settings, Role.OWNER)
         demo = Demo(settings, timeout=_TIMEOUT, say=say)
-        repositories = [demo._tally(), demo._hello()]
+        repositories = [demo.tally(), demo.hello()]
         views: list[Any] = []
         pushes: list[float] = []
         for repository in repositories:
-            demo._watch(database, repository)
+            demo.watch(database, repository)
             _release(settings, database, repository)
         for _ in range(runs or RUNS):
             for repository in repositories:
