@@ -94,7 +94,7 @@ def test_every_mistake_of_a_recipe_in_a_file_is_told_at_once(site: LiveSite, tmp
 @pytest.mark.parametrize(
     ("url", "status", "words"),
     [
-        ("ext::touch%20/tmp/owned", 2, ["transport"]),
+        ("ext::touch%20/tmp/owned", 2, ["ext::"]),
         ("file:///nonexistent/repository.git", 3, ["/nonexistent/repository.git"]),
         ("http://127.0.0.1:1/hello.git", 2, ["http", "refs.transports"]),
         ("https://127.0.0.1:1/hello.git", 3, ["127.0.0.1"]),
