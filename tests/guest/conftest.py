@@ -64,7 +64,7 @@ def traces(settings: Settings) -> Iterator[None]:
 
 def _traces(settings: Settings) -> dict[str, list[str]]:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    below = str(settings.state)
+    below = f"{settings.state}/"
     groups = Path("/sys/fs/cgroup").glob("*/cleanroom-*")
     return {
         "mounts": sorted(line.split()[4] for line in mounts if line.split()[4].startswith(below)),

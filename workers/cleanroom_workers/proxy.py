@@ -24,7 +24,8 @@ from cleanroom_base.settings import Settings
 from cleanroom_workers import processes
 
 _PORT = 3142
-_START_TIMEOUT = 20.0
+# It looks through its cache first, on a host that may be busy.
+_START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 5.0
 _PAUSE = 0.02
 _URI = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~+/-]*)?")
