@@ -186,7 +186,7 @@ def _package(one: NewPackage | generations.ChannelPackage) -> Package:
     return Package(
         one.channel,
         one.target,
-        one.format,  # type: ignore[arg-type]  # the table's CHECK and the inspection allow no other
+        one.format,  # type: ignore[arg-type]  # rows hold only what an inspected file said
         one.file,
         one.sha256,
         one.size,
