@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from live_site import LiveSite, installed
 
+# Fixtures that the unit tests of the publication share.
+from publishing import repository, signer
+
+__all__ = ["repository", "signer", "site"]
+
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[LiveSite]:
