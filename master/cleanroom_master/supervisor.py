@@ -81,6 +81,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
             {**without_database, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"},
         ),
+        Service("guests", (str(Path(sysconfig.get_path("scripts")) / "cleanroom-worker"), "pool"), without_database),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
         Service(
             "repository",

@@ -84,7 +84,7 @@ class FakeGuest:
             copies.append(copy)
         return copies
 
-    def destroy(self) -> None:
+    def dismiss(self) -> None:
         self.destroyed = True
 
     def _receive(self, stdin: bytes | IO[bytes] | None) -> None:

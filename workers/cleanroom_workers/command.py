@@ -23,7 +23,9 @@ from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
+from cleanroom_workers.locks import locked
 from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
+from cleanroom_workers.pool import Pool, Room, watch
 from cleanroom_workers.records import Owner
 
 EXIT_STATUS = {
@@ -34,6 +36,10 @@ EXIT_STATUS = {
     # As a shell says it of a program that SIGTERM ended.
     Outcome.CANCELLED: 128 + signal.SIGTERM,
 }
+
+# The pool looks by itself so often, in seconds, and waits so long for one before it to end.
+_POOL_PAUSE = 10.0
+_POOL_TIMEOUT = 60.0
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -82,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
     phase.set_defaults(run=_run_phase)
     for name, run, help_text in (
+        ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
         ("stop", _stop, "end all guests of this installation, and what 'start' started"),
         ("reap", _reap, "end every guest whose owner is gone"),
@@ -108,6 +115,31 @@ def _reap(_: argparse.Namespace) -> int:
     return 0
 
 
+def _pool(_: argparse.Namespace) -> int:
+    site = settings.load()
+    host = Host(site)
+    ended: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        ended.append(number)
+        host.bell.ring()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    end_with_parent()
+    room = Room(site.whole("worker.memory_reserve"))
+    pool = Pool(host, host.demand, room, site.whole("worker.parallel"))
+    with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
+        try:
+            for done in watch(pool, bell, pause=_POOL_PAUSE, ended=ended):
+                print(done, file=sys.stderr, flush=True)  # noqa: T201 - for the log
+        finally:
+            for record in host.ready():
+                host.discard(record.name)
+            host.close()
+    return 0
+
+
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
@@ -124,7 +156,7 @@ def _run_phase(options: argparse.Namespace) -> int:
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
     phase = wanted.phase
-    host = Host.open(site)
+    host = Host(site)
     limits = replace(
         host.limits,
         **{

@@ -136,15 +136,19 @@ class Container:
         if not groups.separate():
             groups.limit(keeper, plan.limits.processes)
 
-    def end(self, libvirt: Libvirt, name: str) -> None:
-        """End a container at once; libvirt would first ask its processes to, and give them two seconds.
-
-        When its first process is killed, the kernel kills all others. Source: pid_namespaces(7).
-        """
+    def first_process(self, libvirt: Libvirt, name: str) -> int | None:
+        """The container's own first process: when it is killed, the kernel kills all others. pid_namespaces(7)."""
         keeper = libvirt.process(name)
-        if keeper is not None:
-            with contextlib.suppress(InfrastructureError, ProcessLookupError, FileNotFoundError):
-                os.kill(_only_child(keeper), signal.SIGKILL)
+        with contextlib.suppress(InfrastructureError, FileNotFoundError):
+            return None if keeper is None else _only_child(keeper)
+        return None
+
+    def end(self, libvirt: Libvirt, name: str) -> None:
+        """End a container at once; libvirt would first ask its processes to, and give them two seconds."""
+        first = self.first_process(libvirt, name)
+        if first is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(first, signal.SIGKILL)
             libvirt.wait_for_end(name, _END_TIMEOUT)
         libvirt.destroy(name)
 

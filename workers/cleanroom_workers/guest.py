@@ -54,7 +54,10 @@ class Keeper(Protocol):
         """What became of the guest."""
 
     def destroy(self, name: str) -> None:
-        """End the guest."""
+        """End the guest and take all of it away."""
+
+    def dismiss(self, name: str) -> None:
+        """End the guest; what is left of it may be taken away later."""
 
 
 class Guest:
@@ -223,6 +226,10 @@ class Guest:
     def destroy(self) -> None:
         """End the guest and forget everything in it."""
         self._keeper.destroy(self.name)
+
+    def dismiss(self) -> None:
+        """End the guest; what is left of it may be taken away a little later, by another process."""
+        self._keeper.dismiss(self.name)
 
     def _extract(self, stream: bytes | IO[bytes], directory: str) -> None:
         script = 'mkdir -p -- "$1" && exec tar --extract --file=- --no-same-owner --directory="$1"'

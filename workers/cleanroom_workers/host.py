@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ from cleanroom_workers.libvirt_access import Libvirt, LibvirtError, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Addresses
 from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.pool import READY, Bell, Demand, Kind, kept
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
@@ -55,16 +58,27 @@ class Host:
         self._records = Records(settings.state / "guests")
         self._prober = Prober(settings.state / "probes.json", self._daemon, self._try)
         self._connections: dict[str, Libvirt] = {}
+        self._awake = False
+        # The proxy that each guest of this process was told of.
+        self._proxies: dict[str, str] = {}
+        self.demand = Demand(settings.state / "pool")
+        self.bell = Bell(settings.runtime / "pool.bell")
+        self.pool_lock = settings.runtime / "pool.lock"
 
     @classmethod
     def open(cls, settings: Settings) -> Host:
         """Have everything that guests need run, and connect. Raises InfrastructureError."""
         host = cls(settings)
-        settings.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
-        host._wake(network=True)
-        host._ensure_proxy(host._readable_images())
-        host._apply_firewall()
+        host.wake()
         return host
+
+    def wake(self) -> None:
+        """Have everything that guests need run: libvirt, network, proxy, firewall. Raises InfrastructureError."""
+        self.settings.runtime.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._wake(network=True)
+        self._ensure_proxy(self._readable_images())
+        self._apply_firewall()
+        self._awake = True
 
     def reset(
         self,
@@ -76,33 +90,63 @@ class Host:
         limits: Limits | None = None,
         observer: Observer | None = None,
     ) -> Guest:
-        """Start a clean guest of an image and wait until it answers."""
+        """A clean guest of an image that answers: one that was kept ready, or else started now."""
         started = time.monotonic()
         wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
-        policy = guest_network.check_policy(network)
+        kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits)
         tell = observer or (lambda _: None)
-        self._check_disk()
-        with self.catalogue.store.held(image):
-            built = self.catalogue.image(image)
-            self._ensure_proxy([built])
-            way = self._choose(built) if wanted == "auto" else isolations.check(wanted)
-            record = self._register(built, way, policy)
-            self.catalogue.store.claim(built, record.name)
-        try:
-            with self._held(record.name):
-                tell(f"starting {record.name}")
-                # Looking whether the image is what was sealed goes on while the guest starts.
-                with ThreadPoolExecutor(1) as aside:
-                    unchanged = aside.submit(self.catalogue.store.check, built)
-                    shell = self._start(record, built, limits or self.limits)
-                    unchanged.result()
-            record = replace(record, state="running", owner=owner, reset_seconds=round(time.monotonic() - started, 3))
-            self._records.write(record)
-        except BaseException:
-            self.destroy(record.name)
-            raise
-        tell(f"{record.name} answers after {record.reset_seconds} s")
-        return Guest(record, shell, self)
+        guest = self._take(kind, owner, started)
+        self.demand.note(kind, self._together(kind))
+        self.bell.ring()
+        if guest is None:
+            if not self._awake:
+                self.wake()
+            guest = self._fresh(kind, State.RUNNING.value, owner, started, tell)
+        tell(f"{guest.name} answers after {guest.reset_seconds} s")
+        return guest
+
+    def prepare(self, kind: Kind) -> GuestRecord:
+        """Start a guest that is kept ready, by this process, for whoever asks for one of its kind."""
+        return self._fresh(kind, READY, Owner.current(), time.monotonic(), lambda _: None).record
+
+    def ready(self) -> list[GuestRecord]:
+        """The guests that are kept ready."""
+        return [record for record in self._records.all() if record.state == READY]
+
+    def outdated(self, records: Iterable[GuestRecord]) -> list[GuestRecord]:
+        """Those of the ready guests of this process that are not what would be started now, or ended by themselves."""
+        found = []
+        images: dict[str, str | None] = {}
+        proxy = self._caching_proxy.current()
+        for record in records:
+            if record.image not in images:
+                images[record.image] = self._sound_digest(record.image)
+            alive = record.first is None or record.first.alive()
+            same_proxy = self._proxies.get(record.name) == (proxy and proxy.url)
+            if record.digest != images[record.image] or not alive or not same_proxy:
+                found.append(record)
+        return found
+
+    def discard(self, name: str) -> None:
+        """End a guest that is still kept ready; one that was taken meanwhile is left alone."""
+        with self._held(name):
+            record = self._records.read(name)
+            if record is not None and record.state == READY:
+                self._dispose(name)
+
+    def dismiss(self, name: str) -> None:
+        """End a guest at once. What is left of it is taken away by the pool's process where there is one."""
+        record = self._records.read(name)
+        if record is None or record.first is None or not kept(self.pool_lock):
+            self.destroy(name)
+            return
+        with self._held(name):
+            # Whoever still waits for this guest must not take its end for the guest's own doing.
+            self._records.write(replace(record, state=_ENDING))
+            if record.first.alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(record.first.process, signal.SIGKILL)
+        self.bell.ring()
 
     @property
     def gateway(self) -> str:
@@ -248,19 +292,90 @@ class Host:
         raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
     def _try(self, name: str, image: str) -> None:
-        with self.reset(image, isolation=name, network="none", owner=Owner.current()):
+        kind = Kind(image, name, "none", self.limits)
+        with self._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None):
             pass
 
-    def _start(self, record: GuestRecord, image: Image, limits: Limits) -> Shell:
+    def _take(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:
+        """A ready guest, from now on the caller's; None when there is none."""
+        digest: str | None = None
+        for found in self.ready():
+            if found.kind != kind.key:
+                continue
+            digest = digest or self.catalogue.image(kind.image).digest
+            with attempted(self._lock(found.name)) as held:
+                record = self._records.read(found.name) if held else None
+                if record is None or record.digest != digest or not self._fit(record):
+                    continue
+                taken = round(time.monotonic() - started, 3)
+                record = replace(
+                    record,
+                    state=State.RUNNING.value,
+                    owner=owner,
+                    method=f"{record.method}, kept ready",
+                    started_at=now(),
+                    reset_seconds=taken,
+                )
+                self._records.write(record)
+                return Guest(record, self._shell(record), self)
+        return None
+
+    def _fit(self, record: GuestRecord) -> bool:
+        """Whether a guest is still kept ready, by a process that lives, and answers as far as one can tell."""
+        kept_ready = record.state == READY and record.owner is not None and record.owner.alive()
+        return kept_ready and (record.first is None or record.first.alive()) and self._shell(record).control.is_socket()
+
+    def _together(self, kind: Kind) -> int:
+        """How many guests of a kind are used now, with one that is being asked for."""
+        return 1 + sum(
+            record.kind == kind.key and record.state == State.RUNNING.value for record in self._records.all()
+        )
+
+    def _fresh(self, kind: Kind, state: str, owner: Owner | None, started: float, tell: Observer) -> Guest:
+        """Start a guest and wait until it answers; then it is in that state and has that owner."""
+        self._check_disk()
+        with self.catalogue.store.held(kind.image):
+            built = self.catalogue.image(kind.image)
+            self._ensure_proxy([built])
+            way = self._choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
+            record = self._register(built, way, kind)
+            self.catalogue.store.claim(built, record.name)
+        try:
+            with self._held(record.name):
+                tell(f"starting {record.name}")
+                # Looking whether the image is what was sealed goes on while the guest starts.
+                with ThreadPoolExecutor(1) as aside:
+                    unchanged = aside.submit(self.catalogue.store.check, built)
+                    shell, first = self._start(record, built, kind.limits)
+                    unchanged.result()
+            seconds = round(time.monotonic() - started, 3)
+            record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first)
+            self._records.write(record)
+        except BaseException:
+            self.destroy(record.name)
+            raise
+        return Guest(record, shell, self)
+
+    def _sound_digest(self, image: str) -> str | None:
+        """The digest of an image, None when it is gone or not what was sealed."""
+        with contextlib.suppress(InputError, InfrastructureError):
+            built = self.catalogue.image(image)
+            self.catalogue.store.check(built)
+            return built.digest
+        return None
+
+    def _start(self, record: GuestRecord, image: Image, limits: Limits) -> tuple[Shell, Owner | None]:
         home = self._records.home(record.name)
         addresses = self._network.addresses
         fresh = identity.fresh(record.name, home)
         fresh = replace(fresh, mac=record.mac)
         (home / "known_hosts").write_text(f"{record.address} {fresh.host_key_public}\n", encoding="ascii")
+        proxy = self.proxy.url
+        self._proxies[record.name] = proxy
         files = identity.files(
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
-            proxy=None if record.network == "none" else self.proxy.url,
+            proxy=None if record.network == "none" else proxy,
             nameservers=guest_network.nameservers() if record.network == "open" else [],
         )
         (home / "given.json").write_text(json.dumps(sorted(files)), encoding="utf-8")
@@ -287,9 +402,10 @@ class Host:
         deadline = time.monotonic() + way.start_timeout
         shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
         shell.connect(deadline)
-        return shell
+        first = way.first_process(libvirt, record.name)
+        return shell, None if first is None else Owner.of(first)
 
-    def _register(self, image: Image, way: str, network: str) -> GuestRecord:
+    def _register(self, image: Image, way: str, kind: Kind) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             used = [record.address for record in self._records.all()]
@@ -300,7 +416,7 @@ class Host:
                 digest=image.digest,
                 isolation=way,
                 method=isolations.named(way).method,
-                network=network,
+                network=kind.network,
                 address=address,
                 mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
                 device=self._network.addresses.device(address),
@@ -308,6 +424,7 @@ class Host:
                 state="starting",
                 owner=Owner.current(),
                 reset_seconds=None,
+                kind=kind.key,
             )
             self._records.write(record)
             self._network.apply(self._records.all(), self._caching_proxy.current())
@@ -325,7 +442,7 @@ class Host:
             way.end(self._libvirt(way.driver), name)
             way.release(name)
         for place in mounts.below(home):
-            mounts.unmount(place)
+            mounts.abandon(place)
         if record is not None:
             self.catalogue.store.release(record.image, name)
         shutil.rmtree(home, ignore_errors=True)

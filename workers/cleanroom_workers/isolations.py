@@ -35,6 +35,9 @@ class Isolation(Protocol):
     def limit(self, libvirt: Libvirt, plan: Plan) -> None:
         """Set the limits that libvirt does not know, right after the start."""
 
+    def first_process(self, libvirt: Libvirt, name: str) -> int | None:
+        """The process on the host with which the guest ends, where killing it is enough."""
+
     def end(self, libvirt: Libvirt, name: str) -> None:
         """End the guest at once, and have libvirt forget it."""
 

@@ -97,6 +97,11 @@ class Machine:
     def limit(self, libvirt: Libvirt, plan: Plan) -> None:
         """Nothing is left to be limited: a machine cannot use more than it was given."""
 
+    def first_process(self, libvirt: Libvirt, name: str) -> int | None:
+        """None: a machine is ended by libvirt."""
+        del libvirt, name
+        return None
+
     def end(self, libvirt: Libvirt, name: str) -> None:
         """End a machine at once."""
         libvirt.destroy(name)

@@ -81,8 +81,8 @@ class Guest(Protocol):
     def copy_out(self, source: str, destination: Path, *, limit: int) -> list[Path]:
         """Bring the regular files of a directory out, at most `limit` bytes."""
 
-    def destroy(self) -> None:
-        """End the guest."""
+    def dismiss(self) -> None:
+        """End the guest; what is left of it may be taken away later."""
 
 
 class Cancelled(BaseException):
@@ -193,7 +193,7 @@ class _Phase:
             return verdict
         finally:
             self._surroundings.shield()
-            guest.destroy()
+            guest.dismiss()
 
     # -- what goes in ------------------------------------------------------------------------------------
 

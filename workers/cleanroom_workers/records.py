@@ -19,8 +19,8 @@ _FILE = "guest.json"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process that claims a guest: its number, and when it started (in clock ticks since boot), because
-    numbers are used again."""
+    """A process, such as the one that claims a guest: its number, and when it started (in clock ticks since
+    boot), because numbers are used again."""
 
     process: int
     started: int
@@ -28,11 +28,16 @@ class Owner:
     @classmethod
     def current(cls) -> Owner:
         """This process."""
-        process = os.getpid()
-        since = started(process)
-        if since is None:
+        found = cls.of(os.getpid())
+        if found is None:
             raise InfrastructureError("cannot read this process's own start time from /proc")
-        return cls(process, since)
+        return found
+
+    @classmethod
+    def of(cls, process: int) -> Owner | None:
+        """The process of that number, None when it does not run."""
+        since = started(process)
+        return None if since is None else cls(process, since)
 
     def alive(self) -> bool:
         """Whether that very process still runs."""
@@ -43,8 +48,10 @@ class Owner:
 class GuestRecord:
     """A guest as others see it.
 
-    `state` is `starting` until it first answered, then `running`, and `ending` while it is taken away; of one
-    that ended by itself `powered off` or `crashed`. A guest without an owner stays until someone destroys it.
+    `state` is `starting` until it first answered, then `running` (`ready` while it is kept for whoever comes), and
+    `ending` while it is taken away; of one that ended by itself `powered off` or `crashed`. A guest without an
+    owner stays until someone destroys it. `kind` is the key of those that may have it while it is ready; `first`
+    is the process on the host with which it ends, where there is one.
     """
 
     name: str
@@ -60,6 +67,8 @@ class GuestRecord:
     state: str
     owner: Owner | None
     reset_seconds: float | None
+    kind: str | None = None
+    first: Owner | None = None
 
 
 class Records:
@@ -90,8 +99,9 @@ class Records:
         """The record of a guest, None when there is none that is whole."""
         try:
             content = json.loads((self.home(name) / _FILE).read_text(encoding="utf-8"))
-            owner = content.pop("owner")
-            return GuestRecord(owner=None if owner is None else Owner(**owner), **content)
+            for field in ("owner", "first"):
+                content[field] = None if content.get(field) is None else Owner(**content[field])
+            return GuestRecord(**content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 

@@ -1,0 +1,241 @@
+"""Guests that are kept ready: each is started before it is asked for, handed over once, and never used again.
+
+Which kinds, and how many of each, follows from what was asked for lately. One process keeps the pool (`cleanroom-worker
+pool`); whoever needs a guest takes one by changing its record under the guest's lock, and without that process
+everybody starts guests of his own. It also takes away what is left of guests that were ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cleanroom_base.errors import CleanroomError
+from cleanroom_workers.locks import attempted
+from cleanroom_workers.plan import Limits
+from cleanroom_workers.records import GuestRecord
+
+READY = "ready"
+# So long a kind is kept ready after it was asked for, in seconds: a day, so that the morning's first is quick.
+_REMEMBERED = 86400.0
+# A ready guest is not kept longer: what it started from may be behind the times, the host's clock for one.
+_OLDEST = 3600.0
+_TAIL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What guests that can stand in for each other have in common. `isolation` is as it was asked for."""
+
+    image: str
+    isolation: str
+    network: str
+    limits: Limits
+
+    @property
+    def key(self) -> str:
+        """A short name that only this kind has."""
+        content = json.dumps(asdict(self), sort_keys=True).encode()
+        return hashlib.sha256(content).hexdigest()[:_TAIL]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A kind that was asked for: how many of it were used at once, and when last (seconds since the epoch)."""
+
+    kind: Kind
+    most: int
+    at: float
+
+
+class Demand:
+    """What was asked for lately: a small file for each kind, so that it outlives every process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def note(self, kind: Kind, together: int) -> None:
+        """A guest of a kind was asked for; with it, `together` of them are used now."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        file = self._directory / f"{kind.key}.json"
+        before = self._read(file)
+        most = together if before is None or self._forgotten(before) else max(together, before.most)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(Wish(kind, most, time.time()))), encoding="utf-8")
+        temporary.replace(file)
+
+    def wishes(self) -> list[Wish]:
+        """The kinds that are remembered, the latest first; what is forgotten is removed."""
+        found = []
+        for file in sorted(self._directory.glob("*.json")):
+            wish = self._read(file)
+            if wish is None or self._forgotten(wish):
+                file.unlink(missing_ok=True)
+            else:
+                found.append(wish)
+        return sorted(found, key=lambda wish: wish.at, reverse=True)
+
+    def _read(self, file: Path) -> Wish | None:
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            kind = content["kind"]
+            return Wish(Kind(**{**kind, "limits": Limits(**kind["limits"])}), content["most"], content["at"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _forgotten(self, wish: Wish) -> bool:
+        return wish.at + _REMEMBERED < time.time()
+
+
+class Bell:
+    """Wakes the pool's process. Nothing depends on it being heard: the pool also looks by itself."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def ring(self) -> None:
+        """Wake it, if it is there."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.setblocking(False)
+            bell.sendto(b"!", str(self._file))
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[socket.socket]:
+        """Hear it: gives a socket on which each ring is a datagram."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bell:
+            bell.bind(str(self._file))
+            self._file.chmod(0o600)
+            yield bell
+        self._file.unlink(missing_ok=True)
+
+
+class Holder(Protocol):
+    """What the pool needs of the host."""
+
+    def reap(self) -> list[str]:
+        """Take away what nobody claims."""
+
+    def ready(self) -> list[GuestRecord]:
+        """The guests that are kept ready."""
+
+    def outdated(self, records: Iterable[GuestRecord]) -> list[GuestRecord]:
+        """Those of them that are not what one would start now."""
+
+    def prepare(self, kind: Kind) -> GuestRecord:
+        """Start one more."""
+
+    def discard(self, name: str) -> None:
+        """End one that nobody took meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The memory that ready guests must leave free, in MiB."""
+
+    reserve: int
+
+    def for_one_more(self, kind: Kind) -> bool:
+        """Whether one more guest may be kept ready: what it may grow to must still be free when it is used."""
+        return available() >= self.reserve + kind.limits.memory
+
+    def tight(self) -> bool:
+        """Whether ready guests should make way."""
+        return available() < self.reserve
+
+
+class Pool:
+    """Keeps the ready guests of a host."""
+
+    def __init__(self, holder: Holder, demand: Demand, room: Room, most: int) -> None:
+        """`most` bounds how many of each kind are kept."""
+        self._holder = holder
+        self._demand = demand
+        self._room = room
+        self._most = most
+        self._born: dict[str, float] = {}
+        self._failed: dict[str, float] = {}
+
+    def wanted(self) -> dict[Kind, int]:
+        """How many ready guests of which kind there should be, the last one asked for first."""
+        return {wish.kind: min(wish.most, self._most) for wish in self._demand.wishes()}
+
+    def tend(self) -> Iterator[str]:
+        """Do what is to be done, one thing at a time, and say in words what was done."""
+        for name in self._holder.reap():
+            yield f"ended {name}, which nobody claims"
+        ready = self._holder.ready()
+        for record, why in self._superfluous(ready):
+            self._holder.discard(record.name)
+            self._born.pop(record.name, None)
+            yield f"ended {record.name}: {why}"
+        have = [record.kind for record in self._holder.ready()]
+        for kind, number in self.wanted().items():
+            for _ in range(number - have.count(kind.key)):
+                if self._failed.get(kind.key, 0.0) > time.monotonic() or not self._room.for_one_more(kind):
+                    break
+                yield self._prepare(kind)
+
+    def _prepare(self, kind: Kind) -> str:
+        try:
+            record = self._holder.prepare(kind)
+        except CleanroomError as error:
+            # Whoever needs such a guest will hear of it; here it is tried again later.
+            self._failed[kind.key] = time.monotonic() + 60.0
+            return f"no guest of {kind.image} can be kept ready: {error.message}"
+        self._born[record.name] = time.monotonic()
+        return f"{record.name} is ready after {record.reset_seconds} s"
+
+    def _superfluous(self, ready: list[GuestRecord]) -> Iterator[tuple[GuestRecord, str]]:
+        wanted = {kind.key: number for kind, number in self.wanted().items()}
+        outdated = {record.name for record in self._holder.outdated(ready)}
+        for record in sorted(ready, key=lambda record: record.started_at):
+            number = wanted.get(record.kind or "", 0)
+            wanted[record.kind or ""] = number - 1
+            if record.name in outdated:
+                yield record, "what it started from has changed"
+            elif self._room.tight():
+                yield record, "memory is short"
+            elif number <= 0:
+                yield record, "nobody asked for its kind lately"
+            elif self._born.get(record.name, time.monotonic()) + _OLDEST < time.monotonic():
+                yield record, "it is old"
+
+
+def watch(pool: Pool, bell: socket.socket, *, pause: float, ended: list[int]) -> Iterator[str]:
+    """Tend the pool until `ended` is not empty: whenever the bell rings, and after every pause (seconds)."""
+    while not ended:
+        for done in pool.tend():
+            yield done
+            if ended:
+                return
+        bell.settimeout(pause)
+        with contextlib.suppress(TimeoutError, InterruptedError):
+            bell.recv(1)
+        bell.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while bell.recv(1):
+                pass
+
+
+def available() -> int:
+    """The memory in MiB that programs can be given without swapping. Source: proc(5), /proc/meminfo."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) >> 10
+    return 0
+
+
+def kept(file: Path) -> bool:
+    """Whether a process keeps the pool: it holds the lock `file` as long as it lives."""
+    with attempted(file) as free:
+        return not free
