@@ -35,6 +35,7 @@ from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
 from cleanroom_workers.shell import Shell
+from cleanroom_workers.snapshots import Snapshots
 
 Observer = Callable[[str], None]
 
@@ -58,6 +59,7 @@ class Host:
         self._records = Records(settings.state / "guests")
         self._prober = Prober(settings.state / "probes.json", self._daemon, self._try)
         self._connections: dict[str, Libvirt] = {}
+        self._snapshots = Snapshots(settings, self._template)
         self._awake = False
         # The proxy that each guest of this process was told of.
         self._proxies: dict[str, str] = {}
@@ -233,6 +235,7 @@ class Host:
                 if held and self._abandoned(name):
                     self._dispose(name)
                     reaped.append(name)
+        self._snapshots.tidy(self.catalogue.store.digest)
         return reaped
 
     def close(self) -> None:
@@ -251,6 +254,7 @@ class Host:
             self.destroy(name)
         with self._starting():
             self._caching_proxy.stop()
+            self._snapshots.stop()
             self._network.stop(self._libvirt("lxc"))
             self.close()
             self._daemon.stop()
@@ -331,7 +335,20 @@ class Host:
             record.kind == kind.key and record.state == State.RUNNING.value for record in self._records.all()
         )
 
-    def _fresh(self, kind: Kind, state: str, owner: Owner | None, started: float, tell: Observer) -> Guest:
+    def _template(self, isolation: str, like: Plan, directory: Path, tell: Observer) -> Guest:
+        """A guest to take a snapshot of, with its files in `directory`."""
+        kind = Kind(like.image.name, isolation, "none", like.limits)
+        return self._fresh(kind, "template", Owner.current(), time.monotonic(), tell, directory)
+
+    def _fresh(
+        self,
+        kind: Kind,
+        state: str,
+        owner: Owner | None,
+        started: float,
+        tell: Observer,
+        template: Path | None = None,
+    ) -> Guest:
         """Start a guest and wait until it answers; then it is in that state and has that owner."""
         self._check_disk()
         with self.catalogue.store.held(kind.image):
@@ -346,10 +363,10 @@ class Host:
                 # Looking whether the image is what was sealed goes on while the guest starts.
                 with ThreadPoolExecutor(1) as aside:
                     unchanged = aside.submit(self.catalogue.store.check, built)
-                    shell, first = self._start(record, built, kind.limits)
+                    shell, first, method = self._start(record, built, kind.limits, tell, template)
                     unchanged.result()
             seconds = round(time.monotonic() - started, 3)
-            record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first)
+            record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first, method=method)
             self._records.write(record)
         except BaseException:
             self.destroy(record.name)
@@ -364,7 +381,9 @@ class Host:
             return built.digest
         return None
 
-    def _start(self, record: GuestRecord, image: Image, limits: Limits) -> tuple[Shell, Owner | None]:
+    def _start(
+        self, record: GuestRecord, image: Image, limits: Limits, tell: Observer, template: Path | None
+    ) -> tuple[Shell, Owner | None, str]:
         home = self._records.home(record.name)
         addresses = self._network.addresses
         fresh = identity.fresh(record.name, home)
@@ -392,18 +411,17 @@ class Host:
             gateway=addresses.gateway,
             prefix=addresses.network.prefixlen,
             first_user=idmap.first_user(addresses.index(record.address)),
+            template=template,
         )
         way = isolations.named(record.isolation)
-        way.prepare(plan)
         libvirt = self._libvirt(way.driver)
-        libvirt.start(way.xml(plan))
-        way.limit(libvirt, plan)
+        method = self._snapshots.start(libvirt, record.isolation, plan, tell)
         shell = self._shell(record)
         deadline = time.monotonic() + way.start_timeout
         shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
         shell.connect(deadline)
         first = way.first_process(libvirt, record.name)
-        return shell, None if first is None else Owner.of(first)
+        return shell, None if first is None else Owner.of(first), method
 
     def _register(self, image: Image, way: str, kind: Kind) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""

@@ -21,9 +21,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a machine goes on from instead of booting: a disk and a memory, of which it changes copies of its own."""
+
+    disk: Path
+    memory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A guest to be started. `home` is the directory of its own files; `files` (path without the leading
-    slash: mode, content) are given to it at its start, and they alone set it apart from its image."""
+    slash: mode, content) are given to it at its start, and they alone set it apart from its image. A machine from
+    which a snapshot is to be taken has its disk and its memory as files in the directory `template`; one that is
+    restored goes on from `resumption`."""
 
     name: str
     home: Path
@@ -37,6 +47,8 @@ class Plan:
     gateway: str
     prefix: int
     first_user: int
+    template: Path | None = None
+    resumption: Resumption | None = None
 
     @property
     def netmask(self) -> IPv4Address:
