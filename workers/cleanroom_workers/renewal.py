@@ -118,9 +118,11 @@ def script(plan: Plan, now: float) -> str:
         "link set dev eth0 up",
         f"route add default via {plan.gateway}",
         "END",
-        # The server gets its key, and everybody else the file.
-        f"printf %s {shlex.quote(plan.files[_HOST_KEY][1].decode())} > /{_HOST_KEY}",
+        # The server gets its key only when everybody else finds the file: it opens the path more than once.
+        f"exec 3<> /{_HOST_KEY}",
         f"perl -e {shlex.quote(f'{_RESEED}; {_REPLACE}')}",
+        f"printf %s {shlex.quote(plan.files[_HOST_KEY][1].decode())} >&3",
+        "exec 3>&-",
         "trap - EXIT",
         f"printf '{_DONE}\\n'",
         "exit",
