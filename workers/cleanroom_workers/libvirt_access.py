@@ -89,6 +89,11 @@ class Libvirt:
         with _translated(f"cannot let {name} go on"):
             self._connection.lookupByName(name).resume()
 
+    def processor_seconds(self, name: str) -> float:
+        """How long the domain `name` has kept processors busy."""
+        with _translated(f"cannot ask how busy {name} is"):
+            return float(self._connection.lookupByName(name).info()[4]) / 1e9
+
     def command(self, name: str, execute: str, *, file: int | None = None, **arguments: object) -> dict[str, object]:
         """Have QEMU execute a command of its machine protocol, which can do more than libvirt knows.
 

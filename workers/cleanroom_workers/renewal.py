@@ -1,15 +1,14 @@
 """What makes a restored machine another one than its template: said to it over a port, before anything else happens.
 
-The template waits with a shell that reads from the port, so nothing of ours is in the image, and the shell ends with
-the new identity. Under emulation every program that starts in the guest takes tens of milliseconds, so there are
-as few as possible.
+A program waits for it that was started in the template (see `renewal.pl`), so nothing of ours is in the image; it
+ends with the new identity.
 """
 
 from __future__ import annotations
 
-import shlex
 import socket
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
 
@@ -18,38 +17,41 @@ from cleanroom_workers.machine import PORT
 from cleanroom_workers.plan import Plan
 
 _LONGEST_ANSWER = 4096
-_DONE = "renewed"
-_FAILED = "failed"
-_HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
-# Has the kernel make its random numbers anew from what was gathered. Source: random(4), RNDRESEEDCRNG.
-_RESEED = 'open my $r, ">", "/dev/random" or die; ioctl $r, 0x5207, 0 or die "$!\\n"'
-
-_REPLACE = f'rename "/{_HOST_KEY}.new", "/{_HOST_KEY}" or die'
-
-# Run in the template over its ordinary connection: wait until it is idle, and have the shell wait. A kernel
-# that is told of the restoration only by its random generator needs somebody to make that one anew.
-SETTLE = f"""set -eu
+_PROGRAM = Path(__file__).with_suffix(".pl").read_text(encoding="utf-8")
+# The number of the system call clock_settime. Source: the kernel's tables of each architecture.
+_CLOCK_SETTIME = {"amd64": 227, "arm64": 112, "riscv64": 112}
+# Run in the template over its ordinary connection: wait until all is started, and have the program wait. Nothing
+# may give the network another address than the one it is told.
+_SETTLE = f"""set -eu
 systemctl is-system-running --wait > /dev/null || true
 [ -c /dev/virtio-ports/{PORT} ] || {{ echo "it has no port {PORT}"; exit 3; }}
-perl -e '{_RESEED}' || {{ echo "nothing in it can renew its random numbers"; exit 3; }}
+perl -e 'use Fcntl; use POSIX; use Socket' || {{ echo "it has no perl"; exit 3; }}
 systemctl stop systemd-networkd.socket systemd-networkd.service
 rm -f /run/systemd/network/*
-setsid --fork sh -c 'exec sh <> /dev/virtio-ports/{PORT} >&0 2> /dev/null' < /dev/null > /dev/null 2>&1
+setsid --fork perl -e "$1" /dev/virtio-ports/{PORT} "$2" "$3" < /dev/null > /dev/null 2>&1
 """
-# Then said over the port, when nobody is connected any more: give the address back, and come to rest. The SSH server
-# starts anew and stops at reading its key, which it will get when the machine is restored.
-REST = f"""ip -batch - <<'END'
-address flush dev eth0
-link set dev eth0 down
-END
-rm /{_HOST_KEY}
-mkfifo -m 0600 /{_HOST_KEY}
+# Run in it when nobody is connected any more: give the address back, and have the SSH server start anew. It stops at
+# reading its key, which it gets when the machine is restored.
+_REST = """set -eu
+ip address flush dev eth0
+ip link set dev eth0 down
+rm -f /etc/ssh/ssh_host_ed25519_key
+mkfifo -m 0600 /etc/ssh/ssh_host_ed25519_key
 read -r sshd < /run/sshd.pid
 kill -HUP "$sshd"
-sleep 2
+udevadm settle --timeout=60
 sync
-printf 'resting\\n'
 """
+# All that a snapshot depends on of what is here.
+PREPARATION = "\n".join([_PROGRAM, _SETTLE, _REST])
+
+
+def settling(architecture: str) -> list[str]:
+    """The command that prepares a template for being saved; status 3 says that its image cannot be."""
+    number = _CLOCK_SETTIME.get(architecture)
+    if number is None:
+        return ["sh", "-c", f"echo 'nothing is known about {architecture}'; exit 3"]
+    return ["sh", "-c", _SETTLE, "sh", _PROGRAM, _REST, str(number)]
 
 
 class Port:
@@ -68,27 +70,28 @@ class Port:
 
     def rest(self) -> None:
         """Have a template that has settled give its address back and come to rest. Raises InfrastructureError."""
-        self._say(REST, "resting")
+        self._say("rest\n", "resting")
 
     def renew(self, plan: Plan) -> None:
         """Give a restored machine its identity. Raises InfrastructureError."""
-        self._say(script(plan, time.time()), _DONE)
+        self._say(message(plan, time.time_ns()), "renewed")
 
     def _say(self, text: str, answer: str) -> None:
         heard = b""
         try:
             self._socket.sendall(text.encode())
-            while not heard.endswith(b"\n"):
+            while not heard.endswith(b"\n") and len(heard) < _LONGEST_ANSWER:
                 self._socket.settimeout(max(self._deadline - time.monotonic(), 0.01))
-                heard += self._socket.recv(_LONGEST_ANSWER)
-                if len(heard) > _LONGEST_ANSWER:
-                    break
+                chunk = self._socket.recv(_LONGEST_ANSWER)
+                if not chunk:
+                    raise InfrastructureError("the guest ended before it had answered at its port")
+                heard += chunk
         except TimeoutError as error:
             raise TimedOut(f"the guest was not {answer} in its time") from error
         except OSError as error:
             raise InfrastructureError(f"the guest does not listen at its port: {error}") from error
         if heard.decode(errors="replace").strip() != answer:
-            raise InfrastructureError(f"the guest could not take its new identity: {heard[:200]!r}")
+            raise InfrastructureError(f"the guest was not {answer}: {heard[:200].decode(errors='replace').strip()}")
 
     def __enter__(self) -> Port:
         return self
@@ -97,34 +100,16 @@ class Port:
         self._socket.close()
 
 
-def script(plan: Plan, now: float) -> str:
-    """What the waiting shell does at `now` (seconds since the epoch): the clock first, the way in last."""
+def message(plan: Plan, now: int) -> str:
+    """What a restored machine is to be, as `renewal.pl` reads it; `now` is in nanoseconds since the epoch."""
+    network = IPv4Network(f"{plan.address}/{plan.prefix}", strict=False)
     lines = [
-        "set -e",
-        f"trap 'printf \"{_FAILED}\\n\"' EXIT",
-        f"date --set=@{now:.6f} > /dev/null",
-        # As text: what the kernel makes of it does not depend on how it is written.
-        f"printf %s {plan.identity.seed.hex()} > /dev/urandom",
-    ]
-    for path, (mode, content) in plan.files.items():
-        # A file that the template has keeps its mode; shell redirection makes others by the mask.
-        lines.append(f"umask {0o666 & ~mode:04o}")
-        lines.append(f"printf %s {shlex.quote(content.decode())} > /{path}{'.new' * (path == _HOST_KEY)}")
-    lines += [
-        f"printf %s {plan.identity.host_name} > /proc/sys/kernel/hostname",
-        "ip -batch - <<'END'",
-        f"link set dev eth0 address {plan.identity.mac}",
-        f"address add {plan.address}/{plan.prefix} broadcast + dev eth0",
-        "link set dev eth0 up",
-        f"route add default via {plan.gateway}",
-        "END",
-        # The server gets its key only when everybody else finds the file: it opens the path more than once.
-        f"exec 3<> /{_HOST_KEY}",
-        f"perl -e {shlex.quote(f'{_RESEED}; {_REPLACE}')}",
-        f"printf %s {shlex.quote(plan.files[_HOST_KEY][1].decode())} >&3",
-        "exec 3>&-",
-        "trap - EXIT",
-        f"printf '{_DONE}\\n'",
-        "exit",
+        f"clock {now // 10**9} {now % 10**9}",
+        f"random {plan.identity.seed.hex()}",
+        f"name {plan.identity.host_name}",
+        *(f"file {mode:o} /{path} {content.hex()}" for path, (mode, content) in plan.files.items()),
+        f"network {plan.identity.mac.replace(':', '')} {plan.address} {plan.netmask} "
+        f"{network.broadcast_address} {plan.gateway}",
+        "end",
     ]
     return "\n".join([*lines, ""])

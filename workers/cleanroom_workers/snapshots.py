@@ -46,6 +46,8 @@ _SAVE_TIMEOUT = 60.0
 _LOAD_TIMEOUT = 30.0
 _RENEW_TIMEOUT = 20.0
 _PAUSE = 0.01
+# A machine is idle when it used little of a processor (in seconds) in each of so many seconds.
+_LITTLE, _CALM = 0.08, 3
 _PARTS = ("disk.qcow2", "memory", "state")
 
 
@@ -241,7 +243,7 @@ def key_of(way: Machine, image: Image, limits: Limits) -> Key:
         processor=processor if way.domain == "qemu" else _host_processor(),
         accelerator=way.domain,
         limits=limits,
-        preparation=hashlib.sha256("\n".join([renewal.SETTLE, renewal.REST, *MASKED]).encode()).hexdigest(),
+        preparation=hashlib.sha256("\n".join([renewal.PREPARATION, *MASKED]).encode()).hexdigest(),
     )
 
 
@@ -270,7 +272,7 @@ def _current(key: Key | None, digest: Callable[[str], str | None]) -> bool:
 
 def _take(libvirt: Libvirt, template: Guest, plan: Plan, place: Path) -> None:
     """Bring a booted guest to rest and save what is not memory. Source: QEMU's QMP reference."""
-    settled = template.run(["sh", "-c", renewal.SETTLE], timeout=_SETTLE_TIMEOUT)
+    settled = template.run(renewal.settling(plan.image.architecture), timeout=_SETTLE_TIMEOUT)
     if settled.exit_status == 3:
         raise NoSnapshot(settled.stdout.decode(errors="replace").strip()[:200])
     if settled.exit_status != 0:
@@ -279,12 +281,24 @@ def _take(libvirt: Libvirt, template: Guest, plan: Plan, place: Path) -> None:
     listening = _port(replace(plan, home=plan.home.with_name(template.name)))
     with renewal.Port(listening, _SETTLE_TIMEOUT) as connection:
         connection.rest()
+        _await_idleness(libvirt, template.name)
         libvirt.suspend(template.name)
         _ignore_memory(libvirt, template.name)
         with (place / "state").open("wb") as state:
             libvirt.command(template.name, "getfd", file=state.fileno(), fdname="state")
             libvirt.command(template.name, "migrate", uri="fd:state")
         _until(lambda: _saved(libvirt, template.name), _SAVE_TIMEOUT)
+
+
+def _await_idleness(libvirt: Libvirt, name: str) -> None:
+    """Wait until a machine's processors had almost nothing to do for some seconds."""
+    deadline = time.monotonic() + _SETTLE_TIMEOUT
+    calm, before = 0, libvirt.processor_seconds(name)
+    while calm < _CALM and time.monotonic() < deadline:
+        time.sleep(1)
+        used = libvirt.processor_seconds(name)
+        calm = calm + 1 if used - before < _LITTLE else 0
+        before = used
 
 
 def _saved(libvirt: Libvirt, name: str) -> bool:

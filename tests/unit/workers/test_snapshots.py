@@ -107,15 +107,20 @@ def test_a_machine_whose_port_would_have_too_long_a_path_has_none(plan: Plan, tm
     assert "channel" not in _devices(far)
 
 
-def test_the_script_of_renewal_sets_the_clock_first_and_is_a_script(plan: Plan) -> None:
-    script = renewal.script(plan, 1234.5)
-    assert script.split("\n")[2] == "date --set=@1234.500000 > /dev/null"
-    assert subprocess.run(["sh", "-n"], input=script.encode(), check=False).returncode == 0
-    # What it writes into files is what they are to hold, whatever is in it.
-    written = script.replace("> /etc/key", "").split("umask 0066\n")[1].split("\n", 2)[:2]
-    lines = script.split("umask 0066\n")[1].split(" > /etc/key\n")[0]
-    assert written
-    assert subprocess.run(["sh", "-c", lines], capture_output=True, check=True).stdout == plan.files["etc/key"][1]
+def test_a_restored_machine_is_told_the_time_first_and_where_it_is(plan: Plan) -> None:
+    lines = renewal.message(plan, 1_234_500_000_000).split("\n")
+    assert lines[0] == "clock 1234 500000000"
+    assert lines[1] == "random 0102"
+    assert f"file 600 /etc/key {plan.files['etc/key'][1].hex()}" in lines
+    assert lines[-3] == "network 525400000001 10.0.0.9 255.255.240.0 10.0.15.255 10.0.0.1"
+    assert lines[-2:] == ["end", ""]
+
+
+def test_the_program_that_waits_is_one() -> None:
+    checked = subprocess.run(
+        ["perl", "-c", Path(renewal.__file__).with_suffix(".pl")], capture_output=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_a_sealed_memory_can_be_copied_and_not_be_changed(tmp_path: Path) -> None:
@@ -159,8 +164,7 @@ def test_holes_and_zeros_are_the_same_memory(tmp_path: Path) -> None:
 
 
 def _settings(tmp_path: Path) -> Settings:
-    settings = load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
-    return settings
+    return load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
 
 
 def _no_boot(*_: object) -> Guest:
