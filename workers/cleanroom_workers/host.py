@@ -95,8 +95,9 @@ class Host:
         wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
         kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits)
         tell = observer or (lambda _: None)
+        together = self._together(kind)
         guest = self._take(kind, owner, started)
-        self.demand.note(kind, self._together(kind))
+        self.demand.note(kind, together)
         self.bell.ring()
         if guest is None:
             if not self._awake:
