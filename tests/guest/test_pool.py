@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import IMAGE
+from surroundings import variables
 
 from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest
@@ -27,8 +28,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @contextmanager
 def _pool(host: Host, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    variables = {**os.environ, **environment}
-    process = subprocess.Popen([PROGRAM, "pool"], env=variables)
+    process = subprocess.Popen([PROGRAM, "pool"], env={**variables(), **environment})
     try:
         yield process
     finally:
