@@ -13,11 +13,13 @@ from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster
 from cleanroom_db.roles import Role
+from cleanroom_master.refs.mirror import forget_inherited
 from cleanroom_master.refs.watch import Watch
 
 
 def main(settings: Settings) -> int:
     """Watch until SIGTERM or SIGINT; return the exit status."""
+    forget_inherited()
     database = cluster.open_database(settings, Role.REFS)
     watch = Watch(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
