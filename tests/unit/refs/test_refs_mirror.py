@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from git_repository import Repository
@@ -254,8 +255,14 @@ def test_many_begin_at_once_with_the_variables_of_a_hook(
     for number in range(500):
         monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", "x")
     mirrors = [Mirror(settings, f"hello-{number}", "https://example.org") for number in range(8)]
+    together = Barrier(len(mirrors))
+
+    def begin(mirror: Mirror) -> Mapping[str, str]:
+        together.wait(60)
+        return mirror.environment
+
     with ThreadPoolExecutor(len(mirrors)) as threads:
-        environments = list(threads.map(lambda mirror: mirror.environment, mirrors))
+        environments = list(threads.map(begin, mirrors))
     assert all(environment == environments[0] for environment in environments)
     assert not [name for name in os.environ if name.startswith("GIT_")]
 
