@@ -23,7 +23,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A guest to be started. `home` is the directory of its own files; `files` (path without the leading
-    slash: mode, content) are given to it at its start, and they alone set it apart from its image."""
+    slash: mode, content) are given to it at its start, and they alone set it apart from its image and the tree
+    `layer` that lies on it, if any."""
 
     name: str
     home: Path
@@ -37,6 +38,7 @@ class Plan:
     gateway: str
     prefix: int
     first_user: int
+    layer: Path | None = None
 
     @property
     def netmask(self) -> IPv4Address:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +57,11 @@ class FakeHost:
     def ready(self) -> list[GuestRecord]:
         return list(self.guests.values())
 
-    def outdated(self, records: Iterable[GuestRecord]) -> list[GuestRecord]:
+    def lacks_layer(self, kind: Kind) -> bool:
+        return bool(kind.preparation)
+
+    def outdated(self, records: Iterable[GuestRecord], kinds: Mapping[str, Kind]) -> list[GuestRecord]:
+        assert all(record.kind in kinds or record.kind for record in records)
         return [found for found in records if found.name in self.old]
 
     def prepare(self, kind: Kind) -> GuestRecord:
@@ -75,6 +79,17 @@ class FakeHost:
         return sorted(found.image for found in self.guests.values())
 
 
+class FakeMaker:
+    """Makes nothing, and notes what it should."""
+
+    def __init__(self) -> None:
+        self.missing: list[Kind] = []
+
+    def tend(self, missing: Iterable[Kind]) -> Iterator[str]:
+        self.missing = list(missing)
+        yield from ()
+
+
 @pytest.fixture
 def host() -> FakeHost:
     return FakeHost()
@@ -86,7 +101,7 @@ def demand(tmp_path: Path) -> Demand:
 
 
 def tended(host: FakeHost, demand: Demand, *, reserve: int = 0, most: int = 4) -> list[str]:
-    return list(Pool(host, demand, Room(reserve), most).tend())
+    return list(Pool(host, demand, Room(reserve), most, FakeMaker()).tend())
 
 
 def test_nothing_is_kept_that_nobody_asked_for(host: FakeHost, demand: Demand) -> None:
@@ -153,7 +168,7 @@ def test_a_kind_that_cannot_be_made_keeps_no_other_and_is_not_tried_at_once_agai
     demand.note(BOOKWORM, 2)
     demand.note(TRIXIE, 1)
     host.broken.add(BOOKWORM)
-    kept = Pool(host, demand, Room(0), 4)
+    kept = Pool(host, demand, Room(0), 4, FakeMaker())
     said = list(kept.tend())
     assert any("no room" in line for line in said)
     assert host.kinds() == ["debian-13"]
@@ -161,6 +176,16 @@ def test_a_kind_that_cannot_be_made_keeps_no_other_and_is_not_tried_at_once_agai
     host.broken.clear()
     tended(host, demand)
     assert host.kinds() == ["debian-12", "debian-12", "debian-13"]
+
+
+def test_layers_are_asked_for_where_they_are_missing(host: FakeHost, demand: Demand) -> None:
+    prepared = replace(BOOKWORM, preparation=("apt-get update",))
+    demand.note(prepared, 1)
+    demand.note(TRIXIE, 1)
+    maker = FakeMaker()
+    list(Pool(host, demand, Room(0), 4, maker).tend())
+    assert maker.missing == [prepared]
+    assert host.kinds() == ["debian-12", "debian-13"]
 
 
 def test_what_nobody_claims_is_told(host: FakeHost, demand: Demand) -> None:
@@ -181,12 +206,12 @@ def test_the_bell_wakes_and_a_missing_pool_is_no_matter(host: FakeHost, demand: 
     demand.note(BOOKWORM, 1)
     ended: list[int] = []
     with bell.heard() as heard:
-        for _ in watch(Pool(host, demand, Room(0), 1), heard, pause=0.01, ended=ended):
+        for _ in watch(Pool(host, demand, Room(0), 1, FakeMaker()), heard, pause=0.01, ended=ended):
             break
         bell.ring()
         bell.ring()
         # With a pause of an hour, only the bell can end this.
-        watching = watch(Pool(host, demand, Room(0), 1), heard, pause=3600, ended=ended)
+        watching = watch(Pool(host, demand, Room(0), 1, FakeMaker()), heard, pause=3600, ended=ended)
         host.guests.clear()
         assert "is ready" in next(watching)
         host.guests.clear()
@@ -202,6 +227,7 @@ def test_kinds_with_any_difference_have_different_keys() -> None:
         replace(BOOKWORM, image="debian-13"),
         replace(BOOKWORM, isolation="container"),
         replace(BOOKWORM, network="none"),
+        replace(BOOKWORM, preparation=("apt-get update",)),
         replace(BOOKWORM, limits=replace(LIMITS, disk=1024)),
     ]
     assert len({kind.key for kind in others}) == len(others)
