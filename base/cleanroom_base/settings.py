@@ -111,6 +111,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker.processors", number(1, 1024, whole=True), 2, "processors of a guest"),
     Setting("worker.memory", number(128, 1_048_576, whole=True), 4096, "memory of a guest in MiB"),
     Setting("worker.memory_reserve", number(0, 1_048_576, whole=True), 1024, "MiB that ready guests must leave free"),
+    Setting("worker.layer_age", seconds, 21600.0, "after so many seconds, what the first steps prepare is made anew"),
     Setting("worker.disk", number(512, 16_777_216, whole=True), 16384, "disk of a guest in MiB"),
     Setting("worker.processes", number(64, 4_194_304, whole=True), 4096, "processes in a guest"),
     Setting("worker.log_limit", number(1024, 1 << 40, whole=True), 64 << 20, "bytes that a step may print"),

@@ -89,9 +89,10 @@ class Consumer:
 
     def dnf(self, packages: Sequence[str], commands: Sequence[Sequence[str]]) -> Installation:
         """Install by dnf and run `commands`. Raises InfrastructureError with the client's own words."""
-        with self._guest() as guest:
-            for step in _DNF_STEPS:
-                self._must(guest, ["sh"], stdin=_rpm_program(step))
+        preparation = tuple(_rpm_program(step) for step in _DNF_STEPS)
+        with self._guest(preparation) as guest:
+            for program in preparation:
+                guest.prepare(program)
             started = time.monotonic()
             guest.copy_in_bytes(
                 self._block(f"yum-{self._channel}-{self._image}-repo").encode(), "/etc/yum.repos.d/cleanroom.repo"
@@ -104,9 +105,9 @@ class Consumer:
         """End the connections to the host."""
         self._host.close()
 
-    def _guest(self) -> Guest:
+    def _guest(self, preparation: tuple[str, ...] = ()) -> Guest:
         isolation = self._settings.text("worker.isolation")
-        guest = self._host.reset(self._image, isolation=isolation, network="repository")
+        guest = self._host.reset(self._image, isolation=isolation, network="repository", preparation=preparation)
         # The way to package mirrors is a proxy; the repository is next door.
         direct = f'Acquire::http::Proxy::{self._host.gateway} "DIRECT";\n'
         guest.copy_in_bytes(direct.encode(), "/etc/apt/apt.conf.d/99repository")
@@ -118,17 +119,17 @@ class Consumer:
         except KeyError:
             raise InfrastructureError(f"the consumer's page has no block {name} to copy") from None
 
-    def _must(self, guest: Guest, command: Sequence[str], *, stdin: bytes | None = None) -> str:
+    def _must(self, guest: Guest, command: Sequence[str]) -> str:
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
-        done = guest.run(command, timeout=_STEP_TIMEOUT, environment=environment, stdin=stdin)
+        done = guest.run(command, timeout=_STEP_TIMEOUT, environment=environment)
         if done.exit_status != 0:
             printed = (done.stderr or done.stdout)[-2000:].decode(errors="replace").strip()
             raise InfrastructureError(f"a consumer's {' '.join(command)} ended with {done.exit_status}:\n{printed}")
         return done.text
 
 
-def _rpm_program(name: str) -> bytes:
+def _rpm_program(name: str) -> str:
     """The text of a step of the rpm builder's phase `install`."""
     phases = builders.definition(Builder.RPM).phases
     steps = next(phase.steps for phase in phases if phase.name == "install")
-    return builders.program(Builder.RPM, next(step for step in steps if step.name == name)).encode()
+    return builders.program(Builder.RPM, next(step for step in steps if step.name == name))

@@ -24,6 +24,10 @@ class FileStore:
             raise InputError(f"{sha256!r} is not the digest of a file")
         return self._directory / sha256[:2] / sha256
 
+    def lost(self, sha256: str) -> bool:
+        """Whether this file alone is not there; not where the whole store is away, for example not mounted."""
+        return self._directory.is_dir() and not self.path(sha256).exists()
+
     def take(self, source: Path, sha256: str) -> Path:
         """Keep a file, whose hash the caller has checked; `source` may be gone afterwards."""
         place = self.path(sha256)

@@ -8,10 +8,14 @@ the outbox and is tried again; what is wrong with a release is refused, with the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings, load
@@ -26,12 +30,22 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.repository import Repository
-from cleanroom_master.publish.site import open_repository, open_signer
+from cleanroom_master.publish.site import open_repository, open_signer, repository_directory
 
 _BATCH = 100
 _AFTER_TROUBLE = 5.0
+_PATIENCE = 10.0
+_PAUSE = 0.1
 _APT = ("deb", "udeb")
 _RPM = ("rpm", "source-rpm")
+
+
+class FileGone(InputError):
+    """A file of a release that passed is kept no more."""
+
+
+class AnotherPublisher(InfrastructureError):
+    """Another publisher works on this repository."""
 
 
 @dataclass
@@ -89,9 +103,10 @@ class Publisher:
         candidate = _Candidate(publication)
         try:
             files = publications.files(self._database, publication.release_id)
-            for file in files:
-                if file.kind in _APT or file.kind in _RPM or file.kind == "dsc":
-                    candidate.packages.append(self._take(publication, file, files))
+            wanted = [file for file in files if file.kind in (*_APT, *_RPM, "dsc")]
+            # Side by side: rpm's own programs take most of the time.
+            with ThreadPoolExecutor() as threads:
+                candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
             self._check(candidate)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
@@ -102,9 +117,18 @@ class Publisher:
         if file.kind == "dsc":
             for other in files:
                 if other.kind == "source" and other.target == file.target:
-                    self._repository.add_companion(self._files.path(other.sha256), other.sha256)
-        taken = self._repository.add_to_pool(self._files.path(file.sha256), file.sha256, file=file.file)
+                    self._repository.add_companion(self._kept(other), other.sha256)
+        taken = self._repository.add_to_pool(self._kept(file), file.sha256, file=file.file)
         return _new_package(taken, publication, file.target)
+
+    def _kept(self, file: ReleasedFile) -> Path:
+        """Where a released file is. Raises FileGone; a store that is away as a whole is the surroundings' fault."""
+        if not self._repository.holds(file.sha256) and self._files.lost(file.sha256):
+            raise FileGone(
+                f"the kept file {file.file} (sha256 {file.sha256}) is gone from the store of artifacts",
+                hint="put it back there and approve the release",
+            )
+        return self._files.path(file.sha256)
 
     def _check(self, candidate: _Candidate) -> None:
         """What a version is was decided when it was first published, whatever happened to it since."""
@@ -196,6 +220,29 @@ def _package(one: NewPackage | generations.ChannelPackage) -> Package:
     )
 
 
+@contextlib.contextmanager
+def only_one(settings: Settings, *, patience: float = _PATIENCE) -> Iterator[None]:
+    """Be the one publisher of this repository; one that is just ending gets `patience` seconds for it.
+
+    The kernel gives the lock back however a publisher ends. Raises AnotherPublisher.
+    """
+    place = repository_directory(settings)
+    place.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    with (place / "publisher.lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AnotherPublisher(
+                        f"another publisher works on {place}", hint="one state directory has one publisher"
+                    ) from None
+            time.sleep(_PAUSE)
+        yield
+
+
 def work(settings: Settings) -> None:
     """Publish until SIGTERM: woken by NOTIFY, made right by polling."""
     ended: list[int] = []
@@ -208,7 +255,7 @@ def work(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with contextlib.closing(listener), open_signer(settings) as signer:
+    with only_one(settings), contextlib.closing(listener), open_signer(settings) as signer:
         publisher = Publisher(database, open_repository(settings, signer), FileStore(Places(settings).artifacts))
         recovered = False
         while not ended:

@@ -67,7 +67,8 @@ def services(settings: Settings) -> tuple[Service, ...]:
     python = sys.executable
     twistd = str(Path(sysconfig.get_path("scripts")) / "twistd")
     # A worker host holds no database and no signing key: it is not even told where they are.
-    without_database = {name: "" for name in os.environ if name.startswith("CLEANROOM_DATABASE_")}
+    on_host = {name: "" for name in os.environ if name.startswith("CLEANROOM_DATABASE_")}
+    on_host["PATH"] = f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"
     places = Places(settings)
     return (
         Service("refs", (python, "-m", "cleanroom_master.refs")),
@@ -79,9 +80,9 @@ def services(settings: Settings) -> tuple[Service, ...]:
         Service(
             "worker",
             (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
-            {**without_database, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"},
+            on_host,
         ),
-        Service("guests", (str(Path(sysconfig.get_path("scripts")) / "cleanroom-worker"), "pool"), without_database),
+        Service("guests", (str(Path(sysconfig.get_path("scripts")) / "cleanroom-worker"), "pool"), on_host),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
         Service(
             "repository",

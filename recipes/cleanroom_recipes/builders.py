@@ -30,7 +30,9 @@ class StepDefinition:
     """A step of a builder.
 
     `program` is a file below the builders' directory, by default `BUILDER/steps/NAME`. With `commands` the
-    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own.
+    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that
+    `prepares` depends on nothing of the product, and running it again where it was run does no harm: see
+    `PhasePlan.preparation`.
     """
 
     name: StepName
@@ -42,6 +44,7 @@ class StepDefinition:
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE
     skips_phase: bool = False
+    prepares: bool = False
 
 
 @dataclass(frozen=True, slots=True)

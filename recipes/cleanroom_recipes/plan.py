@@ -6,6 +6,7 @@ worker needs no recipe and no builder's files, and the plan that was run can be 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -47,6 +48,7 @@ class StepPlan:
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE
     skips_phase: bool = False
+    prepares: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -65,6 +67,14 @@ class PhasePlan:
     limits: Limits
     image: Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
     condition: Condition | None = None
+
+    @property
+    def preparation(self) -> tuple[str, ...]:
+        """The programs of the first steps that are the same for every product.
+
+        A guest may have run them before it is asked for; they are run in the phase all the same.
+        """
+        return tuple(step.program for step in itertools.takewhile(lambda step: step.prepares, self.steps))
 
 
 def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
@@ -107,6 +117,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 blame=step.blame,
                 tests=step.tests,
                 skips_phase=step.skips_phase,
+                prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
                 environment=_environment(recipe, step.blame),
             )
         ]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from live_site import LiveSite, installed
 
 # Fixtures that the unit tests of the publication share.
 from publishing import repository, signer
+from surroundings import kept_between_runs
 
 __all__ = ["repository", "signer", "site"]
 
@@ -18,8 +17,7 @@ __all__ = ["repository", "signer", "site"]
 @pytest.fixture(scope="session")
 def site() -> Iterator[LiveSite]:
     """Everything runs, in the background."""
-    shared = Path(os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test"))
-    with installed(shared / "acceptance") as site:
+    with installed(kept_between_runs() / "acceptance") as site:
         started = site.run("up", "--detach", timeout=180)
         assert started.status == 0, started
         yield site

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +14,13 @@ import pytest
 from live_site import LiveSite, until
 
 from cleanroom_db import cluster
+from cleanroom_master import supervisor
 
 pytestmark = pytest.mark.timeout(300)
 # Long enough to be interrupted, short enough to be done again.
 SLOW = "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done; echo done > result.txt"
 STEP = "command-1"
+DOWN_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -31,8 +38,13 @@ def _attempts(site: LiveSite, name: str) -> list[dict[str, Any]]:
     return attempts
 
 
+def _in_use(site: LiveSite) -> list[str]:
+    """The guests that are not only kept ready."""
+    return [guest["name"] for guest in site.ask("guest", "list") if guest["state"] != "ready"]
+
+
 def _no_guest_is_left(site: LiveSite) -> bool:
-    return not site.ask("guest", "list")
+    return not _in_use(site)
 
 
 def test_killed_master(site: LiveSite, building: str) -> None:
@@ -49,7 +61,7 @@ def test_killed_master(site: LiveSite, building: str) -> None:
 
 
 def test_killed_worker(site: LiveSite, building: str) -> None:
-    [guest] = [guest["name"] for guest in site.ask("guest", "list")]
+    [guest] = _in_use(site)
     site.kill("worker")
     attempts = _attempts(site, building)
     assert [attempt["outcome"] for attempt in attempts] == ["infrastructure", "passed"]
@@ -65,14 +77,42 @@ def test_killed_publisher(site: LiveSite) -> None:
     assert site.ask("repository", "show")["generation"] > before
 
 
-def test_stopped_database(site: LiveSite, building: str) -> None:
-    cluster.stop(site.settings)
-    assert site.run("release", "list").status == 3
-    cluster.ensure(site.settings)
+@contextmanager
+def _no_supervisor(site: LiveSite) -> Iterator[None]:
+    """Keep the supervisor, which would start the database again, from doing anything."""
+    process = supervisor.running(site.settings)
+    assert process is not None
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_a_database_that_is_down_for_a_minute(site: LiveSite, building: str) -> None:
+    repository = site.script("tagged-meanwhile", "echo done > result.txt")
+    processes = {name: site.process(name) for name in ("refs", "master", "worker", "publisher", "repository")}
+    with _no_supervisor(site):
+        cluster.stop(site.settings)
+        back = time.monotonic() + DOWN_SECONDS
+        listed = site.run("release", "list", CLEANROOM_DATABASE_WAIT="2")
+        assert (listed.status, "did not answer" in listed.error) == (3, True), listed
+        repository.tag("v1")
+        while time.monotonic() < back:
+            time.sleep(1)
+    site.published("tagged-meanwhile", "v1")
     attempts = _attempts(site, building)
     assert attempts[-1]["outcome"] == "passed"
     assert {attempt["outcome"] for attempt in attempts[:-1]} <= {"infrastructure"}
-    assert all(service["state"] == "running" for service in site.ask("status")["services"])
+    assert site.sql("SELECT count(*) FROM cleanroom.release WHERE product = %s", building) == [(1,)]
+    until(lambda: _all_run(site), 60, "all services run")
+    # They waited for it, as they are to.
+    assert {name: site.process(name) for name in processes} == processes
+    until(lambda: _no_guest_is_left(site), 60, "guests are gone")
+
+
+def _all_run(site: LiveSite) -> bool:
+    return all(service["state"] == "running" for service in site.ask("status")["services"])
 
 
 def test_killed_in_mid_publication(site: LiveSite) -> None:

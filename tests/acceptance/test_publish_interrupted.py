@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from surroundings import variables
 from tiny_packages import make_deb, make_rpm, sha256
 
 from cleanroom_master.publish.repository import Repository
@@ -70,7 +70,7 @@ def publish_in_a_child(
     words = [signer.home, runtime_of(signer), directory, files, event, number]
     return subprocess.run(
         [sys.executable, "-c", PUBLISH, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        env={**variables(), "PYTHONPATH": ":".join(sys.path)},
         check=False,
         capture_output=True,
         text=True,
@@ -188,7 +188,7 @@ def test_a_full_disk_is_a_clear_error_and_the_old_generation_stays(tmp_path: Pat
     words = [signer.home, runtime_of(signer), mount, files]
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", sys.executable, "-c", FULL_DISK, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path)},
+        env={**variables(), "PYTHONPATH": ":".join(sys.path)},
         check=False,
         capture_output=True,
         text=True,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from database_server import add_product, begin, claim, end
+from surroundings import variables
 from tiny_packages import make_deb, make_rpm, sha256
 
 from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.settings import load
 from cleanroom_db import generations, phases, publications, releases
 from cleanroom_db.connection import Database
 from cleanroom_db.phases import NewArtifact
@@ -20,7 +24,17 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
-from cleanroom_master.publisher import Publisher
+from cleanroom_master.publisher import AnotherPublisher, Publisher, only_one
+
+# Is the one publisher until it is killed.
+HOLD = """
+import sys
+from cleanroom_base.settings import load
+from cleanroom_master.publisher import only_one
+with only_one(load()):
+    print("has it", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Killed(BaseException):
@@ -197,12 +211,49 @@ def test_a_release_without_packages_is_published(shop: Shop, tmp_path: Path) -> 
     assert shop.state(release)[0] is ReleaseState.PUBLISHED
 
 
-def test_a_file_that_is_gone_is_the_surroundings_fault(shop: Shop, tmp_path: Path) -> None:
+def test_a_release_whose_file_is_gone_is_held_until_it_is_back(shop: Shop, tmp_path: Path) -> None:
     file = make_deb(tmp_path)
-    digest = sha256(file)
+    kept = shop.files.path(sha256(file))
     release = shop.passed("v1", file)
-    shop.files.path(digest).unlink()
+    away = kept.rename(tmp_path / "away")
+    other = shop.passed("v2", make_deb(tmp_path, version="2.0"))
+    assert shop.publisher().turn() == 1
+    state, why = shop.state(release)
+    assert state is ReleaseState.HELD
+    assert f"the kept file tiny_1.0_amd64.deb (sha256 {kept.name}) is gone" in why
+    assert shop.state(other)[0] is ReleaseState.PUBLISHED
+    assert publications.pending(shop.database) == []
+    away.rename(kept)
+    releases.approve(shop.owner, release.id, "Anna", "it is back")
+    assert shop.publisher().turn() == 1
+    assert shop.state(release)[0] is ReleaseState.PUBLISHED
+
+
+def test_a_store_that_is_away_is_the_surroundings_fault(shop: Shop, tmp_path: Path) -> None:
+    release = shop.passed("v1", make_deb(tmp_path))
+    store = shop.home / "artifacts"
+    away = store.rename(tmp_path / "away")
     with pytest.raises(InfrastructureError):
         shop.publisher().turn()
     assert shop.state(release)[0] is ReleaseState.PASSED
-    assert [one.release_id for one in publications.pending(shop.database)] == [release.id]
+    away.rename(store)
+    assert shop.publisher().turn() == 1
+    assert shop.state(release)[0] is ReleaseState.PUBLISHED
+
+
+def test_a_second_publisher_is_refused_and_a_killed_one_followed(tmp_path: Path) -> None:
+    settings = load({"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path)})
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        env={**variables(), "CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with first:
+        assert first.stdout is not None
+        assert first.stdout.read(6) == b"has it"
+        with pytest.raises(AnotherPublisher), only_one(settings, patience=0):
+            pass
+        first.kill()
+    with only_one(settings, patience=0):
+        pass

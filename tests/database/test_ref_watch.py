@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from database_server import Server, plan
 from git_repository import Repository
+from surroundings import variables
 
 from cleanroom_base import settings as site
 from cleanroom_base.errors import InfrastructureError, InputError
@@ -33,13 +34,14 @@ from cleanroom_recipes.model import RefKind
 
 @pytest.fixture
 def settings(tmp_path: Path, server: Server, name: str) -> Settings:
-    variables = {
-        "CLEANROOM_STATE": str(tmp_path / "state"),
-        "CLEANROOM_SITE": str(tmp_path),
-        "CLEANROOM_DATABASE_URL": server.url(Role.OWNER, name),
-        "CLEANROOM_REFS_POLL": "0.2",
-    }
-    return site.load(variables)
+    return site.load(
+        {
+            "CLEANROOM_STATE": str(tmp_path / "state"),
+            "CLEANROOM_SITE": str(tmp_path),
+            "CLEANROOM_DATABASE_URL": server.url(Role.OWNER, name),
+            "CLEANROOM_REFS_POLL": "0.2",
+        }
+    )
 
 
 @pytest.fixture
@@ -367,7 +369,7 @@ def test_a_recorded_tag_that_moved_since_its_release_is_not_obeyed(
 def process(settings: Settings, server: Server, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """The ref watch as a process."""
     environment = {
-        **os.environ,
+        **variables(),
         "CLEANROOM_STATE": str(settings.state),
         "CLEANROOM_SITE": str(settings.site),
         "CLEANROOM_DATABASE_URL": server.url(Role.OWNER, name),

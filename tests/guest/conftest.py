@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from surroundings import kept_between_runs
 
 from cleanroom_base.settings import Settings, load
 from cleanroom_images.build import build
@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     return {
-        "CLEANROOM_STATE": os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test"),
+        "CLEANROOM_STATE": str(kept_between_runs()),
         "CLEANROOM_SITE": "/nonexistent",
         "CLEANROOM_WORKER_DISK": "4096",
         "CLEANROOM_REPOSITORY_PORT": str(port),

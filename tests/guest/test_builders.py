@@ -265,7 +265,7 @@ def test_a_build_that_forks_without_end_fails(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["poweroff -f", "systemctl poweroff; sleep 60", "kill -SEGV 1; kill -ABRT 1; poweroff -ff"]
+    "command", ["poweroff -f; sleep 60", "systemctl poweroff; sleep 60", "kill -SEGV 1; kill -ABRT 1; poweroff -ff"]
 )
 def test_a_build_that_ends_its_guest_fails(make: Make, command: str) -> None:
     told = script(make, command, root=True, more="[timeouts]\nstep = 60")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from surroundings import variables
 
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import CommandTimedOut
@@ -163,8 +164,8 @@ time.sleep(100)
 
 
 def _start_owner(environment: dict[str, str], stdout: int) -> subprocess.Popen[bytes]:
-    variables = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, "-c", _OWNER], env=variables, stdout=stdout)
+    given = {**variables(), **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([sys.executable, "-c", _OWNER], env=given, stdout=stdout)
 
 
 def _guest_names(settings: Settings) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tarfile
@@ -11,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+
+from surroundings import variables
 
 from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.model import Outcome, RefKind, Target
@@ -74,8 +75,7 @@ class Build:
         self.ref = ref
         self.previous: Path | None = None
         self.artifacts = directory / "artifacts"
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("CLEANROOM_")}
-        self._environment = {**ours, **environment}
+        self._environment = {**variables(), **environment}
         self._recipe = loader.load(recipe.encode(), source="the recipe", name="x", url="file:///x")
         self.target = Target.parse(target)
         self._source = directory / "source.tar"

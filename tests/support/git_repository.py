@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import surroundings
 
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -41,7 +42,7 @@ class Repository:
             stdout=subprocess.PIPE,
             check=True,
             timeout=60,
-            env={**os.environ, **_ENVIRONMENT, **(variables or {})},
+            env={**surroundings.variables(), **_ENVIRONMENT, **(variables or {})},
         )
         return done.stdout.decode(errors="replace").strip()
 

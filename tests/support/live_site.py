@@ -20,6 +20,7 @@ from typing import Any
 import psycopg2
 from builds import write_tree
 from git_repository import Repository
+from surroundings import kept_between_runs, variables
 
 from cleanroom_base.settings import Settings, load
 from cleanroom_db.cluster import database_url
@@ -66,7 +67,7 @@ class LiveSite:
         self.repositories = state / "repositories"
         self.site = state / "site"
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("CLEANROOM_")},
+            **variables(),
             **_QUICK,
             "CLEANROOM_STATE": str(state),
             "CLEANROOM_SITE": str(self.site),
@@ -85,11 +86,11 @@ class LiveSite:
 
     # -- the command line ------------------------------------------------------------------------------------------
 
-    def run(self, *words: str, timeout: float = _COMMAND_TIMEOUT, **variables: str) -> Answer:
+    def run(self, *words: str, timeout: float = _COMMAND_TIMEOUT, **more: str) -> Answer:
         """A command of `cleanroom`, however it ends."""
         done = subprocess.run(
             [SCRIPTS / "cleanroom", *words],
-            env={**self.environment, **variables},
+            env={**self.environment, **more},
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -198,7 +199,7 @@ class LiveSite:
 @contextmanager
 def installed(state: Path) -> Iterator[LiveSite]:
     """An installation in a fresh state directory; what it downloaded before is kept, and images are shared."""
-    shared = Path(os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test"))
+    shared = kept_between_runs()
     shared.mkdir(parents=True, exist_ok=True)
     catalogue = Catalogue(shared)
     if catalogue.store.digest(IMAGE) is None:

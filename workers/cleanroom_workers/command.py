@@ -16,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 from cleanroom_base import settings
-from cleanroom_base.errors import CleanroomError, InfrastructureError
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.run import end_with_parent
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
+from cleanroom_workers.layer_maker import LayerMaker
 from cleanroom_workers.locks import locked
 from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
 from cleanroom_workers.pool import Pool, Room, watch
@@ -87,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
     phase.set_defaults(run=_run_phase)
+    making = commands.add_parser("layer", help="make the layer from which a kind of guests starts sooner")
+    making.add_argument("key", metavar="KIND", help="the kind's key, as the pool's process knows it")
+    making.set_defaults(run=_layer)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
@@ -128,15 +132,30 @@ def _pool(_: argparse.Namespace) -> int:
         signal.signal(number, end)
     end_with_parent()
     room = Room(site.whole("worker.memory_reserve"))
-    pool = Pool(host, host.demand, room, site.whole("worker.parallel"))
+    maker = LayerMaker(site.state / "logs/services/layers.log")
+    pool = Pool(host, host.demand, room, site.whole("worker.parallel"), maker)
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
             for done in watch(pool, bell, pause=_POOL_PAUSE, ended=ended):
                 print(done, file=sys.stderr, flush=True)  # noqa: T201 - for the log
         finally:
+            maker.end()
             for record in host.ready():
                 host.discard(record.name)
             host.close()
+    return 0
+
+
+def _layer(options: argparse.Namespace) -> int:
+    host = Host(settings.load())
+    with cancelled_by_signals():
+        for wish in host.demand.wishes():
+            if wish.kind.key == options.key:
+                host.make_layer(wish.kind)
+                break
+        else:
+            raise InputError(f"nobody asked lately for guests of the kind {options.key}")
+    host.close()
     return 0
 
 
@@ -172,6 +191,7 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
         network=phase.network.value,
         owner=Owner.current(),
         limits=limits,
+        preparation=phase.preparation,
     )
 
 

@@ -49,6 +49,7 @@ class Container:
     driver: str = "lxc"
     method: str = "overlay"
     start_timeout: float = 30.0
+    layered: bool = True
 
     def prepare(self, plan: Plan) -> None:
         """Make the root file system of the guest. Raises CommandError."""
@@ -77,12 +78,17 @@ class Container:
         for directory in (store, root, lower):
             directory.mkdir()
         idmap.mount(plan.image.tree, lower, plan.first_user)
+        lowers = [lower]
+        if plan.layer is not None:
+            lowers.insert(0, plan.home / "layer")
+            lowers[0].mkdir()
+            idmap.mount(plan.layer, lowers[0], plan.first_user)
         mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
         for directory in (store / "upper", store / "work"):
             directory.mkdir(mode=0o755)
             os.chown(directory, plan.first_user, plan.first_user)
         # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
-        layers = f"lowerdir={lower},upperdir={store}/upper,workdir={store}/work,volatile"
+        layers = f"lowerdir={':'.join(map(str, lowers))},upperdir={store}/upper,workdir={store}/work,volatile"
         mounts.mount("overlay", root, kind="overlay", options=layers)
         if groups.separate():
             groups.make(plan.name, plan.limits.processes)

@@ -23,8 +23,23 @@ from cleanroom_workers.shell import ConnectionLost, Shell, answers
 from cleanroom_workers.transfer import pack, unpack
 
 _COPY_TIMEOUT = 600.0
+_PREPARE_TIMEOUT = 900.0
 _SETTLE = 5.0
 _PAUSE = 0.05
+
+
+def plain_environment(user: str) -> dict[str, str]:
+    """What every program of ours finds in its environment in a guest."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root" if user == "root" else f"/home/{user}",
+        "USER": user,
+        "LOGNAME": user,
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TERM": "dumb",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
 
 
 class GuestLost(InfrastructureError):
@@ -140,6 +155,10 @@ class Guest:
         except ConnectionLost as error:
             raise self._lost() from error
 
+    def interactive(self, user: str = "root") -> list[str | Path]:
+        """The command that gives a person at this terminal a shell of `user` in the guest. Raises InputError."""
+        return self._shell.interactive(user)
+
     def succeed(self, command: Sequence[str], *, timeout: float, user: str = "root") -> Completed:
         """Run a command that must end with status 0. Raises CommandFailed and as `run` does."""
         completed = self.run(command, timeout=timeout, user=user)
@@ -153,6 +172,14 @@ class Guest:
         if completed.exit_status == 0:
             raise CommandFailed(completed, "another status")
         return completed
+
+    def prepare(self, program: str) -> None:
+        """Run a shell program that is to make the guest ready for its work. Raises InfrastructureError and as `run`."""
+        environment = plain_environment("root")
+        done = self.run(["sh"], timeout=_PREPARE_TIMEOUT, stdin=program.encode(), environment=environment)
+        if done.exit_status != 0:
+            printed = (done.stderr or done.stdout)[-1000:].decode(errors="replace").strip()
+            raise InfrastructureError(f"the guest {self.name} could not be prepared: {printed}")
 
     def wait_until_succeeds(self, command: Sequence[str], *, timeout: float) -> Completed:
         """Run a command again and again until it ends with status 0. Raises TimedOut and as `run` does."""

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from cleanroom_workers import identity, idmap, isolations, mounts, verify
 from cleanroom_workers import network as guest_network
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
+from cleanroom_workers.layers import Layer, Layers, owned_as_in_image
 from cleanroom_workers.libvirt_access import Libvirt, LibvirtError, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Addresses
@@ -35,7 +36,7 @@ from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
 from cleanroom_workers.shell import Shell
-from cleanroom_workers.snapshots import Snapshots
+from cleanroom_workers.snapshots import METHOD, Snapshots
 
 Observer = Callable[[str], None]
 
@@ -64,6 +65,7 @@ class Host:
         # The proxy that each guest of this process was told of.
         self._proxies: dict[str, str] = {}
         self.demand = Demand(settings.state / "pool")
+        self._layers = Layers(settings.state / "layers")
         self.bell = Bell(settings.runtime / "pool.bell")
         self.pool_lock = settings.runtime / "pool.lock"
 
@@ -90,15 +92,21 @@ class Host:
         network: str = "mirror",
         owner: Owner | None = None,
         limits: Limits | None = None,
+        preparation: tuple[str, ...] = (),
         observer: Observer | None = None,
     ) -> Guest:
-        """A clean guest of an image that answers: one that was kept ready, or else started now."""
+        """A clean guest of an image that answers: one that was kept ready, or else started now.
+
+        `preparation` are programs that may already have run in it, see `layers`; `limits` are the site's unless
+        given.
+        """
         started = time.monotonic()
         wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
-        kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits)
+        kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits, preparation)
         tell = observer or (lambda _: None)
+        together = self._together(kind)
         guest = self._take(kind, owner, started)
-        self.demand.note(kind, self._together(kind))
+        self.demand.note(kind, together)
         self.bell.ring()
         if guest is None:
             if not self._awake:
@@ -115,19 +123,59 @@ class Host:
         """The guests that are kept ready."""
         return [record for record in self._records.all() if record.state == READY]
 
-    def outdated(self, records: Iterable[GuestRecord]) -> list[GuestRecord]:
+    def outdated(self, records: Iterable[GuestRecord], kinds: Mapping[str, Kind]) -> list[GuestRecord]:
         """Those of the ready guests of this process that are not what would be started now, or ended by themselves."""
         found = []
-        images: dict[str, str | None] = {}
+        images: dict[str, Image | None] = {}
         proxy = self._caching_proxy.current()
         for record in records:
             if record.image not in images:
-                images[record.image] = self._sound_digest(record.image)
+                images[record.image] = self._sound(record.image)
+            image, kind = images[record.image], kinds.get(record.kind or "")
             alive = record.first is None or record.first.alive()
             same_proxy = self._proxies.get(record.name) == (proxy and proxy.url)
-            if record.digest != images[record.image] or not alive or not same_proxy:
+            same_layer = (
+                image is not None and kind is not None and record.layer == self._layer_name(record, image, kind)
+            )
+            if image is None or record.digest != image.digest or not (alive and same_proxy and same_layer):
                 found.append(record)
         return found
+
+    def lacks_layer(self, kind: Kind) -> bool:
+        """Whether guests of a kind are prepared by programs, and there is no layer yet, or an old one."""
+        image = self._sound(kind.image) if kind.preparation and kind.network != "none" else None
+        if image is None:
+            return False
+        layer = self._layers.find(image, kind.preparation)
+        if layer is not None and layer.made_at + self.settings.number("worker.layer_age") > time.time():
+            return False
+        way = self._choose(image) if kind.isolation == "auto" else kind.isolation
+        return isolations.named(way).layered
+
+    def make_layer(self, kind: Kind) -> None:
+        """Make the layer that guests of a kind start from, unless another process makes layers now.
+
+        Raises InfrastructureError.
+        """
+        with self._layers.making() as alone:
+            if not alone:
+                return
+            self._layers.sweep({record.layer for record in self._records.all() if record.layer})
+            self.wake()
+            image = self.catalogue.image(kind.image)
+            plain = replace(kind, network="mirror", preparation=())
+            with self._fresh(plain, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None) as guest:
+                for program in kind.preparation:
+                    guest.prepare(program)
+                # Its files stay until it is taken away; nothing writes to them any more.
+                way = isolations.named(guest.isolation)
+                way.end(self._libvirt(way.driver), guest.name)
+                home = self._records.home(guest.name)
+                given = json.loads((home / "given.json").read_text(encoding="utf-8"))
+                first_user = idmap.first_user(self._network.addresses.index(guest.address))
+                with owned_as_in_image(home / "store/upper", first_user, home / "mapped") as upper:
+                    self._layers.add(image, kind.preparation, upper, given)
+        self.bell.ring()
 
     def discard(self, name: str) -> None:
         """End a guest that is still kept ready; one that was taken meanwhile is left alone."""
@@ -135,6 +183,12 @@ class Host:
             record = self._records.read(name)
             if record is not None and record.state == READY:
                 self._dispose(name)
+
+    def discard_ready(self, image: str) -> None:
+        """End all ready guests of an image, before it is removed for example."""
+        for record in self.ready():
+            if record.image == image:
+                self.discard(record.name)
 
     def dismiss(self, name: str) -> None:
         """End a guest at once. What is left of it is taken away by the pool's process where there is one."""
@@ -209,7 +263,8 @@ class Host:
         home = self._records.home(name)
         given = json.loads((home / "given.json").read_text(encoding="utf-8"))
         first_user = idmap.first_user(self._network.addresses.index(guest.address))
-        return verify.differences(guest, image, home, dict.fromkeys(given), first_user)
+        listed = image.manifest if guest.record.layer is None else self._layers.manifest(guest.record.layer)
+        return verify.differences(guest, image, listed, home, dict.fromkeys(given), first_user)
 
     def state(self, name: str) -> State:
         """What became of a guest."""
@@ -355,7 +410,8 @@ class Host:
             built = self.catalogue.image(kind.image)
             self._ensure_proxy([built])
             way = self._choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
-            record = self._register(built, way, kind)
+            layer = self._layers.find(built, kind.preparation) if self._can_layer(way, kind) else None
+            record = self._register(built, way, kind, layer)
             self.catalogue.store.claim(built, record.name)
         try:
             with self._held(record.name):
@@ -363,7 +419,7 @@ class Host:
                 # Looking whether the image is what was sealed goes on while the guest starts.
                 with ThreadPoolExecutor(1) as aside:
                     unchanged = aside.submit(self.catalogue.store.check, built)
-                    shell, first, method = self._start(record, built, kind.limits, tell, template)
+                    shell, first, method = self._start(record, built, kind.limits, layer, tell, template)
                     unchanged.result()
             seconds = round(time.monotonic() - started, 3)
             record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first, method=method)
@@ -373,16 +429,30 @@ class Host:
             raise
         return Guest(record, shell, self)
 
-    def _sound_digest(self, image: str) -> str | None:
-        """The digest of an image, None when it is gone or not what was sealed."""
+    def _can_layer(self, way: str, kind: Kind) -> bool:
+        return bool(kind.preparation) and isolations.named(way).layered
+
+    def _layer_name(self, record: GuestRecord, image: Image, kind: Kind) -> str | None:
+        """The layer that a guest such as that of `record` would start from now."""
+        layer = self._layers.find(image, kind.preparation) if self._can_layer(record.isolation, kind) else None
+        return None if layer is None else layer.name
+
+    def _sound(self, image: str) -> Image | None:
+        """An image, None when it is gone or not what was sealed."""
         with contextlib.suppress(InputError, InfrastructureError):
             built = self.catalogue.image(image)
             self.catalogue.store.check(built)
-            return built.digest
+            return built
         return None
 
     def _start(
-        self, record: GuestRecord, image: Image, limits: Limits, tell: Observer, template: Path | None
+        self,
+        record: GuestRecord,
+        image: Image,
+        limits: Limits,
+        layer: Layer | None,
+        tell: Observer,
+        template: Path | None,
     ) -> tuple[Shell, Owner | None, str]:
         home = self._records.home(record.name)
         addresses = self._network.addresses
@@ -411,19 +481,20 @@ class Host:
             gateway=addresses.gateway,
             prefix=addresses.network.prefixlen,
             first_user=idmap.first_user(addresses.index(record.address)),
+            layer=None if layer is None else layer.tree,
             template=template,
         )
         way = isolations.named(record.isolation)
         libvirt = self._libvirt(way.driver)
-        method = self._snapshots.start(libvirt, record.isolation, plan, tell)
+        restored = self._snapshots.start(libvirt, record.isolation, plan, tell)
         shell = self._shell(record)
         deadline = time.monotonic() + way.start_timeout
         shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
         shell.connect(deadline)
         first = way.first_process(libvirt, record.name)
-        return shell, None if first is None else Owner.of(first), method
+        return shell, None if first is None else Owner.of(first), METHOD if restored else record.method
 
-    def _register(self, image: Image, way: str, kind: Kind) -> GuestRecord:
+    def _register(self, image: Image, way: str, kind: Kind, layer: Layer | None) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             used = [record.address for record in self._records.all()]
@@ -433,7 +504,7 @@ class Host:
                 image=image.name,
                 digest=image.digest,
                 isolation=way,
-                method=isolations.named(way).method,
+                method=isolations.named(way).method if layer is None else f"overlay on layer {layer.name[:8]}",
                 network=kind.network,
                 address=address,
                 mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
@@ -443,6 +514,7 @@ class Host:
                 owner=Owner.current(),
                 reset_seconds=None,
                 kind=kind.key,
+                layer=None if layer is None else layer.name,
             )
             self._records.write(record)
             self._network.apply(self._records.all(), self._caching_proxy.current())

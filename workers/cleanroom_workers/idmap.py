@@ -47,12 +47,12 @@ def first_user(index: int) -> int:
     return _FIRST + index * COUNT
 
 
-def mount(tree: Path, place: Path, first: int) -> None:
-    """Mount `tree`, read-only, at `place`, where user and group 0 appear as `first`, 1 as the next, and so on.
+def mount(tree: Path, place: Path, first: int, *, stored: int = 0) -> None:
+    """Mount `tree`, read-only, at `place`, where user and group `stored` appear as `first`, the next as its next.
 
     Raises InfrastructureError when the kernel or the file system cannot.
     """
-    namespace = _user_namespace(first)
+    namespace = _user_namespace(stored, first)
     try:
         clone = _call(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(tree), _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC)
         try:
@@ -67,7 +67,7 @@ def mount(tree: Path, place: Path, first: int) -> None:
         os.close(namespace)
 
 
-def _user_namespace(first: int) -> int:
+def _user_namespace(stored: int, first: int) -> int:
     """An open user namespace with that mapping; a process has to live in it while it is set up."""
     process = start(["unshare", "--user", "sleep", str(int(_TIMEOUT))])
     try:
@@ -79,7 +79,7 @@ def _user_namespace(first: int) -> int:
                 raise TimedOut("no user namespace could be made on this host")
             time.sleep(0.001)
         for name in ("uid_map", "gid_map"):
-            (place / name).write_text(f"0 {first} {COUNT}", encoding="ascii")
+            (place / name).write_text(f"{stored} {first} {COUNT}", encoding="ascii")
         return os.open(place / "ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         kill_group(process)

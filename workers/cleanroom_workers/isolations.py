@@ -23,6 +23,10 @@ class Isolation(Protocol):
         """How a guest is reset."""
 
     @property
+    def layered(self) -> bool:
+        """Whether a guest can start from an image with a layer on it."""
+
+    @property
     def start_timeout(self) -> float:
         """The seconds in which a guest must answer."""
 

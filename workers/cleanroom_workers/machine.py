@@ -46,6 +46,7 @@ class Machine:
     start_timeout: float
     driver: str = "qemu"
     method: str = "cold boot"
+    layered: bool = False
 
     def prepare(self, plan: Plan) -> None:
         """Make the guest's disk. Raises InfrastructureError."""

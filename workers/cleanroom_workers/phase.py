@@ -20,10 +20,11 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
 from cleanroom_recipes.events import CASES_LIMIT, WHY_LIMIT, TestCase
-from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report, User
+from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers import artifacts, failure_reason, test_reports
+from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.step_output import StepOutput
 
 Emit = Callable[[events.Event], None]
@@ -167,7 +168,8 @@ class _Phase:
         except (ProductError, OutputLimitExceeded) as error:
             return self._unless_host_is_full(_Verdict(Outcome.FAILED, error.message))
         except CleanroomError as error:
-            return _Verdict(Outcome.INFRASTRUCTURE, error.message)
+            # All problems and what to do about them, in one line.
+            return _Verdict(Outcome.INFRASTRUCTURE, "; ".join(map(str.strip, str(error).splitlines())))
         except OSError as error:
             return _Verdict(Outcome.INFRASTRUCTURE, f"the host failed: {error}")
 
@@ -230,17 +232,9 @@ class _Phase:
 
     def _environment(self, step: StepPlan) -> dict[str, str]:
         request = self._request
-        home = "/root" if step.user is User.ROOT else f"/home/{step.user}"
         environment = {
             **_PATHS,
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": home,
-            "USER": step.user.value,
-            "LOGNAME": step.user.value,
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
-            "TERM": "dumb",
-            "DEBIAN_FRONTEND": "noninteractive",
+            **plain_environment(step.user.value),
             "CLEANROOM_PRODUCT": request.product,
             "CLEANROOM_REF": request.ref,
             "CLEANROOM_COMMIT": request.commit,

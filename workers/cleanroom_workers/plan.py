@@ -31,9 +31,9 @@ class Resumption:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A guest to be started. `home` is the directory of its own files; `files` (path without the leading
-    slash: mode, content) are given to it at its start, and they alone set it apart from its image. A machine from
-    which a snapshot is to be taken has its disk and its memory as files in the directory `template`; one that is
-    restored goes on from `resumption`."""
+    slash: mode, content) are given to it at its start, and they alone set it apart from its image and the tree
+    `layer` that lies on it, if any. A machine from which a snapshot is to be taken has its disk and its memory as
+    files in the directory `template`; one that is restored goes on from `resumption`."""
 
     name: str
     home: Path
@@ -47,6 +47,7 @@ class Plan:
     gateway: str
     prefix: int
     first_user: int
+    layer: Path | None = None
     template: Path | None = None
     resumption: Resumption | None = None
 

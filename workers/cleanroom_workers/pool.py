@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import socket
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,12 +33,14 @@ _TAIL = 12
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What guests that can stand in for each other have in common. `isolation` is as it was asked for."""
+    """What guests that can stand in for each other have in common. `isolation` is as it was asked for;
+    `preparation` are programs that may have run in it before it is handed over."""
 
     image: str
     isolation: str
     network: str
     limits: Limits
+    preparation: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -68,7 +70,7 @@ class Demand:
         file = self._directory / f"{kind.key}.json"
         before = self._read(file)
         most = together if before is None or self._forgotten(before) else max(together, before.most)
-        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary = file.with_suffix(f".{threading.get_native_id()}")
         temporary.write_text(json.dumps(asdict(Wish(kind, most, time.time()))), encoding="utf-8")
         temporary.replace(file)
 
@@ -87,7 +89,8 @@ class Demand:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             kind = content["kind"]
-            return Wish(Kind(**{**kind, "limits": Limits(**kind["limits"])}), content["most"], content["at"])
+            parts = {**kind, "limits": Limits(**kind["limits"]), "preparation": tuple(kind["preparation"])}
+            return Wish(Kind(**parts), content["most"], content["at"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -128,8 +131,11 @@ class Holder(Protocol):
     def ready(self) -> list[GuestRecord]:
         """The guests that are kept ready."""
 
-    def outdated(self, records: Iterable[GuestRecord]) -> list[GuestRecord]:
-        """Those of them that are not what one would start now."""
+    def outdated(self, records: Iterable[GuestRecord], kinds: Mapping[str, Kind]) -> list[GuestRecord]:
+        """Those of them that are not what one would start now; `kinds` are those that are wanted, by their keys."""
+
+    def lacks_layer(self, kind: Kind) -> bool:
+        """Whether guests of a kind would be prepared sooner with a layer that is not there."""
 
     def prepare(self, kind: Kind) -> GuestRecord:
         """Start one more."""
@@ -153,11 +159,19 @@ class Room:
         return available() < self.reserve
 
 
+class Maker(Protocol):
+    """Who makes layers."""
+
+    def tend(self, missing: Iterable[Kind]) -> Iterator[str]:
+        """See to it that what is missing is being made; say in words what was done."""
+
+
 class Pool:
     """Keeps the ready guests of a host."""
 
-    def __init__(self, holder: Holder, demand: Demand, room: Room, most: int) -> None:
+    def __init__(self, holder: Holder, demand: Demand, room: Room, most: int, maker: Maker) -> None:
         """`most` bounds how many of each kind are kept."""
+        self._maker = maker
         self._holder = holder
         self._demand = demand
         self._room = room
@@ -173,6 +187,7 @@ class Pool:
         """Do what is to be done, one thing at a time, and say in words what was done."""
         for name in self._holder.reap():
             yield f"ended {name}, which nobody claims"
+        yield from self._maker.tend(filter(self._holder.lacks_layer, self.wanted()))
         ready = self._holder.ready()
         for record, why in self._superfluous(ready):
             self._holder.discard(record.name)
@@ -196,8 +211,9 @@ class Pool:
         return f"{record.name} is ready after {record.reset_seconds} s"
 
     def _superfluous(self, ready: list[GuestRecord]) -> Iterator[tuple[GuestRecord, str]]:
+        kinds = {kind.key: kind for kind in self.wanted()}
         wanted = {kind.key: number for kind, number in self.wanted().items()}
-        outdated = {record.name for record in self._holder.outdated(ready)}
+        outdated = {record.name for record in self._holder.outdated(ready, kinds)}
         for record in sorted(ready, key=lambda record: record.started_at):
             number = wanted.get(record.kind or "", 0)
             wanted[record.kind or ""] = number - 1

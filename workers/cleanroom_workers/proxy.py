@@ -19,12 +19,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_base.run import start
+from cleanroom_base.run import Process, start
 from cleanroom_base.settings import Settings
 from cleanroom_workers import processes
 
 _PORT = 3142
 # It looks through its cache first, on a host that may be busy.
+_TRY_TIMEOUT = 15.0
 _START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 5.0
 _PAUSE = 0.02
@@ -103,18 +104,14 @@ class CachingProxy:
         text = configure(proxy, self._directory, mirrors, upstream=os.environ.get("http_proxy"))
         (configuration / "acng.conf").write_text(text, encoding="utf-8")
         log = self._directory / "proxy.log"
-        process = start(["apt-cacher-ng", "-c", configuration], log=log, user=user)
-        processes.keep(process)
         deadline = time.monotonic() + _START_TIMEOUT
-        while not _listens(proxy):
-            if process.poll() is not None:
-                end = log.read_text(encoding="utf-8", errors="replace")[-1000:].strip()
-                raise InfrastructureError(f"apt-cacher-ng did not start: {end}")
+        process = None
+        while process is None:
             if time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise TimedOut(f"apt-cacher-ng did not answer within {_START_TIMEOUT:.0f} s")
-            time.sleep(_PAUSE)
+                raise TimedOut(f"apt-cacher-ng did not answer within {_START_TIMEOUT:.0f} s: {_end_of(log)}")
+            # It was seen to fail at finding its own address, and then to run on without listening.
+            process = _try_start(proxy, ["apt-cacher-ng", "-c", configuration], log, user)
+        processes.keep(process)
         content = {
             "process": process.pid,
             "started": processes.started(process.pid),
@@ -123,6 +120,25 @@ class CachingProxy:
             "mirrors": mirrors,
         }
         self._process_file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _try_start(proxy: Proxy, command: list[str | Path], log: Path, user: str) -> Process | None:
+    """Start the proxy; None when it runs and does not listen. Raises InfrastructureError when it ended."""
+    process = start(command, log=log, user=user)
+    deadline = time.monotonic() + _TRY_TIMEOUT
+    while time.monotonic() < deadline:
+        if _listens(proxy):
+            return process
+        if process.poll() is not None:
+            raise InfrastructureError(f"apt-cacher-ng did not start: {_end_of(log)}")
+        time.sleep(_PAUSE)
+    process.kill()
+    process.wait()
+    return None
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-1000:].strip()
 
 
 def configure(proxy: Proxy, directory: Path, mirrors: list[str], *, upstream: str | None) -> str:

@@ -51,7 +51,7 @@ class GuestRecord:
     `state` is `starting` until it first answered, then `running` (`ready` while it is kept for whoever comes), and
     `ending` while it is taken away; of one that ended by itself `powered off` or `crashed`. A guest without an
     owner stays until someone destroys it. `kind` is the key of those that may have it while it is ready; `first`
-    is the process on the host with which it ends, where there is one.
+    is the process on the host with which it ends, where there is one. `layer` is what lies on its image.
     """
 
     name: str
@@ -69,6 +69,7 @@ class GuestRecord:
     reset_seconds: float | None
     kind: str | None = None
     first: Owner | None = None
+    layer: str | None = None
 
 
 class Records:

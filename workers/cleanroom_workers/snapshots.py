@@ -83,8 +83,8 @@ class Snapshots:
         self._runtime = settings.runtime / "snapshots"
         self._boot = boot
 
-    def start(self, libvirt: Libvirt, isolation: str, plan: Plan, tell: Observer) -> str:
-        """Start a guest, from a snapshot where that is possible; returns how it was done.
+    def start(self, libvirt: Libvirt, isolation: str, plan: Plan, tell: Observer) -> bool:
+        """Start a guest, from a snapshot where that is possible; returns whether it was.
 
         A snapshot that is not there is made, which takes as long as a cold boot and some seconds.
         """
@@ -96,11 +96,11 @@ class Snapshots:
                 tell(f"{plan.name} cannot be restored from a snapshot and is booted: {error.message}")
                 way.end(libvirt, plan.name)
             else:
-                return METHOD
+                return True
         way.prepare(plan)
         libvirt.start(way.xml(plan))
         way.limit(libvirt, plan)
-        return way.method
+        return False
 
     def tidy(self, digest: Callable[[str], str | None]) -> None:
         """Remove what was left half made, and the snapshots that no new guest would use and no guest uses.

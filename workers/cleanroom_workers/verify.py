@@ -37,15 +37,18 @@ _STARTED = frozenset(
 )
 
 
-def differences(guest: Guest, image: Image, home: Path, given: Mapping[str, object], first_user: int) -> list[str]:
-    """What differs between a running guest and its image, in words; an empty list proves that it is clean.
+def differences(
+    guest: Guest, image: Image, listed: Path, home: Path, given: Mapping[str, object], first_user: int
+) -> list[str]:
+    """What differs between a running guest and what it started from, in words; an empty list proves that it is clean.
 
-    `home` is the directory of the guest's own files on the host, `given` has the paths of the files that it was
-    given, `first_user` is the host's number of a container's root. Raises InfrastructureError, GuestLost.
+    `listed` is the manifest of its image, with the layer that lies on it, if any; `home` is the directory of the
+    guest's own files on the host, `given` has the paths of the files that it was given, `first_user` is the host's
+    number of a container's root. Raises InfrastructureError, GuestLost.
     """
-    if not image.manifest.is_file():
+    if not listed.is_file():
         raise InfrastructureError(f"the image {image.name} has no manifest to compare with")
-    sealed = dict(_entries(image.manifest.read_text(encoding="utf-8").splitlines()))
+    sealed = dict(_entries(listed.read_text(encoding="utf-8").splitlines()))
     if guest.isolation == "container":
         found = _upper(home / "store" / "upper", first_user, sealed)
     else:

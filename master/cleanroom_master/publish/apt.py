@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import lzma
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
@@ -119,11 +120,9 @@ def _write_release(
         "SHA256": "".join(f"\n {file.sha256} {file.size} {file.path}" for file in files),
     }
     release = control.write(fields).encode()
-    for name, content in (
-        ("Release", release),
-        ("Release.gpg", signer.detach_sign(release)),
-        ("InRelease", signer.clear_sign(release)),
-    ):
+    with ThreadPoolExecutor() as threads:
+        detached, clear = threads.submit(signer.detach_sign, release), threads.submit(signer.clear_sign, release)
+    for name, content in (("Release", release), ("Release.gpg", detached.result()), ("InRelease", clear.result())):
         # A client asks "changed since?" in whole seconds, so the time must differ from the generation before.
         storage.write(directory / name, content, modified=generation.at.timestamp())
 

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,10 @@ class Pool:
     def path(self, sha256: str) -> Path:
         """Where the file with this checksum is, or would be."""
         return self._files / sha256[:2] / sha256
+
+    def holds(self, sha256: str) -> bool:
+        """Whether a file that was built with this checksum was taken in."""
+        return self._facts_path(sha256).exists() or self.path(sha256).exists()
 
     def facts(self, sha256: str) -> PackageFile:
         """What the package with this checksum, published or built, says of itself.
@@ -70,7 +73,7 @@ class Pool:
         facts = json.dumps(dataclasses.asdict(package)).encode()
         # The built checksum last: it is the one that says "done".
         for checksum in (package.sha256, package.built_sha256):
-            storage.make_directory(self._facts_path(checksum).parent)
+            storage.make_lasting_directory(self._facts_path(checksum).parent)
             storage.replace(self._facts_path(checksum), facts)
         return package
 
@@ -93,10 +96,9 @@ class Pool:
 
     def _settle(self, arrived: Path, sha256: str) -> None:
         arrived.chmod(0o644)
-        with arrived.open("rb") as stream:
-            os.fsync(stream.fileno())
+        storage.flush_file(arrived)
         place = self.path(sha256)
-        storage.make_directory(place.parent)
+        storage.make_lasting_directory(place.parent)
         arrived.rename(place)
         storage.flush(place.parent)
 

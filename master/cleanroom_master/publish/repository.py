@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from cleanroom_master.publish.signing import Signer
 # The index files of this many generations stay fetchable in the next one.
 KEPT_INDEXES = 16
 _PARTIAL = ".partial"
+# Several publications in one second take the next seconds as theirs, so that none waits; clients accept a time
+# that lies so little ahead (apt: 10 s, apt.conf(5), Acquire::Max-FutureTime).
+_AHEAD = timedelta(seconds=2)
 # A clock that is further behind the last generation than this was set back: waiting for it is no use.
 _LONGEST_WAIT = timedelta(seconds=2)
 
@@ -69,6 +73,10 @@ class Repository:
         with storage.reported(f"taking {source.name} into the pool"):
             self._pool.add_companion(source, sha256)
 
+    def holds(self, sha256: str) -> bool:
+        """Whether the pool has taken in a file, a package or a companion, that was built with this checksum."""
+        return self._pool.holds(sha256)
+
     def build(self, number: int, packages: Iterable[Package]) -> Path:
         """Make generation `number`, which publishes just these packages, and return its directory.
 
@@ -87,6 +95,7 @@ class Repository:
         with storage.reported(f"building generation {number} of the repository"):
             storage.remove(directory)
             storage.remove(partial)
+            storage.make_lasting_directory(self._generations)
             storage.make_directory(partial)
             try:
                 self._write(self._draft(number, partial, wanted))
@@ -161,11 +170,17 @@ class Repository:
         new = draft.generation
         for stream in new.streams:
             self._place_files(draft, stream)
-        for channel in sorted({stream.channel for stream in new.streams if stream.family == "apt"}):
-            apt.write_channel(draft, channel, self._pool, self._signer)
-        for stream in new.streams:
-            if stream.family == "yum":
-                yum.write_repository(draft, stream, self._pool, self._signer)
+        channels = sorted({stream.channel for stream in new.streams if stream.family == "apt"})
+        # Side by side: most of the time goes into waiting for gpg and the compressors.
+        with ThreadPoolExecutor() as threads:
+            written = [threads.submit(apt.write_channel, draft, one, self._pool, self._signer) for one in channels]
+            written += [
+                threads.submit(yum.write_repository, draft, stream, self._pool, self._signer)
+                for stream in new.streams
+                if stream.family == "yum"
+            ]
+        for one in written:
+            one.result()
         key = self._signer.public_key()
         storage.write(draft.root / "keys/cleanroom.asc", key)
         page.write(draft, self._url, key, self._signer.key)
@@ -181,12 +196,12 @@ class Repository:
         link = draft.root / root / "pool"
         if not link.is_symlink():
             storage.make_directory(link.parent)
-            storage.make_directory(self.directory / "files" / root / "pool")
+            storage.make_lasting_directory(self.directory / "files" / root / "pool")
             up = Path(*[".."] * (len(root.parts) + 2))
             link.symlink_to(up / "files" / root / "pool")
 
     def _place(self, package: Package, address: Path) -> None:
-        storage.make_directory(address.parent)
+        storage.make_lasting_directory(address.parent)
         for file, sha256 in self._pool.facts(package.sha256).companions.items():
             storage.link(self._pool.path(sha256), address.with_name(file))
         # The package itself last: its name says that all of its files are there.
@@ -195,12 +210,13 @@ class Repository:
 
 
 def _moment_after(last: Generation | None) -> datetime:
-    """Now, in whole seconds, but later than the last generation.
+    """Now, in whole seconds, but later than the last generation, if need be a little ahead of the clock.
 
     Clients compare times in whole seconds; two generations of one second would look like one to them.
     """
     now = datetime.now(UTC)
     earliest = last.at + timedelta(seconds=1) if last else now.replace(microsecond=0)
-    if timedelta(0) < earliest - now <= _LONGEST_WAIT:
-        time.sleep((earliest - now).total_seconds())
+    too_early = earliest - now - _AHEAD
+    if timedelta(0) < too_early <= _LONGEST_WAIT:
+        time.sleep(too_early.total_seconds())
     return max(datetime.now(UTC).replace(microsecond=0), earliest)

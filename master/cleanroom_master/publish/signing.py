@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -102,10 +103,19 @@ class Signer:
 
     def public_key(self) -> bytes:
         """The public key, armored, as consumers get it."""
-        return self._gpg("--armor", "--export", self.key.fingerprint).stdout
+        return self._armored
 
     def keyring(self) -> bytes:
         """The public key in binary form, as gpgv wants it."""
+        return self._binary
+
+    # Asked for once: who extends the key's validity starts the publisher anew.
+    @cached_property
+    def _armored(self) -> bytes:
+        return self._gpg("--armor", "--export", self.key.fingerprint).stdout
+
+    @cached_property
+    def _binary(self) -> bytes:
         return self._gpg("--export", self.key.fingerprint).stdout
 
     def _sign(self, how: str, content: bytes) -> bytes:

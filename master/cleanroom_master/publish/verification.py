@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,8 +29,7 @@ _RPM_BATCH = 500
 def verify(directory: Path, since: Path | None, signer: Signer) -> list[Problem]:
     """Check the generation in `directory`; of one in `since`, what is the same file is taken as checked."""
     with tempfile.TemporaryDirectory() as scratch:
-        check = _Check(directory, since, Path(scratch), signer)
-        return list(check.problems())
+        return _Check(directory, since, Path(scratch), signer).problems()
 
 
 class _Check:
@@ -41,24 +41,29 @@ class _Check:
         self._keyring.write_bytes(signer.keyring())
         self._public_key = signer.public_key()
 
-    def problems(self) -> Iterator[Problem]:
+    def problems(self) -> list[Problem]:
+        """What is wrong. The checks run side by side, since they wait for programs; the slowest begins first."""
         try:
             listing = generation.read(self._directory)
         except InfrastructureError as error:
-            yield Problem(generation.LISTING, error.message)
-            return
-        yield from self._key()
+            return [Problem(generation.LISTING, error.message)]
         known = set(generation.read(self._since).packages) if self._since else set()
         new = [package for package in listing.packages if package not in known]
-        for package in new:
+        channels = sorted({stream.channel for stream in listing.streams if stream.family == "apt"})
+        checks = [
+            self._apt_client(listing),
+            self._rpm_client([package for package in new if package.format == "rpm"]),
+            *(self._apt(listing, channel) for channel in channels),
+            *(self._yum(listing, stream) for stream in listing.streams if stream.family == "yum"),
+            self._key(),
+            self._files(new),
+        ]
+        with ThreadPoolExecutor() as threads:
+            return [problem for problems in threads.map(list[Problem], checks) for problem in problems]
+
+    def _files(self, packages: list[Package]) -> Iterator[Problem]:
+        for package in packages:
             yield from self._same(self._place(package), package.sha256, package.size)
-        for stream in listing.streams:
-            if stream.family == "yum":
-                yield from self._yum(listing, stream)
-        for channel in sorted({stream.channel for stream in listing.streams if stream.family == "apt"}):
-            yield from self._apt(listing, channel)
-        yield from self._apt_client(listing)
-        yield from self._rpm_client([package for package in new if package.format == "rpm"])
 
     def _key(self) -> Iterator[Problem]:
         place = "keys/cleanroom.asc"

@@ -13,11 +13,13 @@ from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster
 from cleanroom_db.roles import Role
+from cleanroom_master.refs.mirror import forget_inherited
 from cleanroom_master.refs.watch import Watch
 
 
 def main(settings: Settings) -> int:
     """Watch until SIGTERM or SIGINT; return the exit status."""
+    forget_inherited()
     database = cluster.open_database(settings, Role.REFS)
     watch = Watch(settings, database)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -29,7 +31,11 @@ def main(settings: Settings) -> int:
 def end_children() -> None:
     """End the programs that run for this process, each with its process group. Source: proc(5), `children`."""
     for children in Path("/proc/self/task").glob("*/children"):
-        for process_id in children.read_text().split():
+        process_ids = []
+        # A thread that ended meanwhile has none.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            process_ids = children.read_text().split()
+        for process_id in process_ids:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int(process_id), signal.SIGKILL)
 

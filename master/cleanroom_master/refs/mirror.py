@@ -194,17 +194,14 @@ class Mirror:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """Variables that keep git to itself; they also hold for the programs that it starts.
-
-        Those that this process inherited, from a git hook for example, are dropped from it: they would point git
-        and GitPython at another repository.
-        """
-        for variable in [name for name in os.environ if name.startswith("GIT_")]:
-            del os.environ[variable]
+        """Variables that keep git to itself; they also hold for the programs that it starts."""
+        forget_inherited()
         configuration = self.settings.state / "mirrors" / "gitconfig"
         if not configuration.exists():
             configuration.parent.mkdir(parents=True, exist_ok=True)
-            configuration.write_text(_CONFIGURATION)
+            fresh = configuration.with_name(f"{configuration.name}.{os.getpid()}.{threading.get_ident()}")
+            fresh.write_text(_CONFIGURATION)
+            fresh.replace(configuration)
         return {
             "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -280,6 +277,16 @@ class Mirror:
 
     def _limit(self) -> float:
         return self.settings.number("refs.timeout")
+
+
+def forget_inherited() -> None:
+    """Drop the variables for git that this process inherited, from a git hook for example.
+
+    They would point git and GitPython at another repository. A process with threads does it before it has them:
+    whoever copies the environment meanwhile would miss a variable that he has just seen.
+    """
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:
+        os.environ.pop(variable, None)
 
 
 def _parse(listing: bytes) -> Remote:

@@ -104,6 +104,12 @@ def test_every_module_and_public_function_says_what_it_is_for() -> None:
     assert silent == []
 
 
+def test_no_test_hands_its_own_settings_on() -> None:
+    """A program that a test starts refuses settings that it does not know, such as the tests' own."""
+    passing = [file for file in (ROOT / "tests").rglob("*.py") if "**os." + "environ" in file.read_text()]
+    assert passing == []
+
+
 def test_every_dependency_is_locked_with_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["development"]]

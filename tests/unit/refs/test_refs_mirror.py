@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from git_repository import Repository
@@ -33,6 +36,15 @@ def repository(tmp_path: Path) -> Repository:
 @pytest.fixture
 def mirror(settings: Settings, repository: Repository) -> Mirror:
     return Mirror(settings, "hello", str(repository.path))
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    """Threads that take turns as often as they can, to meet each other where they may."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def _fetch(mirror: Mirror, name: str) -> str:
@@ -235,6 +247,24 @@ def test_a_repository_that_never_answers_ends_in_time(
     )
     with pytest.raises(RepositoryAway, match="did not end in its time"):
         Mirror(settings, "hello", "git@example.org:hello.git").remote_refs()
+
+
+def test_many_begin_at_once_with_the_variables_of_a_hook(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, quick_switches: None
+) -> None:
+    for number in range(500):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", "x")
+    mirrors = [Mirror(settings, f"hello-{number}", "https://example.org") for number in range(8)]
+    together = Barrier(len(mirrors))
+
+    def begin(mirror: Mirror) -> Mapping[str, str]:
+        together.wait(60)
+        return mirror.environment
+
+    with ThreadPoolExecutor(len(mirrors)) as threads:
+        environments = list(threads.map(begin, mirrors))
+    assert all(environment == environments[0] for environment in environments)
+    assert not [name for name in os.environ if name.startswith("GIT_")]
 
 
 def test_what_a_killed_git_left_is_cleared_away(mirror: Mirror, repository: Repository) -> None:

@@ -1,0 +1,176 @@
+"""Layers: what the first steps of many phases do to a clean guest, kept to start the next guests from.
+
+A layer is made from an image by running, in a guest of its own, programs that are the same for every product: bring
+the system up to date, install a package manager to test with. It is named by what it depends on (the image's
+digest and the programs), holds nothing of any product, and grows old. It only saves time: the phase runs its steps
+all the same, so a guest without the layer gives the same result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.run import run
+from cleanroom_images import manifest
+from cleanroom_images.store import Image
+from cleanroom_workers import idmap, mounts
+from cleanroom_workers.locks import attempted
+
+_TIMEOUT = 600.0
+_KEY_LENGTH = 16
+# What belongs to one guest and not to a layer: its logs, the packages as they were fetched, its seeds.
+_CLEARED = ("var/log", "var/cache/apt/archives", "var/tmp", "tmp")
+_OWN = ("var/lib/systemd/random-seed", "var/lib/systemd/timers", "var/lib/dbus/machine-id", ".oldroot")
+# A layer that was found to be what was made is believed so long, in seconds.
+_BELIEVED = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer that is whole: its name, the tree that lies on the image's, and the manifest of both together."""
+
+    name: str
+    tree: Path
+    manifest: Path
+    made_at: float
+
+
+class Layers:
+    """The layers of an installation."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._believed: dict[str, float] = {}
+
+    def find(self, image: Image, preparation: Iterable[str]) -> Layer | None:
+        """The newest sound layer for an image and programs; None when there is none."""
+        key = _key(image, preparation)
+        for place in sorted(self._directory.glob(f"{key}-*"), reverse=True):
+            layer = _read(place)
+            if layer is not None and self._sound(layer):
+                return layer
+        return None
+
+    def manifest(self, name: str) -> Path:
+        """The manifest of the layer `name` together with the image that it lies on."""
+        return self._directory / name / "manifest"
+
+    def add(self, image: Image, preparation: Iterable[str], upper: Path, given: Collection[str]) -> Layer:
+        """Keep what programs changed: `upper` is a tree with their overlay's upper layer, owners as in the image.
+
+        `given` are the files that only that guest was given. Raises CommandError.
+        """
+        assert image.tree is not None
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".making-") as made:
+            place = Path(made)
+            run(["cp", "--archive", f"{upper}/.", place / "tree"], timeout=_TIMEOUT)
+            _strip(place / "tree", given)
+            with _merged(image.tree, place / "tree") as merged:
+                manifest.write(merged, place / "manifest")
+            (place / "layer.json").write_text(json.dumps({"made_at": time.time()}), encoding="utf-8")
+            place.chmod(0o755)
+            final = self._directory / f"{_key(image, preparation)}-{time.time_ns():020}"
+            place.rename(final)
+            place.mkdir()  # for the context to remove
+        layer = _read(final)
+        if layer is None:
+            raise InfrastructureError(f"the layer {final.name} vanished while it was made")
+        return layer
+
+    def sweep(self, used: Collection[str]) -> None:
+        """Remove layers that have a newer one or are no more what was made, and half-made ones; not those used."""
+        newest = {place.name.rsplit("-", 1)[0]: place.name for place in sorted(self._directory.glob("[!.]*"))}
+        for place in self._directory.glob("[!.]*"):
+            layer = _read(place)
+            current = newest[place.name.rsplit("-", 1)[0]] == place.name
+            if place.name not in used and not (current and layer is not None and self._sound(layer)):
+                shutil.rmtree(place, ignore_errors=True)
+
+    def _sound(self, layer: Layer) -> bool:
+        """Whether nothing of it was changed since it was made: every change sets a time that no program can set
+        back."""
+        if self._believed.get(layer.name, 0.0) > time.monotonic():
+            return True
+        seen: list[str | Path] = [layer.tree, layer.manifest]
+        newer = ["find", *seen, "-newerct", f"@{layer.made_at:.9f}", "-print", "-quit"]
+        sound = layer.tree.is_dir() and not run(newer, timeout=_TIMEOUT).stdout
+        if sound:
+            self._believed[layer.name] = time.monotonic() + _BELIEVED
+        return sound
+
+    @contextlib.contextmanager
+    def making(self) -> Iterator[bool]:
+        """Tells whether this process alone may make layers now; if so, what others left half-made is removed."""
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with attempted(self._directory / ".lock") as alone:
+            if alone:
+                for place in self._directory.glob(".making-*"):
+                    for mounted in mounts.below(place):
+                        mounts.unmount(mounted)
+                    shutil.rmtree(place, ignore_errors=True)
+            yield alone
+
+
+def _key(image: Image, preparation: Iterable[str]) -> str:
+    content = json.dumps([image.digest, *preparation]).encode()
+    return hashlib.sha256(content).hexdigest()[:_KEY_LENGTH]
+
+
+def _read(place: Path) -> Layer | None:
+    try:
+        made_at = float(json.loads((place / "layer.json").read_text(encoding="utf-8"))["made_at"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return Layer(place.name, place / "tree", place / "manifest", made_at)
+
+
+def _strip(tree: Path, given: Collection[str]) -> None:
+    """Take out of an upper layer what belongs to the guest alone; below, the image's own shows again."""
+    for name in (*given, *_OWN):
+        path = tree / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for name in _CLEARED:
+        # Packages own directories there, which stay.
+        for directory, _, files in os.walk(os.fsencode(tree / name)):
+            for file in files:
+                os.unlink(os.path.join(directory, file))  # noqa: PTH108, PTH118 - names may be bytes that are no text
+
+
+@contextlib.contextmanager
+def _merged(lower: Path, upper: Path) -> Iterator[Path]:
+    """Both trees as one, read-only."""
+    place = upper.with_name("merged")
+    place.mkdir()
+    mounts.mount("overlay", place, kind="overlay", options=f"ro,lowerdir={upper}:{lower}")
+    try:
+        yield place
+    finally:
+        mounts.unmount(place)
+        place.rmdir()
+
+
+@contextlib.contextmanager
+def owned_as_in_image(upper: Path, first_user: int, place: Path) -> Iterator[Path]:
+    """A container's upper layer with the owners that its files have inside."""
+    place.mkdir()
+    idmap.mount(upper, place, 0, stored=first_user)
+    try:
+        yield place
+    finally:
+        mounts.unmount(place)
+        with contextlib.suppress(OSError):
+            place.rmdir()
