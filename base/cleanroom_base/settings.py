@@ -108,6 +108,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker.parallel", number(1, 1000, whole=True), 2, "builds that this host runs side by side"),
     Setting("worker.libvirt_uri", text, None, "libvirt to use for all guests; default: probe, else run a private one"),
     Setting("worker.isolation", choice("auto", "kvm", "container", "emulated"), "auto", "how guests are isolated"),
+    Setting("worker.snapshots", choice("yes", "no"), "yes", "whether virtual machines go on from a snapshot, not boot"),
     Setting("worker.processors", number(1, 1024, whole=True), 2, "processors of a guest"),
     Setting("worker.memory", number(128, 1_048_576, whole=True), 4096, "memory of a guest in MiB"),
     Setting("worker.memory_reserve", number(0, 1_048_576, whole=True), 1024, "MiB that ready guests must leave free"),

@@ -81,6 +81,7 @@ class Snapshots:
         self._directory = settings.state / "snapshots"
         self._guests = settings.state / "guests"
         self._runtime = settings.runtime / "snapshots"
+        self._wanted = settings.text("worker.snapshots") == "yes"
         self._boot = boot
 
     def start(self, libvirt: Libvirt, isolation: str, plan: Plan, tell: Observer) -> bool:
@@ -89,9 +90,9 @@ class Snapshots:
         A snapshot that is not there is made, which takes as long as a cold boot and some seconds.
         """
         way = isolations.named(isolation)
-        if isinstance(way, Machine) and plan.template is None:
+        if isinstance(way, Machine) and plan.template is None and self._wanted:
             try:
-                self._restore(libvirt, way, plan, self._claimed(libvirt, isolation, way, plan, tell))
+                self._restore(libvirt, way, plan, self._claimed(libvirt, isolation, way, plan, tell), tell)
             except InfrastructureError as error:
                 tell(f"{plan.name} cannot be restored from a snapshot and is booted: {error.message}")
                 way.end(libvirt, plan.name)
@@ -141,7 +142,7 @@ class Snapshots:
                     raise
         return self._directory / key.name
 
-    def _restore(self, libvirt: Libvirt, way: Machine, plan: Plan, snapshot: Path) -> None:
+    def _restore(self, libvirt: Libvirt, way: Machine, plan: Plan, snapshot: Path, tell: Observer) -> None:
         """Start a guest from a snapshot and give it its identity. Source: QEMU's QMP reference."""
         plan = replace(plan, resumption=Resumption(snapshot / "disk.qcow2", self._memory(snapshot)))
         way.prepare(plan)
@@ -154,6 +155,7 @@ class Snapshots:
                 libvirt.command(plan.name, "migrate-incoming", uri="fd:state")
             _until(lambda: libvirt.command(plan.name, "query-status")["status"] != "inmigrate", _LOAD_TIMEOUT)
             libvirt.resume(plan.name)
+            tell(f"{plan.name} runs, restored from a snapshot")
             connection.renew(plan)
 
     def _memory(self, snapshot: Path) -> Path:
