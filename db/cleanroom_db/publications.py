@@ -47,8 +47,12 @@ class ReleasedFile(Artifact):
 
 
 def pending(database: Database, *, limit: int = 100) -> list[Pending]:
-    """Publications that wait, oldest first. There is one publisher, so nothing is reserved."""
+    """Publications that wait, oldest first. There is one publisher, so nothing is reserved.
+
+    What was refused before waits again once a person has approved its release.
+    """
     with database.transaction() as cursor:
+        cursor.execute(_SQL["try_approved_again"])
         return [Pending.from_row(row) for row in cursor.rows(_SQL["pending"], limit=limit)]
 
 

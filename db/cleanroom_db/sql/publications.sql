@@ -4,6 +4,11 @@ SELECT publication.*, release.product, release.ref, release.commit, release.vers
  WHERE publication.state = 'pending'
  ORDER BY publication.id LIMIT %(limit)s
 
+-- name: try_approved_again
+UPDATE cleanroom.publication SET state = 'pending', why = ''
+  FROM cleanroom.release
+ WHERE release.id = publication.release_id AND publication.state = 'refused' AND release.state = 'passed'
+
 -- name: request
 INSERT INTO cleanroom.publication (release_id, channel, requested_by)
 VALUES (%(release)s, %(channel)s, %(requested_by)s)
