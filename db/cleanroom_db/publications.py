@@ -68,6 +68,12 @@ def request(database: Database, release_id: int, channel: str, requested_by: str
         cursor.execute(_SQL["request"], release=release_id, channel=channel, requested_by=plain(requested_by))
 
 
+def explain_waiting(database: Database, why: str) -> None:
+    """Say in the releases that wait for publication why they still do."""
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["explain_waiting"], why=plain(f"passed; its publication is tried again: {why}"))
+
+
 def refuse(database: Database, publication_id: int, why: str) -> None:
     """A release cannot go into the channel; it is held, and says why. Raises InputError."""
     with database.transaction() as cursor:

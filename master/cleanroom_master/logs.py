@@ -57,13 +57,16 @@ class LogStore:
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
-            with path.open("rb") as source, fresh.open("wb") as raw:
-                # No name and no time in the header: equal logs become equal files.
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-                raw.flush()
-                os.fsync(raw.fileno())
-            fresh.rename(place)
+            try:
+                with path.open("rb") as source, fresh.open("wb") as raw:
+                    # No name and no time in the header: equal logs become equal files.
+                    with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                    raw.flush()
+                    os.fsync(raw.fileno())
+                fresh.rename(place)
+            finally:
+                fresh.unlink(missing_ok=True)
         path.unlink()
         return SealedLog(digest, size)
 

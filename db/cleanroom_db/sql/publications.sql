@@ -22,6 +22,12 @@ RETURNING release_id
 -- name: hold_release
 UPDATE cleanroom.release SET state = 'held', why = %(why)s WHERE id = %(release)s AND state = 'passed'
 
+-- name: explain_waiting
+UPDATE cleanroom.release SET why = %(why)s
+  FROM cleanroom.publication
+ WHERE publication.release_id = release.id AND publication.state = 'pending' AND release.state = 'passed'
+   AND release.why <> %(why)s
+
 -- name: files
 SELECT artifact.*, build.target, attempt.id AS attempt_id
   FROM cleanroom.build
