@@ -16,7 +16,7 @@ LIMITS = Limits(processors=2, memory=1024, disk=3072, processes=1000)
 @pytest.mark.usefixtures("traces")
 def test_an_emulated_guest_starts_runs_and_ends(host: Host) -> None:
     with host.reset("debian-12", isolation="emulated", owner=Owner.current(), limits=LIMITS) as guest:
-        assert (guest.isolation, guest.method) == ("emulated", "cold boot")
+        assert (guest.isolation, guest.method) == ("emulated", "snapshot")
         assert guest.run(["sh", "-c", "exit 255"], timeout=60).exit_status == 255
         script = "hostname; df --output=size -m / | tail -n 1; cat /etc/hostname; test -s /etc/machine-id && echo id"
         name, size, written, identity = guest.succeed(["sh", "-c", script], timeout=60).text.split()

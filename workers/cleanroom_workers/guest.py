@@ -246,6 +246,10 @@ class Guest:
             stream.seek(0)
             return unpack(stream, destination, top=path.name, limit=limit)
 
+    def disconnect(self) -> None:
+        """Close the connection to the guest, which runs on."""
+        self._shell.close()
+
     def state(self) -> State:
         """What became of the guest: running, powered off from inside, crashed, or destroyed."""
         return self._keeper.state(self.name)

@@ -36,6 +36,7 @@ from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
 from cleanroom_workers.shell import Shell
+from cleanroom_workers.snapshots import METHOD, Snapshots
 
 Observer = Callable[[str], None]
 
@@ -59,6 +60,7 @@ class Host:
         self._records = Records(settings.state / "guests")
         self._prober = Prober(settings.state / "probes.json", self._daemon, self._try)
         self._connections: dict[str, Libvirt] = {}
+        self._snapshots = Snapshots(settings, self._template)
         self._awake = False
         # The proxy that each guest of this process was told of.
         self._proxies: dict[str, str] = {}
@@ -288,6 +290,7 @@ class Host:
                 if held and self._abandoned(name):
                     self._dispose(name)
                     reaped.append(name)
+        self._snapshots.tidy(self.catalogue.store.digest)
         return reaped
 
     def close(self) -> None:
@@ -306,6 +309,7 @@ class Host:
             self.destroy(name)
         with self._starting():
             self._caching_proxy.stop()
+            self._snapshots.stop()
             self._network.stop(self._libvirt("lxc"))
             self.close()
             self._daemon.stop()
@@ -386,7 +390,20 @@ class Host:
             record.kind == kind.key and record.state == State.RUNNING.value for record in self._records.all()
         )
 
-    def _fresh(self, kind: Kind, state: str, owner: Owner | None, started: float, tell: Observer) -> Guest:
+    def _template(self, isolation: str, like: Plan, directory: Path, tell: Observer) -> Guest:
+        """A guest to take a snapshot of, with its files in `directory`."""
+        kind = Kind(like.image.name, isolation, "none", like.limits)
+        return self._fresh(kind, "template", Owner.current(), time.monotonic(), tell, directory)
+
+    def _fresh(
+        self,
+        kind: Kind,
+        state: str,
+        owner: Owner | None,
+        started: float,
+        tell: Observer,
+        template: Path | None = None,
+    ) -> Guest:
         """Start a guest and wait until it answers; then it is in that state and has that owner."""
         self._check_disk()
         with self.catalogue.store.held(kind.image):
@@ -402,10 +419,10 @@ class Host:
                 # Looking whether the image is what was sealed goes on while the guest starts.
                 with ThreadPoolExecutor(1) as aside:
                     unchanged = aside.submit(self.catalogue.store.check, built)
-                    shell, first = self._start(record, built, kind.limits, layer)
+                    shell, first, method = self._start(record, built, kind.limits, layer, tell, template)
                     unchanged.result()
             seconds = round(time.monotonic() - started, 3)
-            record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first)
+            record = replace(record, state=state, owner=owner, reset_seconds=seconds, first=first, method=method)
             self._records.write(record)
         except BaseException:
             self.destroy(record.name)
@@ -429,8 +446,14 @@ class Host:
         return None
 
     def _start(
-        self, record: GuestRecord, image: Image, limits: Limits, layer: Layer | None
-    ) -> tuple[Shell, Owner | None]:
+        self,
+        record: GuestRecord,
+        image: Image,
+        limits: Limits,
+        layer: Layer | None,
+        tell: Observer,
+        template: Path | None,
+    ) -> tuple[Shell, Owner | None, str]:
         home = self._records.home(record.name)
         addresses = self._network.addresses
         fresh = identity.fresh(record.name, home)
@@ -459,18 +482,17 @@ class Host:
             prefix=addresses.network.prefixlen,
             first_user=idmap.first_user(addresses.index(record.address)),
             layer=None if layer is None else layer.tree,
+            template=template,
         )
         way = isolations.named(record.isolation)
-        way.prepare(plan)
         libvirt = self._libvirt(way.driver)
-        libvirt.start(way.xml(plan))
-        way.limit(libvirt, plan)
+        restored = self._snapshots.start(libvirt, record.isolation, plan, tell)
         shell = self._shell(record)
         deadline = time.monotonic() + way.start_timeout
         shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
         shell.connect(deadline)
         first = way.first_process(libvirt, record.name)
-        return shell, None if first is None else Owner.of(first)
+        return shell, None if first is None else Owner.of(first), METHOD if restored else record.method
 
     def _register(self, image: Image, way: str, kind: Kind, layer: Layer | None) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 import libvirt
+import libvirt_qemu
 
 from cleanroom_base.errors import InfrastructureError
 
@@ -40,6 +42,11 @@ class Interface:
 libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
 
+def version() -> int:
+    """libvirt's version as one number."""
+    return int(libvirt.getVersion())
+
+
 class Libvirt:
     """A connection to one driver of a libvirt daemon."""
 
@@ -62,15 +69,48 @@ class Libvirt:
         except libvirt.libvirtError:
             return False
 
-    def start(self, xml: str) -> None:
+    def start(self, xml: str, *, paused: bool = False) -> None:
         """Define and start a domain. It stays defined after its end, so that one can ask how it ended."""
         with _translated("cannot start the guest"):
             domain = self._connection.defineXML(xml)
             try:
-                domain.create()
+                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
             except libvirt.libvirtError:
                 domain.undefine()
                 raise
+
+    def suspend(self, name: str) -> None:
+        """Stop the processors of the domain `name`."""
+        with _translated(f"cannot stop {name}"):
+            self._connection.lookupByName(name).suspend()
+
+    def resume(self, name: str) -> None:
+        """Let the processors of the domain `name` go on."""
+        with _translated(f"cannot let {name} go on"):
+            self._connection.lookupByName(name).resume()
+
+    def processor_seconds(self, name: str) -> float:
+        """How long the domain `name` has kept processors busy."""
+        with _translated(f"cannot ask how busy {name} is"):
+            return float(self._connection.lookupByName(name).info()[4]) / 1e9
+
+    def command(self, name: str, execute: str, *, file: int | None = None, **arguments: object) -> dict[str, object]:
+        """Have QEMU execute a command of its machine protocol, which can do more than libvirt knows.
+
+        `file` is an open file that goes with it. Source: QEMU's QMP reference. Raises LibvirtError.
+        """
+        command = json.dumps({"execute": execute, "arguments": arguments})
+        with _translated(f"QEMU did not {execute} for {name}"):
+            domain = self._connection.lookupByName(name)
+            if file is None:
+                answer = libvirt_qemu.qemuMonitorCommand(domain, command, 0)
+            else:
+                answer, _ = libvirt_qemu.qemuMonitorCommandWithFiles(domain, command, [file], 0)
+        content = json.loads(answer)
+        if "error" in content:
+            raise LibvirtError(f"QEMU did not {execute} for {name}: {content['error'].get('desc', answer)}")
+        result = content.get("return")
+        return result if isinstance(result, dict) else {}
 
     def state(self, name: str) -> State:
         """What became of the domain `name`; one that is not there was destroyed."""

@@ -1,13 +1,15 @@
 """The virtual machine isolations: QEMU with KVM, or emulating everything (TCG).
 
 The kernel is booted directly, on an overlay of the image's disk. The guest's identity comes in by the kernel's
-command line and by systemd's credentials, so that nothing of ours lives in the image.
+command line and by systemd's credentials, so that nothing of ours lives in the image. A machine that is restored
+from a snapshot boots nothing: it has the same devices, an overlay of the snapshot's disk, and its memory.
 """
 
 from __future__ import annotations
 
 import base64
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,10 +22,16 @@ from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
 
 _TIMEOUT = 60.0
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
+ElementTree.register_namespace("qemu", _QEMU)
+# The bytes that a socket's path may have. Source: unix(7).
+_LONGEST_SOCKET = 107
+# The name of the port by which a restored machine gets its identity; nobody listens to it in one that booted.
+PORT = "identity"
 # Debian's name of an architecture: libvirt's name, machine type, the plainest processor it boots on.
 _PLATFORMS = {"amd64": ("x86_64", "q35", "qemu64")}
 # Nothing that a build needs waits for these.
-_MASKED = (
+MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "systemd-networkd-wait-online.service"),
     *("systemd-ask-password-console.path", "systemd-ask-password-wall.path", "systemd-journal-flush.service"),
     *("systemd-logind.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
@@ -45,41 +53,33 @@ class Machine:
         image = plan.image
         if image.disk is None or image.kernel is None or image.initrd is None:
             raise InfrastructureError(f"the image {image.name} has no disk and kernel for virtual machines")
-        overlay = plan.home / "disk.qcow2"
+        below, form = (image.disk, image.disk_format)
+        if plan.resumption is not None:
+            below, form = (plan.resumption.disk, "qcow2")
         size = max(plan.limits.disk << 20, image.disk.stat().st_size)
-        create: list[str | Path] = [
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            image.disk_format,
-            "-b",
-            image.disk,
-        ]
-        run([*create, overlay, str(size)], timeout=_TIMEOUT)
-        console = plan.home / "console.log"
-        console.touch()
-        for file in (overlay, console):
+        create: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", below]
+        run([*create, _disk(plan), str(size)], timeout=_TIMEOUT)
+        files = [_disk(plan), plan.home / "console.log"]
+        if plan.template is not None:
+            files.append(plan.template / "memory")
+            with files[-1].open("wb") as memory:
+                memory.truncate(plan.limits.memory << 20)
+        for file in files:
+            file.touch()
             os.chown(file, *emulator_account())
         plan.home.chmod(0o711)
 
     def xml(self, plan: Plan) -> str:
         """The libvirt domain. Source: libvirt's domain XML format."""
-        architecture, machine, processor = _platform(plan.image.architecture)
+        architecture, machine, processor = platform(plan.image.architecture)
         domain = Element("domain", type=self.domain)
         SubElement(domain, "name").text = plan.name
         SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
         SubElement(domain, "vcpu").text = str(plan.limits.processors)
         system = SubElement(domain, "os")
         SubElement(system, "type", arch=architecture, machine=machine).text = "hvm"
-        SubElement(system, "kernel").text = str(plan.image.kernel)
-        SubElement(system, "initrd").text = str(plan.image.initrd)
-        SubElement(system, "cmdline").text = command_line(plan)
-        SubElement(system, "smbios", mode="sysinfo")
-        strings = SubElement(SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
-        SubElement(strings, "entry").text = f"io.systemd.credential.binary:tmpfiles.extra={_credential(plan)}"
+        if plan.resumption is None:
+            _boot(domain, system, plan)
         SubElement(SubElement(domain, "features"), "acpi")
         if self.domain == "kvm":
             SubElement(domain, "cpu", mode="host-passthrough")
@@ -87,12 +87,15 @@ class Machine:
             model = SubElement(domain, "cpu", mode="custom", match="exact", check="none")
             SubElement(model, "model", fallback="forbid").text = processor
         SubElement(domain, "clock", offset="utc")
+        # A new one tells the kernel of a restored machine that it is not what it was. Source: Linux's vmgenid driver.
+        SubElement(domain, "genid").text = str(uuid.uuid4())
         for event in ("on_poweroff", "on_reboot", "on_crash"):
             SubElement(domain, event).text = "destroy"
         _devices(SubElement(domain, "devices"), plan)
         label = SubElement(domain, "seclabel", type="static", model="dac", relabel="no")
         user, group = emulator_account()
         SubElement(label, "label").text = f"+{user}:+{group}"
+        _memory(domain, plan)
         return ElementTree.tostring(domain, encoding="unicode")
 
     def limit(self, libvirt: Libvirt, plan: Plan) -> None:
@@ -111,6 +114,12 @@ class Machine:
         """Nothing is left outside the guest's own directory."""
 
 
+def port(plan: Plan) -> Path | None:
+    """The host's end of the port by which a restored machine gets its identity; None where its path is too long."""
+    place = plan.home / "port"
+    return place if len(os.fsencode(place)) <= _LONGEST_SOCKET else None
+
+
 def command_line(plan: Plan) -> str:
     """The kernel's command line. Source: systemd's kernel-command-line(7), systemd-network-generator(8)."""
     netmask = str(plan.netmask)
@@ -120,12 +129,13 @@ def command_line(plan: Plan) -> str:
             f"ip={plan.address}::{plan.gateway}:{netmask}::eth0:off",
             f"systemd.hostname={plan.identity.host_name} systemd.machine_id={plan.identity.machine_id}",
             f"systemd.tasks_max={plan.limits.processes} systemd.show_status=0",
-            *(f"systemd.mask={unit}" for unit in _MASKED),
+            *(f"systemd.mask={unit}" for unit in MASKED),
         ]
     )
 
 
-def _platform(architecture: str) -> tuple[str, str, str]:
+def platform(architecture: str) -> tuple[str, str, str]:
+    """libvirt's name of an architecture, the type of machine, the processor. Raises InfrastructureError."""
     try:
         return _PLATFORMS[architecture]
     except KeyError as error:
@@ -150,10 +160,47 @@ def _credential(plan: Plan) -> str:
     return base64.b64encode("\n".join([*lines, ""]).encode()).decode("ascii")
 
 
+def _boot(domain: Element, system: Element, plan: Plan) -> None:
+    SubElement(system, "kernel").text = str(plan.image.kernel)
+    SubElement(system, "initrd").text = str(plan.image.initrd)
+    SubElement(system, "cmdline").text = command_line(plan)
+    SubElement(system, "smbios", mode="sysinfo")
+    strings = SubElement(SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
+    SubElement(strings, "entry").text = f"io.systemd.credential.binary:tmpfiles.extra={_credential(plan)}"
+
+
+def _memory(domain: Element, plan: Plan) -> None:
+    """Have the memory in a file, which libvirt cannot at a place of one's choice.
+
+    A template writes into the file; a restored machine copies what it changes. Source: QEMU's manual,
+    `-object memory-backend-file`, and docs/system/vm-templating.
+    """
+    if plan.template is not None:
+        file, share, more = plan.template / "memory", "on", []
+    elif plan.resumption is not None:
+        file, share, more = plan.resumption.memory, "off", ["-incoming", "defer"]
+    else:
+        return
+    # A comma in a value is written twice.
+    path = str(file).replace(",", ",,")
+    backend = f"memory-backend-file,id=template,size={plan.limits.memory}M,mem-path={path},share={share}"
+    arguments = SubElement(domain, f"{{{_QEMU}}}commandline")
+    for argument in ("-object", backend, "-machine", "memory-backend=template", *more):
+        SubElement(arguments, f"{{{_QEMU}}}arg", value=argument)
+    # Without this ability of QEMU libvirt asks for the processor's features in two questions instead of 400, which
+    # take longer than all else together.
+    abilities = SubElement(domain, f"{{{_QEMU}}}capabilities")
+    SubElement(abilities, f"{{{_QEMU}}}del", capability="cpu-unavailable-features")
+
+
+def _disk(plan: Plan) -> Path:
+    return (plan.home if plan.template is None else plan.template) / "disk.qcow2"
+
+
 def _devices(devices: Element, plan: Plan) -> None:
     disk = SubElement(devices, "disk", type="file", device="disk")
     SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", discard="unmap")
-    SubElement(disk, "source", file=str(plan.home / "disk.qcow2"))
+    SubElement(disk, "source", file=str(_disk(plan)))
     SubElement(disk, "target", dev="vda", bus="virtio")
     connection = SubElement(devices, "interface", type="network")
     SubElement(connection, "mac", address=plan.identity.mac)
@@ -166,5 +213,10 @@ def _devices(devices: Element, plan: Plan) -> None:
     serial = SubElement(devices, "serial", type="file")
     SubElement(serial, "source", path=str(plan.home / "console.log"))
     SubElement(serial, "target", port="0")
+    place = port(plan)
+    if place is not None:
+        channel = SubElement(devices, "channel", type="unix")
+        SubElement(channel, "source", mode="bind", path=str(place))
+        SubElement(channel, "target", type="virtio", name=PORT)
     SubElement(devices, "controller", type="usb", model="none")
     SubElement(devices, "memballoon", model="none")

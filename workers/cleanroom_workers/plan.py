@@ -21,10 +21,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a machine goes on from instead of booting: a disk and a memory, of which it changes copies of its own."""
+
+    disk: Path
+    memory: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A guest to be started. `home` is the directory of its own files; `files` (path without the leading
     slash: mode, content) are given to it at its start, and they alone set it apart from its image and the tree
-    `layer` that lies on it, if any."""
+    `layer` that lies on it, if any. A machine from which a snapshot is to be taken has its disk and its memory as
+    files in the directory `template`; one that is restored goes on from `resumption`."""
 
     name: str
     home: Path
@@ -39,6 +48,8 @@ class Plan:
     prefix: int
     first_user: int
     layer: Path | None = None
+    template: Path | None = None
+    resumption: Resumption | None = None
 
     @property
     def netmask(self) -> IPv4Address:

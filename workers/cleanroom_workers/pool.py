@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -70,7 +70,7 @@ class Demand:
         file = self._directory / f"{kind.key}.json"
         before = self._read(file)
         most = together if before is None or self._forgotten(before) else max(together, before.most)
-        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary = file.with_suffix(f".{threading.get_native_id()}")
         temporary.write_text(json.dumps(asdict(Wish(kind, most, time.time()))), encoding="utf-8")
         temporary.replace(file)
 

@@ -1,0 +1,205 @@
+"""Snapshots of machines: what they depend on, how a restored machine is described, and what becomes of old ones."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from cleanroom_base.settings import Settings, load
+from cleanroom_images.store import Image
+from cleanroom_workers import renewal, sealed_memory
+from cleanroom_workers.guest import Guest
+from cleanroom_workers.identity import Identity
+from cleanroom_workers.machine import Machine, port
+from cleanroom_workers.plan import Limits, Plan, Resumption
+from cleanroom_workers.snapshots import Key, Snapshots, key_of
+
+LIMITS = Limits(processors=2, memory=1024, disk=4096, processes=1000)
+QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    image = Image(
+        name="debian-12",
+        digest="a" * 64,
+        directory=tmp_path,
+        architecture="amd64",
+        distribution="debian",
+        suite="bookworm",
+        formats=("deb",),
+        built_at="",
+        size=0,
+        tree=None,
+        disk=tmp_path / "disk.ext4",
+        disk_format="raw",
+        kernel=tmp_path / "kernel",
+        initrd=tmp_path / "initrd",
+    )
+    who = Identity("guest-1", "b" * 32, "52:54:00:00:00:01", b"key", "ssh-ed25519 AAAA", b"\x01\x02")
+    return Plan(
+        name="guest-1",
+        home=tmp_path / "guest-1",
+        image=image,
+        limits=LIMITS,
+        identity=who,
+        files={"etc/hostname": (0o644, b"guest-1\n"), "etc/key": (0o600, b"it's a\n$secret `here`\n")},
+        network="net",
+        device="tap0",
+        address="10.0.0.9",
+        gateway="10.0.0.1",
+        prefix=20,
+        first_user=0,
+    )
+
+
+def _arguments(plan: Plan) -> list[str]:
+    domain = ElementTree.fromstring(Machine("qemu", start_timeout=1).xml(plan))
+    return [argument.attrib["value"] for argument in domain.iterfind(f"{QEMU}commandline/{QEMU}arg")]
+
+
+def _devices(plan: Plan) -> list[str]:
+    domain = ElementTree.fromstring(Machine("qemu", start_timeout=1).xml(plan))
+    return [device.tag for device in domain.iterfind("devices/*")]
+
+
+def test_every_part_of_a_key_makes_another_snapshot(plan: Plan) -> None:
+    key = key_of(Machine("qemu", start_timeout=1), plan.image, LIMITS)
+    assert key.name == key_of(Machine("qemu", start_timeout=9), plan.image, replace(LIMITS)).name
+    others = [replace(key, **{field.name: "other"}) for field in fields(Key) if field.name != "limits"]
+    others += [replace(key, limits=replace(LIMITS, **{field.name: 77})) for field in fields(Limits)]
+    assert len({one.name for one in [key, *others]}) == len(others) + 1
+
+
+def test_kvm_and_emulation_never_share_a_snapshot(plan: Plan) -> None:
+    emulated, kvm = (key_of(Machine(domain, start_timeout=1), plan.image, LIMITS) for domain in ("qemu", "kvm"))
+    assert emulated.accelerator != kvm.accelerator
+    assert emulated.processor != kvm.processor
+
+
+def test_a_template_writes_its_memory_and_a_restored_machine_copies(plan: Plan, tmp_path: Path) -> None:
+    assert _arguments(plan) == []
+    template = _arguments(replace(plan, template=tmp_path / "a,b"))
+    assert f"mem-path={tmp_path}/a,,b/memory,share=on" in template[1]
+    assert "-incoming" not in template
+    restored = _arguments(replace(plan, resumption=Resumption(tmp_path / "disk.qcow2", Path("/proc/7/fd/0"))))
+    assert "size=1024M,mem-path=/proc/7/fd/0,share=off" in restored[1]
+    assert restored[-2:] == ["-incoming", "defer"]
+
+
+def test_a_restored_machine_has_the_devices_of_its_template_and_boots_nothing(plan: Plan, tmp_path: Path) -> None:
+    resumed = replace(plan, resumption=Resumption(tmp_path / "disk.qcow2", tmp_path / "memory"))
+    assert _devices(resumed) == _devices(plan) == _devices(replace(plan, template=tmp_path))
+    assert "kernel" not in Machine("qemu", start_timeout=1).xml(resumed)
+
+
+def test_a_machine_whose_port_would_have_too_long_a_path_has_none(plan: Plan, tmp_path: Path) -> None:
+    far = replace(plan, home=tmp_path / ("x" * 100))
+    assert port(plan) is not None
+    assert port(far) is None
+    assert "channel" not in _devices(far)
+
+
+def test_a_restored_machine_is_told_the_time_first_and_where_it_is(plan: Plan) -> None:
+    lines = renewal.message(plan, 1_234_500_000_000).split("\n")
+    assert lines[0] == "clock 1234 500000000"
+    assert lines[1] == "random 0102"
+    assert f"file 600 /etc/key {plan.files['etc/key'][1].hex()}" in lines
+    assert lines[-3] == "network 525400000001 10.0.0.9 255.255.240.0 10.0.15.255 10.0.0.1"
+    assert lines[-2:] == ["end", ""]
+
+
+def test_the_program_that_waits_is_one() -> None:
+    checked = subprocess.run(
+        ["perl", "-c", Path(renewal.__file__).with_suffix(".pl")], capture_output=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_a_sealed_memory_can_be_copied_and_not_be_changed(tmp_path: Path) -> None:
+    file, note = tmp_path / "memory", tmp_path / "note"
+    with file.open("wb") as memory:
+        memory.truncate(8 << 20)
+        memory.seek((5 << 20) + 17)
+        memory.write(b"content")
+    sealed = sealed_memory.checksum(file)
+    path = sealed_memory.provide(file, sealed, note, (os.getuid(), os.getgid()))
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+        with pytest.raises(PermissionError):
+            os.pwrite(descriptor, b"x", 0)
+        with pytest.raises(PermissionError):
+            os.ftruncate(descriptor, 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(descriptor, 0, mmap.MAP_SHARED)
+        with mmap.mmap(descriptor, 0, mmap.MAP_PRIVATE) as copy:
+            copy[:1] = b"x"
+        os.close(descriptor)
+        assert path.read_bytes() == file.read_bytes()
+        assert sealed_memory.provide(file, sealed, note, (os.getuid(), os.getgid())) == path
+    finally:
+        sealed_memory.withdraw(note)
+    assert not note.exists()
+    with file.open("r+b") as memory:
+        memory.seek(5 << 20)
+        memory.write(b"x")
+    with pytest.raises(sealed_memory.MemoryChanged):
+        sealed_memory.provide(file, sealed, note, (os.getuid(), os.getgid()))
+
+
+def test_holes_and_zeros_are_the_same_memory(tmp_path: Path) -> None:
+    (tmp_path / "written").write_bytes(bytes(1 << 20) + b"x" + bytes((1 << 20) - 1))
+    with (tmp_path / "holes").open("wb") as memory:
+        memory.truncate(2 << 20)
+        memory.seek(1 << 20)
+        memory.write(b"x")
+    assert sealed_memory.checksum(tmp_path / "written") == sealed_memory.checksum(tmp_path / "holes")
+
+
+def _settings(tmp_path: Path) -> Settings:
+    return load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
+
+
+def _no_boot(*_: object) -> Guest:
+    raise AssertionError
+
+
+def _snapshot(settings: Settings, key: Key) -> Path:
+    directory = settings.state / "snapshots"
+    (directory / key.name).mkdir(parents=True)
+    seal = {"key": asdict(key), "checksums": {}, "sealed_at": 0}
+    (directory / f"{key.name}.json").write_text(json.dumps(seal), encoding="utf-8")
+    return directory / key.name
+
+
+def test_what_is_out_of_date_half_made_or_unreadable_goes(plan: Plan, tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    key = key_of(Machine("qemu", start_timeout=1), plan.image, LIMITS)
+    current = _snapshot(settings, key)
+    other_emulator = _snapshot(settings, replace(key, emulator="older"))
+    other_image = _snapshot(settings, replace(key, digest="older"))
+    used = _snapshot(settings, replace(key, digest="used"))
+    (settings.state / "guests" / "guest-1").mkdir(parents=True)
+    (settings.state / "guests" / "guest-1" / "snapshot").write_text(used.name, encoding="ascii")
+    half = settings.state / "snapshots" / f".new-{key.name}"
+    half.mkdir()
+    snapshots = Snapshots(settings, _no_boot)
+    try:
+        snapshots.tidy(lambda _: plan.image.digest)
+        assert current.is_dir()
+        assert used.is_dir()
+        assert not any(path.exists() for path in (other_emulator, other_image, half))
+        assert {path.name for path in (settings.state / "snapshots").iterdir()} == {
+            *(current.name, f"{current.name}.json", used.name, f"{used.name}.json")
+        }
+    finally:
+        for left in sorted(settings.runtime.rglob("*"), reverse=True):
+            left.unlink() if left.is_file() else left.rmdir()
+        settings.runtime.rmdir()
