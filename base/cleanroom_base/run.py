@@ -26,6 +26,7 @@ Process = subprocess.Popen[bytes]
 
 TAIL = 4096
 CAPTURE_LIMIT = 64 * 1024 * 1024
+LOG_LIMIT = 16 * 1024 * 1024
 _CHUNK = 65536
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -137,6 +138,7 @@ def start(
 ) -> Process:
     """Start a program that goes on in the background, its output appended to `log`; the caller ends it.
 
+    A log that has grown beyond LOG_LIMIT is set aside before, as `LOG.1`, in the place of the one before it.
     With `end_with_parent` the kernel sends it SIGTERM when this process dies, however it dies.
     Raises CommandMissing.
     """
@@ -145,6 +147,8 @@ def start(
         sink: int | IO[bytes] = subprocess.DEVNULL
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
+            if log.exists() and log.stat().st_size > LOG_LIMIT:
+                log.rename(log.with_name(f"{log.name}.1"))
             sink = stack.enter_context(log.open("ab"))
         return _start(
             words,

@@ -80,6 +80,16 @@ class Artifact(Entity):
     architecture: str | None
 
 
+@dataclass(frozen=True)
+class StepWithoutLog(Entity):
+    """A step that has no log, with the names of its phase and its own."""
+
+    id: int
+    attempt_id: int
+    phase: str
+    step: str
+
+
 def start(database: Database, held: Lease, position: int, name: str) -> int:
     """A phase begins; return its id. To say so twice is no harm. Raises LeaseLost."""
     with database.transaction() as cursor:
@@ -204,3 +214,15 @@ def _id(cursor: Cursor, held: Lease, block: str, **parameters: object) -> int:
     new = cursor.value(_SQL[block], attempt=held.attempt_id, owner=held.owner, **parameters)
     require(held, 0 if new is None else 1)
     return int(new)
+
+
+def without_log(database: Database, attempts: Iterable[int]) -> list[StepWithoutLog]:
+    """The steps of some attempts that have no log."""
+    with database.transaction() as cursor:
+        return [StepWithoutLog.from_row(row) for row in cursor.rows(_SQL["without_log"], attempts=list(attempts))]
+
+
+def attach_log(database: Database, step_id: int, sha256: str, size: int) -> None:
+    """Give a step the log that was found after its attempt was given up; it changes nothing else of the step."""
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["attach_log"], step=step_id, sha256=sha256, size=size)

@@ -47,8 +47,12 @@ class ReleasedFile(Artifact):
 
 
 def pending(database: Database, *, limit: int = 100) -> list[Pending]:
-    """Publications that wait, oldest first. There is one publisher, so nothing is reserved."""
+    """Publications that wait, oldest first. There is one publisher, so nothing is reserved.
+
+    What was refused before waits again once a person has approved its release.
+    """
     with database.transaction() as cursor:
+        cursor.execute(_SQL["try_approved_again"])
         return [Pending.from_row(row) for row in cursor.rows(_SQL["pending"], limit=limit)]
 
 
@@ -62,6 +66,12 @@ def request(database: Database, release_id: int, channel: str, requested_by: str
     """Ask for a release to go into a channel; to ask twice is no harm."""
     with database.transaction() as cursor:
         cursor.execute(_SQL["request"], release=release_id, channel=channel, requested_by=plain(requested_by))
+
+
+def explain_waiting(database: Database, why: str) -> None:
+    """Say in the releases that wait for publication why they still do."""
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["explain_waiting"], why=plain(f"passed; its publication is tried again: {why}"))
 
 
 def refuse(database: Database, publication_id: int, why: str) -> None:

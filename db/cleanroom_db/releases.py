@@ -196,8 +196,6 @@ def approve(database: Database, release_id: int, actor: str, reason: str) -> Non
             raise InputError(f"{release.product} {release.ref} is {release.state}: {release.why or 'not held'}")
         cursor.execute(_SQL["set_hold"], id=release_id, reason=None)
         _pass(cursor, release, requested_by=actor)
-        # What the publisher refused before is tried again: its reason may be gone.
-        cursor.execute(_SQL["publish_again"], id=release_id, channel=release.channel)
         audit.record(database, actor, "release approve", f"{release.product} {release.ref}", reason=reason)
 
 

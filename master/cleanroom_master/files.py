@@ -34,9 +34,13 @@ class FileStore:
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
             fresh = place.with_name(f"{sha256}.{os.getpid()}.new")
-            shutil.move(source, fresh)
-            fresh.chmod(0o444)
-            with fresh.open("rb") as file:
-                os.fsync(file.fileno())
-            fresh.rename(place)
+            try:
+                shutil.move(source, fresh)
+                fresh.chmod(0o444)
+                with fresh.open("rb") as file:
+                    os.fsync(file.fileno())
+                fresh.rename(place)
+            finally:
+                # Half a file, where the disk was full.
+                fresh.unlink(missing_ok=True)
         return place

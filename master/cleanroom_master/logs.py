@@ -33,12 +33,42 @@ class LogStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._growing = directory / "growing"
 
     def open(self, name: str) -> OpenLog:
         """Begin a log; `name` tells it from others that are being written, and is safe as a file name."""
-        growing = self._directory / "growing"
-        growing.mkdir(parents=True, exist_ok=True)
-        return OpenLog(growing / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.log", self)
+        self._growing.mkdir(parents=True, exist_ok=True)
+        return OpenLog(self._growing / f"{safe(name)}.log", self)
+
+    def left(self) -> dict[str, Path]:
+        """The logs that nobody writes any more after a master was killed, by their (safe) names."""
+        return {path.stem: path for path in sorted(self._growing.glob("*.log"))}
+
+    def seal_left(self, path: Path) -> SealedLog:
+        """Seal a log that was left."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return self.seal(path, digest)
+
+    def seal(self, path: Path, digest: str) -> SealedLog:
+        """Compress a log to its final place (written beside it and renamed), and remove the growing file."""
+        size = path.stat().st_size
+        place = self.path(digest)
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
+            try:
+                with path.open("rb") as source, fresh.open("wb") as raw:
+                    # No name and no time in the header: equal logs become equal files.
+                    with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                    raw.flush()
+                    os.fsync(raw.fileno())
+                fresh.rename(place)
+            finally:
+                fresh.unlink(missing_ok=True)
+        path.unlink()
+        return SealedLog(digest, size)
 
     def path(self, sha256: str) -> Path:
         """Where a sealed log is. Raises InputError for what is no digest."""
@@ -63,29 +93,19 @@ class OpenLog:
         self._store = store
         self._file: IO[bytes] = path.open("wb", buffering=0)
         self._digest = hashlib.sha256()
-        self._size = 0
 
     def write(self, text: str) -> None:
         """Add to the end."""
         content = text.encode(errors="backslashreplace")
         self._file.write(content)
         self._digest.update(content)
-        self._size += len(content)
 
     def seal(self) -> SealedLog:
-        """Finish: compress to its final place (written beside it and renamed), and remove the growing file."""
+        """Finish: the log gets its final place."""
         self._file.close()
-        digest = self._digest.hexdigest()
-        place = self._store.path(digest)
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
-            with self._path.open("rb") as source, fresh.open("wb") as raw:
-                # No name and no time in the header: equal logs become equal files.
-                with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-                raw.flush()
-                os.fsync(raw.fileno())
-            fresh.rename(place)
-        self._path.unlink()
-        return SealedLog(digest, self._size)
+        return self._store.seal(self._path, self._digest.hexdigest())
+
+
+def safe(name: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.-]", "_", name)

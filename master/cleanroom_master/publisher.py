@@ -268,6 +268,8 @@ def work(settings: Settings) -> None:
             except InfrastructureError as error:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
                 recovered = False
+                with contextlib.suppress(InfrastructureError):
+                    publications.explain_waiting(database, error.message)
                 listener.wait(_AFTER_TROUBLE)
 
 

@@ -322,6 +322,24 @@ def test_a_ref_is_recorded_on_request(
     ]
 
 
+@pytest.mark.parametrize("claimed", [False, True], ids=["waiting", "claimed"])
+def test_a_hook_after_a_look_adds_nothing(
+    settings: Settings,
+    refs: Database,
+    master: Database,
+    look: Callable[[], list[RefEvent]],
+    repository: Repository,
+    claimed: bool,
+) -> None:
+    repository.tag("v1")
+    [seen] = look()
+    if claimed:
+        releases.claim_next(master, plan)
+    assert record(settings, refs, "hello", "v1").id == seen.id
+    assert (releases.claim_next(master, plan) is None) == claimed
+    assert [event.id for event in ref_events.list_latest(refs)] == [seen.id]
+
+
 def test_a_hook_s_own_variables_do_not_mislead(
     settings: Settings,
     refs: Database,

@@ -197,15 +197,18 @@ class LiveSite:
 
 
 @contextmanager
-def installed(state: Path) -> Iterator[LiveSite]:
-    """An installation in a fresh state directory; what it downloaded before is kept, and images are shared."""
+def installed(state: Path, **more: str) -> Iterator[LiveSite]:
+    """An installation in a fresh state directory; what it downloaded before is kept, and images are shared.
+
+    `more` are variables of its own, such as CLEANROOM_NETWORK_MIRROR_PROXY.
+    """
     shared = kept_between_runs()
     shared.mkdir(parents=True, exist_ok=True)
     catalogue = Catalogue(shared)
     if catalogue.store.digest(IMAGE) is None:
         build(catalogue, IMAGE)
     state.mkdir(parents=True, exist_ok=True)
-    site = LiveSite(state)
+    site = LiveSite(state, **more)
     with ExitStack() as ending:
         lock = ending.enter_context((shared / f"{state.name}.lock").open("w"))
         fcntl.flock(lock, fcntl.LOCK_EX)

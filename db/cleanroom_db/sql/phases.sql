@@ -77,3 +77,12 @@ ON CONFLICT DO NOTHING
 
 -- name: artifacts
 SELECT * FROM cleanroom.artifact WHERE attempt_id = %(attempt)s ORDER BY file
+
+-- name: without_log
+SELECT step.id, phase.attempt_id, phase.name AS phase, step.name AS step
+  FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_id
+ WHERE phase.attempt_id = ANY(%(attempts)s) AND step.log_sha256 IS NULL
+
+-- name: attach_log
+UPDATE cleanroom.step SET log_sha256 = %(sha256)s, log_size = %(size)s
+ WHERE id = %(step)s AND log_sha256 IS NULL

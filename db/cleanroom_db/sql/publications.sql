@@ -4,6 +4,11 @@ SELECT publication.*, release.product, release.ref, release.commit, release.vers
  WHERE publication.state = 'pending'
  ORDER BY publication.id LIMIT %(limit)s
 
+-- name: try_approved_again
+UPDATE cleanroom.publication SET state = 'pending', why = ''
+  FROM cleanroom.release
+ WHERE release.id = publication.release_id AND publication.state = 'refused' AND release.state = 'passed'
+
 -- name: request
 INSERT INTO cleanroom.publication (release_id, channel, requested_by)
 VALUES (%(release)s, %(channel)s, %(requested_by)s)
@@ -16,6 +21,12 @@ RETURNING release_id
 
 -- name: hold_release
 UPDATE cleanroom.release SET state = 'held', why = %(why)s WHERE id = %(release)s AND state = 'passed'
+
+-- name: explain_waiting
+UPDATE cleanroom.release SET why = %(why)s
+  FROM cleanroom.publication
+ WHERE publication.release_id = release.id AND publication.state = 'pending' AND release.state = 'passed'
+   AND release.why <> %(why)s
 
 -- name: files
 SELECT artifact.*, build.target, attempt.id AS attempt_id

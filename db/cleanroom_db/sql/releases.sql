@@ -57,7 +57,3 @@ VALUES (%(build)s, %(number)s, %(number)s)
 INSERT INTO cleanroom.publication (release_id, channel, requested_by)
 VALUES (%(id)s, %(channel)s, %(requested_by)s)
 ON CONFLICT DO NOTHING
-
--- name: publish_again
-UPDATE cleanroom.publication SET state = 'pending', why = ''
- WHERE release_id = %(id)s AND channel = %(channel)s AND state = 'refused'

@@ -7,17 +7,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cleanroom_base.errors import InputError, Problem
+from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_base.settings import Settings
 from cleanroom_db import products, ref_events
 from cleanroom_db.connection import Database
 from cleanroom_db.ref_events import NewRef, RefEvent
 from cleanroom_db.states import RefEventState
 from cleanroom_master.refs import lookup, names
+from cleanroom_master.refs.mirror import Mirror
 from cleanroom_recipes.model import RefKind
 
 HOOK = "hook"
 _TAGS = b"refs/tags/"
+_ON_ITS_WAY = (RefEventState.RECORDED, RefEventState.CLAIMED)
 _COMMIT = re.compile(rb"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -32,11 +34,21 @@ class Recorded:
 def record(settings: Settings, database: Database, product: str, ref: str, *, recorded_by: str = HOOK) -> RefEvent:
     """Record a tag, or a commit by its full id, and look it up at once; return its event.
 
-    What waits already is not recorded twice. If the repository does not answer now, the event waits and the ref
-    watch looks it up later. Raises InputError if the ref is refused (which is recorded, too).
+    What the ref watch has recorded already, and is as it was, is not recorded again. If the repository does not
+    answer now, the event waits and the ref watch looks it up later. Raises InputError if the ref is refused (which
+    is recorded, too).
     """
     name = os.fsencode(ref).removeprefix(_TAGS)
-    recorded = record_many(database, product, [name], recorded_by=recorded_by)
+    seen = _seen(database, product, names.readable(name))
+    if seen is not None and _is_still(settings, database, seen):
+        return seen
+    # Another look may have recorded it meanwhile, and the master may have claimed it.
+    with database.transaction():
+        products.lock(database, product)
+        now = _seen(database, product, names.readable(name))
+        if now != seen and now is not None:
+            return now
+        recorded = record_many(database, product, [name], recorded_by=recorded_by)
     if recorded.problems:
         raise InputError(f"the ref cannot be recorded for {product}", problems=recorded.problems)
     event = ref_events.latest(database, product, names.readable(name))
@@ -60,6 +72,27 @@ def record_many(database: Database, product: str, refs: Iterable[bytes], *, reco
         ids = ref_events.record_many(database, product, new, recorded_by=recorded_by)
     problems = (Problem(one.ref, one.why) for one in new if one.state is RefEventState.REFUSED)
     return Recorded(tuple(ids), tuple(problems))
+
+
+def _seen(database: Database, product: str, ref: str) -> RefEvent | None:
+    """The latest event of a ref, if that is on its way or became a release, and its commit is known."""
+    try:
+        event = ref_events.latest(database, product, ref)
+    except InputError:
+        return None
+    return event if event.commit is not None and event.state in _ON_ITS_WAY else None
+
+
+def _is_still(settings: Settings, database: Database, event: RefEvent) -> bool:
+    """Whether the repository shows the ref where it was seen; while it does not answer, nothing else is known."""
+    if event.kind is RefKind.COMMIT:
+        return True
+    product = products.get(database, event.product)
+    try:
+        tag = Mirror(settings, product.name, product.url).remote_refs().tags.get(event.ref.encode())
+    except InfrastructureError:
+        return True
+    return tag is not None and tag.commit == event.commit
 
 
 def _new(name: bytes) -> NewRef:

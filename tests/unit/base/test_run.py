@@ -97,6 +97,18 @@ def test_a_program_that_does_not_read_its_input_is_no_error(fake: Path) -> None:
     assert run.run(["builder"], timeout=20, stdin=b"x" * 1_000_000).exit_status == 0
 
 
+def test_a_large_log_is_set_aside(fake: Path, tmp_path: Path) -> None:
+    fake.write_text("#!/bin/sh\necho new\n")
+    log = tmp_path / "log"
+    log.write_text("old\n")
+    run.start(["builder"], log=log).wait(20)
+    assert log.read_text() == "old\nnew\n"
+    os.truncate(log, run.LOG_LIMIT + 1)
+    run.start(["builder"], log=log).wait(20)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "log.1").stat().st_size == run.LOG_LIMIT + 1
+
+
 def _goes(process: int, seconds: float = 20) -> bool:
     """Whether it ends: what was killed takes a moment to die on a busy machine."""
     deadline = time.monotonic() + seconds

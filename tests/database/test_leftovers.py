@@ -1,0 +1,41 @@
+"""What a killed master left, taken over by the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from database_server import POLICY, add_product, begin, claim
+
+from cleanroom_db import attempts, phases
+from cleanroom_db.connection import Database
+from cleanroom_master.leftovers import take_over_logs
+from cleanroom_master.logs import LogStore
+
+
+def test_logs_of_a_killed_master_come_to_their_steps(owner: Database, master: Database, tmp_path: Path) -> None:
+    add_product(owner)
+    held = begin(owner, claim(owner, "v1"), "master@host/1")
+    phase = phases.start(owner, held, 0, "build")
+    step = phases.start_step(owner, held, phase, 0, "command-1")
+    silent = phases.start_step(owner, held, phase, 1, "command-2")
+    logs = LogStore(tmp_path)
+    growing = tmp_path / "growing"
+    growing.mkdir()
+    for name, text in (
+        (f"{held.attempt_id}-build-command-1", "one\ntwo\n"),
+        (f"{held.attempt_id}-build-command-2", ""),
+        (f"{held.attempt_id}-build-nobody", "three\n"),
+        ("999999-build-command-1", "four\n"),
+    ):
+        (growing / f"{name}.log").write_text(text)
+    attempts.abandon(master, "master@host/", "the master was restarted", POLICY)
+
+    take_over_logs(master, logs)
+    assert logs.left() == {}
+    with owner.transaction() as cursor:
+        rows = {row["id"]: row for row in cursor.rows("SELECT * FROM cleanroom.step")}
+    assert logs.read(rows[step]["log_sha256"]) == b"one\ntwo\n"
+    assert rows[step]["log_size"] == 8
+    assert rows[step]["outcome"] == "infrastructure"
+    assert rows[silent]["log_sha256"] is None
+    take_over_logs(master, logs)
