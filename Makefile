@@ -1,7 +1,7 @@
 # Everything a person can do here. `make demo` and `make test` do all the set-up by themselves.
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-SUITE ?= tests
+SUITE ?=
 .PHONY: help setup demo test check bench lock clean
 
 help: ## show this list

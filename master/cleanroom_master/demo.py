@@ -84,7 +84,8 @@ class Demo:
             supervisor.start_in_background(self._settings, timeout=_START_TIMEOUT)
         database = open_database(self._settings, Role.OWNER)
         self._say("preparing two products: tally (ours, as deb and rpm) and Debian's hello")
-        prepared = [self.tally(), self.hello()]
+        # The longest first, so that nothing waits for it at the end.
+        prepared = [self.hello(), self.tally()]
         for repository in prepared:
             self.watch(database, repository)
         pushed = [repository.release() for repository in prepared]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
-from live_site import IMAGE, LiveSite
+from live_site import IMAGE, SCRIPTS, LiveSite
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -86,7 +88,7 @@ def test_image_list(site: LiveSite) -> None:
     assert images[IMAGE]["built"] is True
 
 
-def test_guests(site: LiveSite) -> None:
+def test_guests(site: LiveSite, tmp_path: Path) -> None:
     reset = site.ask("guest", "reset", IMAGE)
     assert list(reset) == ["name", "image", "digest", "isolation", "reset_seconds", "address"]
     name = reset["name"]
@@ -97,9 +99,27 @@ def test_guests(site: LiveSite) -> None:
         assert list(told) == ["exit_status", "stdout", "stderr", "seconds"]
         assert told["stdout"] == "hello\n"
         assert site.run("guest", "exec", name, "--", "sh", "-c", "exit 7").status == 7
+        told = subprocess.run(
+            [SCRIPTS / "cleanroom", "guest", "shell", name],
+            input="hostname; exit 5\n",
+            env=site.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (told.returncode, told.stdout) == (5, f"{name}\n"), told
         verified = site.ask("guest", "verify", name)
         assert verified == {"name": name, "identical": True, "differences": []}
-        site.run("guest", "exec", name, "--", "touch", "/etc/left")
+        (tmp_path / "file").write_text("from outside")
+        assert site.ask("guest", "copy", str(tmp_path / "file"), f"{name}:/etc/left") == {
+            "copied": [str(tmp_path / "file")]
+        }
+        out = site.ask("guest", "copy", f"{name}:/etc/left", str(tmp_path / "out"))
+        assert out == {"copied": [str(tmp_path / "out/left")]}
+        assert (tmp_path / "out/left").read_text() == "from outside"
+        for wrong in (("/a", "/b"), (f"{name}:/a", f"{name}:/b"), ("/a", f"{name}:b")):
+            assert site.run("guest", "copy", *wrong).status == 2
         changed = site.run("guest", "verify", name, "--format", "json")
         assert (changed.status, changed.json["identical"]) == (1, False)
         assert any("etc/left" in difference for difference in changed.json["differences"])

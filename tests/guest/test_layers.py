@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import IMAGE
+from surroundings import variables
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
@@ -140,7 +140,7 @@ def test_who_is_killed_while_making_leaves_nothing(
     layers = settings.state / "layers"
     before = set(layers.glob("*"))
     guests = {record.name for record in host.guests()}
-    process = subprocess.Popen([PROGRAM, "layer", slow.key], env={**os.environ, **environment})
+    process = subprocess.Popen([PROGRAM, "layer", slow.key], env={**variables(), **environment})
     try:
         conditions: dict[str, Callable[[], object]] = {
             "guests": lambda: {record.name for record in host.guests()} - guests,

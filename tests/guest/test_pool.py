@@ -169,6 +169,24 @@ def test_a_ready_guest_that_died_is_not_handed_over(host: Host, environment: dic
             process.send_signal(signal.SIGCONT)
 
 
+def test_ready_guests_make_way_for_the_removal_of_their_image(
+    host: Host, settings: Settings, environment: dict[str, str], kind: Kind
+) -> None:
+    users = settings.state / "images" / IMAGE / "users"
+    with _pool(host, environment) as process:
+        ready = _one_ready(host)
+        # It would prepare the next one at its next look.
+        process.send_signal(signal.SIGSTOP)
+        try:
+            assert (users / ready.name).exists()
+            host.discard_ready("debian-13")
+            assert (users / ready.name).exists()
+            host.discard_ready(IMAGE)
+            assert not (users / ready.name).exists()
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+
 def test_ready_guests_of_an_image_that_was_changed_are_ended(
     host: Host, environment: dict[str, str], kind: Kind
 ) -> None:

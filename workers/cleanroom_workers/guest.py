@@ -155,6 +155,10 @@ class Guest:
         except ConnectionLost as error:
             raise self._lost() from error
 
+    def interactive(self, user: str = "root") -> list[str | Path]:
+        """The command that gives a person at this terminal a shell of `user` in the guest. Raises InputError."""
+        return self._shell.interactive(user)
+
     def succeed(self, command: Sequence[str], *, timeout: float, user: str = "root") -> Completed:
         """Run a command that must end with status 0. Raises CommandFailed and as `run` does."""
         completed = self.run(command, timeout=timeout, user=user)

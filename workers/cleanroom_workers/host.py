@@ -182,6 +182,12 @@ class Host:
             if record is not None and record.state == READY:
                 self._dispose(name)
 
+    def discard_ready(self, image: str) -> None:
+        """End all ready guests of an image, before it is removed for example."""
+        for record in self.ready():
+            if record.image == image:
+                self.discard(record.name)
+
     def dismiss(self, name: str) -> None:
         """End a guest at once. What is left of it is taken away by the pool's process where there is one."""
         record = self._records.read(name)

@@ -168,7 +168,8 @@ class _Phase:
         except (ProductError, OutputLimitExceeded) as error:
             return self._unless_host_is_full(_Verdict(Outcome.FAILED, error.message))
         except CleanroomError as error:
-            return _Verdict(Outcome.INFRASTRUCTURE, error.message)
+            # All problems and what to do about them, in one line.
+            return _Verdict(Outcome.INFRASTRUCTURE, "; ".join(map(str.strip, str(error).splitlines())))
         except OSError as error:
             return _Verdict(Outcome.INFRASTRUCTURE, f"the host failed: {error}")
 

@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,14 @@ class Shell:
         if completed.exit_status == _SSH_FAILED and not self._take(mark):
             raise ConnectionLost(f"the connection to the guest at {self.address} was lost")
         return Completed(tuple(command), completed.exit_status, completed.stdout, completed.stderr, completed.seconds)
+
+    def interactive(self, user: str) -> list[str | Path]:
+        """The command that gives a person at this terminal a shell of `user` in the guest. Raises InputError."""
+        if not _USER.fullmatch(user):
+            raise InputError(f"{user!r} is no user's name")
+        become = [] if user == "root" else [f"exec runuser --login {user}"]
+        terminal = ["-t"] if sys.stdin.isatty() else []
+        return [*self._ssh(), "-o", "ControlMaster=no", *terminal, self._destination, *become]
 
     def _take(self, mark: str) -> bool:
         """Whether the guest left the mark that says that 255 was the command's own status; removes it."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
+from cleanroom_base import run
 from cleanroom_base.errors import InputError
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
@@ -27,6 +30,17 @@ def register(commands: Commands) -> None:
     running.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="limit in seconds")
     running.add_argument("--user", default="root")
     running.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    entering = guest.verb("shell", shell, "step into a guest", "cleanroom guest shell NAME --user builder")
+    entering.add_argument("name")
+    entering.add_argument("--user", default="root")
+    copying = guest.verb(
+        "copy",
+        copy,
+        "copy files into a guest, or out of it",
+        "cleanroom guest copy fix.patch NAME:/tmp/fix.patch",
+    )
+    copying.add_argument("source", metavar="SOURCE", help="a path here, or NAME:PATH in a guest")
+    copying.add_argument("destination", metavar="DESTINATION", help="the same; one of both is in a guest")
     checking = guest.verb("verify", verify, "compare a guest with its image", "cleanroom guest verify NAME")
     checking.add_argument("name")
     ending = guest.verb("destroy", destroy, "end a guest; nothing of it stays", "cleanroom guest destroy NAME")
@@ -55,7 +69,7 @@ def list_all(context: Context, _: argparse.Namespace) -> None:
 def reset(context: Context, arguments: argparse.Namespace) -> None:
     """Start a guest that stays until it is destroyed."""
     isolation = arguments.isolation or context.settings.text("worker.isolation")
-    host = Host.open(context.settings)
+    host = Host(context.settings)
     guest = host.reset(arguments.image, isolation=isolation, network=arguments.network, observer=context.progress)
     context.emit(
         {
@@ -77,7 +91,7 @@ def execute(context: Context, arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         raise InputError("no command was given", hint="cleanroom guest exec NAME -- COMMAND...")
-    guest = Host.open(context.settings).guest(arguments.name)
+    guest = Host(context.settings).guest(arguments.name)
     if context.as_json:
         done = guest.run(command, timeout=arguments.timeout, user=arguments.user)
         context.emit(
@@ -98,9 +112,49 @@ def _show(chunk: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
+def shell(context: Context, arguments: argparse.Namespace) -> None:
+    """Become an interactive shell in a guest; its exit status becomes ours."""
+    run.replace(Host(context.settings).guest(arguments.name).interactive(arguments.user))
+
+
+def copy(context: Context, arguments: argparse.Namespace) -> None:
+    """Copy a file, or what is in a directory. What comes out is regular files only, at most the artifacts' limit."""
+    source, destination = _place(arguments.source), _place(arguments.destination)
+    if (source.guest is None) == (destination.guest is None):
+        raise InputError("one of both is to be in a guest", hint="a path in a guest is written NAME:PATH")
+    guest = Host(context.settings).guest(source.guest or destination.guest or "")
+    if source.guest is None:
+        guest.copy_in(Path(source.path), destination.path)
+        context.emit({"copied": [source.path]}, f"copied {source.path} to {arguments.destination}")
+        return
+    target = Path(destination.path)
+    target.mkdir(parents=True, exist_ok=True)
+    limit = context.settings.whole("worker.artifact_limit")
+    files = [str(file) for file in guest.copy_out(source.path, target, limit=limit)]
+    context.emit({"copied": files}, "\n".join(files) or "there was nothing to copy")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A path, in a guest or here."""
+
+    guest: str | None
+    path: str
+
+
+def _place(text: str) -> _Place:
+    """Read `NAME:/PATH`, a path in a guest, or a path here (with a slash before its first colon, if it has one)."""
+    guest, colon, path = text.partition(":")
+    if not colon or "/" in guest:
+        return _Place(None, text)
+    if not path.startswith("/"):
+        raise InputError(f"{text!r}: the path in a guest begins with a slash", hint="NAME:/PATH")
+    return _Place(guest, path)
+
+
 def verify(context: Context, arguments: argparse.Namespace) -> int:
     """Exit status 0 when the guest is identical with its image; otherwise 1 and the differences."""
-    found = Host.open(context.settings).verify(arguments.name)
+    found = Host(context.settings).verify(arguments.name)
     shown = "\n".join(found) or f"{arguments.name} is identical with its image"
     context.emit({"name": arguments.name, "identical": not found, "differences": found}, shown)
     return 1 if found else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
 from cleanroom_master.cli.frame import Commands, Context
+from cleanroom_workers.host import Host
 
 COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "description"]
 
@@ -82,6 +83,8 @@ def verify(context: Context, arguments: argparse.Namespace) -> None:
 
 def remove(context: Context, arguments: argparse.Namespace) -> None:
     """Remove a built image; its description stays."""
+    # A guest that is only kept ready is nobody's reason to keep the image.
+    Host(context.settings).discard_ready(arguments.name)
     _catalogue(context).remove(arguments.name, force=arguments.force)
     context.emit({"removed": arguments.name}, f"{arguments.name} is removed")
 

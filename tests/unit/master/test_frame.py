@@ -24,7 +24,7 @@ NOUNS = {
     "ref": {"record", "list"},
     "release": {"list", "show", "wait", "retry", "approve", "hold"},
     "image": {"build", "import", "list", "show", "verify", "remove"},
-    "guest": {"list", "reset", "exec", "verify", "destroy"},
+    "guest": {"list", "reset", "exec", "shell", "copy", "verify", "destroy"},
     "repository": {"show", "history"},
 }
 ALONE = {"up", "down", "status", "doctor", "demo"}

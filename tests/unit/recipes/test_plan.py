@@ -64,6 +64,23 @@ def test_a_phase_with_commands_is_run_in_any_case() -> None:
     assert phases(TALLY, "debian-12/deb")["regress"].condition is None
 
 
+def test_what_is_prepared_depends_on_no_product() -> None:
+    """A layer is shared by all products: nothing that one of them says may be in it."""
+    own, other = (
+        loader.load(text.encode(), source="x", name=name, url="file:///x")
+        for name, text in (("tally", TALLY), ("plain", 'name = "plain"\nbuilders = ["deb", "rpm"]\n'))
+    )
+    for builder, prepared in ((Builder.DEB, ["update"]), (Builder.RPM, ["update", "dnf"])):
+        mine = plan(own, Target("debian-12", builder))[1]
+        theirs = plan(other, Target("debian-12", builder))[1]
+        assert [step.name for step in mine.steps if step.prepares] == prepared
+        assert mine.preparation == theirs.preparation
+        assert len(mine.preparation) == len(prepared)
+        assert not any(step.environment for step in mine.steps if step.prepares)
+        # Where the packages are built, nothing more than the present state of the system may be there.
+        assert len(plan(own, Target("debian-12", builder))[0].preparation) == 1
+
+
 def test_the_product_cannot_spoil_what_counts_as_infrastructure() -> None:
     for phase in phases(TALLY, "debian-12/rpm").values():
         for step in phase.steps:

@@ -18,7 +18,7 @@ import pytest
 from fake_guest import Behaviour, FakeGuest, prints, raises
 from tiny_packages import make_deb
 
-from cleanroom_base.errors import InfrastructureError, InputError, ProductError
+from cleanroom_base.errors import InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_recipes import events
 from cleanroom_recipes.events import Artifact, Output, PhaseFinished, Reset, StepFinished, StepStarted, Tests, Version
@@ -325,6 +325,19 @@ def test_a_signal_ends_the_guest_and_tells_it(run: Run) -> None:
     assert outcome is Outcome.CANCELLED
     assert run.guest.destroyed
     assert run.why == "the phase was cancelled by SIGTERM"
+
+
+def test_all_that_is_wrong_with_the_surroundings_is_told(run: Run) -> None:
+    def reset(_: PhaseRequest) -> FakeGuest:
+        problems = [Problem("worker.disk", "is too small"), Problem("worker.memory", "is no number")]
+        raise InputError("the settings are not valid", problems=problems, hint="cleanroom config check")
+
+    run.plan(steps=(step("build"),))
+    assert run_phase(run.request, Surroundings(reset, 1000, 1000), run.told.append) is Outcome.INFRASTRUCTURE
+    assert run.why == (
+        "the settings are not valid; worker.disk: is too small; worker.memory: is no number;"
+        " hint: cleanroom config check"
+    )
 
 
 def test_a_reader_that_went_away_ends_the_guest(run: Run) -> None:
