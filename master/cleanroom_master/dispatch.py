@@ -23,6 +23,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_master.files import FileStore
+from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
 from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
@@ -133,6 +134,7 @@ class Dispatch:
     def take_over(self) -> None:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
         attempts.abandon(self._database, f"{self.name}/", "the master was restarted", self._policy)
+        take_over_logs(self._database, self.logs)
         for left in (self._places.incoming, self._places.sources):
             shutil.rmtree(left, ignore_errors=True)
 

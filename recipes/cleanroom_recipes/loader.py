@@ -151,8 +151,18 @@ def _phase_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Itera
             steps = phase.get("steps")
             given = [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
             yield from _doubles(f"phases.{name}.steps", given)
+            yield from _not_to_be_left_out(name, phase.get("without"), chosen)
         if name == "build" and isinstance(phase, dict) and phase.get("enabled") is False:
             yield Problem("phases.build.enabled", "must not be false: without a build there is nothing to test")
+
+
+def _not_to_be_left_out(name: str, without: object, chosen: list[Builder]) -> Iterator[Problem]:
+    phases = [phase for builder in chosen for phase in builders.definition(builder).phases if phase.name == name]
+    optional = {step.name for phase in phases for step in phase.steps if not step.required}
+    for word in without if isinstance(without, list) else []:
+        if isinstance(word, str) and word not in optional:
+            which = f"only {', '.join(sorted(optional))}" if optional else "no step"
+            yield Problem(f"phases.{name}.without", f"{word!r}: {which} of this phase can be left out")
 
 
 def _doubles(place: str, given: object) -> Iterator[Problem]:

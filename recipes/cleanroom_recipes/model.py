@@ -191,9 +191,13 @@ class StepRecipe:
 
 @dataclass(frozen=True, slots=True)
 class PhaseRecipe:
-    """What a product wishes differently about one of its builder's phases; None keeps the recipe's own."""
+    """What a product wishes differently about one of its builder's phases; None keeps the recipe's own.
+
+    `without` names steps of the builder to leave out, of those that inform and do not decide.
+    """
 
     enabled: bool = True
+    without: Annotated[tuple[StepName, ...], Items(32)] = ()
     network: Network | None = None
     isolation: Isolation | None = None
     timeout: Seconds | None = None

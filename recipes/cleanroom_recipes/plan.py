@@ -86,7 +86,8 @@ def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
     wish = recipe.phase(phase.name)
     has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
-    steps = [plan for step in phase.steps for plan in _steps(recipe, target.format, step)]
+    wanted = [step for step in phase.steps if step.required or step.name not in wish.without]
+    steps = [plan for step in wanted for plan in _steps(recipe, target.format, step)]
     steps += [_own_step(recipe, step) for step in wish.steps]
     return PhasePlan(
         name=phase.name,

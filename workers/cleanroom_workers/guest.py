@@ -24,7 +24,8 @@ from cleanroom_workers.transfer import pack, unpack
 
 _COPY_TIMEOUT = 600.0
 _PREPARE_TIMEOUT = 900.0
-_SETTLE = 5.0
+# A guest that shuts down needs so long, on a busy machine, from the end of its SSH server to its own.
+_SETTLE = 60.0
 _PAUSE = 0.05
 
 

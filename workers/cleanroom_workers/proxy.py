@@ -19,13 +19,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_base.run import Process, start
+from cleanroom_base.run import start
 from cleanroom_base.settings import Settings
 from cleanroom_workers import processes
 
 _PORT = 3142
 # It looks through its cache first, on a host that may be busy.
-_TRY_TIMEOUT = 15.0
 _START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 5.0
 _PAUSE = 0.02
@@ -104,14 +103,17 @@ class CachingProxy:
         text = configure(proxy, self._directory, mirrors, upstream=os.environ.get("http_proxy"))
         (configuration / "acng.conf").write_text(text, encoding="utf-8")
         log = self._directory / "proxy.log"
-        deadline = time.monotonic() + _START_TIMEOUT
-        process = None
-        while process is None:
-            if time.monotonic() > deadline:
-                raise TimedOut(f"apt-cacher-ng did not answer within {_START_TIMEOUT:.0f} s: {_end_of(log)}")
-            # It was seen to fail at finding its own address, and then to run on without listening.
-            process = _try_start(proxy, ["apt-cacher-ng", "-c", configuration], log, user)
+        process = start(["apt-cacher-ng", "-c", configuration], log=log, user=user)
         processes.keep(process)
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not _listens(proxy):
+            if process.poll() is not None:
+                raise InfrastructureError(f"apt-cacher-ng did not start: {_end_of(log)}")
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise TimedOut(f"apt-cacher-ng did not answer within {_START_TIMEOUT:.0f} s: {_end_of(log)}")
+            time.sleep(_PAUSE)
         content = {
             "process": process.pid,
             "started": processes.started(process.pid),
@@ -120,21 +122,6 @@ class CachingProxy:
             "mirrors": mirrors,
         }
         self._process_file.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _try_start(proxy: Proxy, command: list[str | Path], log: Path, user: str) -> Process | None:
-    """Start the proxy; None when it runs and does not listen. Raises InfrastructureError when it ended."""
-    process = start(command, log=log, user=user)
-    deadline = time.monotonic() + _TRY_TIMEOUT
-    while time.monotonic() < deadline:
-        if _listens(proxy):
-            return process
-        if process.poll() is not None:
-            raise InfrastructureError(f"apt-cacher-ng did not start: {_end_of(log)}")
-        time.sleep(_PAUSE)
-    process.kill()
-    process.wait()
-    return None
 
 
 def _end_of(log: Path) -> str:
@@ -149,6 +136,8 @@ def configure(proxy: Proxy, directory: Path, mirrors: list[str], *, upstream: st
         "SupportDir: /usr/lib/apt-cacher-ng",
         f"BindAddress: {proxy.address}",
         f"Port: {proxy.port}",
+        # By default all that run on a machine would share one.
+        f"SocketPath: {directory / 'socket'}",
         "ForeGround: 1",
         # Nothing but what is remapped below may be asked for, and there are no pages for people.
         "ForceManaged: 1",
@@ -203,9 +192,10 @@ def _account() -> str:
 
 
 def _free_port(address: str) -> int:
-    """The usual port where it is free, else another one."""
-    for port in (_PORT, 0):
+    """The usual port where it is free, else one of the next: it takes those above 32767 for negative numbers."""
+    for port in range(_PORT, _PORT + 100):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
             except OSError:

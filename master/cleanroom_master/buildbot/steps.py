@@ -27,6 +27,8 @@ from cleanroom_recipes.model import Outcome
 
 _BLOCK = 256 * 1024
 _SOURCE = "source.tar"
+# A worker gets 30 s to end its program; then a build that was told to stop is given up, in seconds.
+_STOP_PATIENCE = 60.0
 _RESULTS = {
     Outcome.PASSED: results.SUCCESS,
     Outcome.SKIPPED: results.SKIPPED,
@@ -41,6 +43,7 @@ class AttemptBuild(Build):
 
     job: Job | None = None
     _heartbeat: LoopingCall | None = None
+    _asked_to_stop: float | None = None
 
     def begin(self, dispatch: Dispatch, job: Job) -> None:
         """Keep the lease of `job` alive until the build ends."""
@@ -59,11 +62,20 @@ class AttemptBuild(Build):
             return
         if not kept:
             log.msg(f"attempt {self.job.attempt} was taken away or cancelled")
+            now = self.master.reactor.seconds()
+            if self._asked_to_stop is None:
+                self._asked_to_stop = now
+            elif now - self._asked_to_stop > _STOP_PATIENCE:
+                # A step that fails while Buildbot's own database is away never ends, and would keep its builder.
+                yield self.buildFinished(["given up"], results.EXCEPTION)
+                return
             yield self.stopBuild("the attempt was taken away or cancelled", results.CANCELLED)
 
     @defer.inlineCallbacks
     def buildFinished(self, text: Any, result: Any) -> Any:  # noqa: N802 - Buildbot's name
         """Close the attempt with what its phases say, then let Buildbot finish."""
+        if self.finished:
+            return
         if self._heartbeat is not None and self._heartbeat.running:
             self._heartbeat.stop()
         job, self.job = self.job, None

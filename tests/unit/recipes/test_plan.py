@@ -81,6 +81,23 @@ def test_what_is_prepared_depends_on_no_product() -> None:
         assert len(plan(own, Target("debian-12", builder))[0].preparation) == 1
 
 
+def test_a_step_that_only_informs_can_be_left_out_and_no_other() -> None:
+    text = 'name = "x"\nbuilder = "deb"\n[phases.build]\nwithout = ["lint"]\n'
+    recipe = loader.load(text.encode(), source="x", name="x", url="file:///x")
+    assert [step.name for step in plan(recipe, Target("debian-12", Builder.DEB))[0].steps][-1] == "build"
+    with pytest.raises(InputError) as raised:
+        loader.load(
+            (text.replace('"lint"', '"build", "lint"') + '[phases.install]\nwithout = ["update"]\n').encode(),
+            source="x",
+            name="x",
+            url="file:///x",
+        )
+    assert [str(problem) for problem in raised.value.problems] == [
+        "phases.build.without: 'build': only lint of this phase can be left out",
+        "phases.install.without: 'update': no step of this phase can be left out",
+    ]
+
+
 def test_the_product_cannot_spoil_what_counts_as_infrastructure() -> None:
     for phase in phases(TALLY, "debian-12/rpm").values():
         for step in phase.steps:
