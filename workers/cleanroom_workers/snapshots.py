@@ -110,10 +110,13 @@ class Snapshots:
         """
         if not self._directory.is_dir():
             return
-        for half in self._directory.glob(".new-*"):
-            with attempted(self._lock(half.name.removeprefix(".new-"))) as held:
+        for entry in self._directory.iterdir():
+            name = entry.name.removeprefix(".new-").split(".")[0]
+            if entry.suffix in (".json", ".refused") or (entry.name == name and self._seal(name).exists()):
+                continue
+            with attempted(self._lock(name)) as held:
                 if held:
-                    shutil.rmtree(half, ignore_errors=True)
+                    _remove(entry)
         with locked(self._lock("all"), timeout=_LOCK_TIMEOUT):
             used = self._used()
             for seal in self._directory.glob("*.json"):
@@ -223,6 +226,13 @@ class Snapshots:
 
     def _lock(self, name: str) -> Path:
         return self._runtime / f"{name}.lock"
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def emulator_version() -> str:

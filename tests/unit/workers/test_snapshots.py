@@ -190,12 +190,15 @@ def test_what_is_out_of_date_half_made_or_unreadable_goes(plan: Plan, tmp_path: 
     (settings.state / "guests" / "guest-1" / "snapshot").write_text(used.name, encoding="ascii")
     half = settings.state / "snapshots" / f".new-{key.name}"
     half.mkdir()
+    unsealed = settings.state / "snapshots" / ("f" * 16)
+    unsealed.mkdir()
+    unsealed.with_suffix(".new").touch()
     snapshots = Snapshots(settings, _no_boot)
     try:
         snapshots.tidy(lambda _: plan.image.digest)
         assert current.is_dir()
         assert used.is_dir()
-        assert not any(path.exists() for path in (other_emulator, other_image, half))
+        assert not any(path.exists() for path in (other_emulator, other_image, half, unsealed))
         assert {path.name for path in (settings.state / "snapshots").iterdir()} == {
             *(current.name, f"{current.name}.json", used.name, f"{used.name}.json")
         }
