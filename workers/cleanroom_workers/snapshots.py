@@ -31,7 +31,7 @@ from cleanroom_workers.daemon import emulator_account
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.locks import attempted, locked
-from cleanroom_workers.machine import MASKED, Machine, platform, port
+from cleanroom_workers.machine import BOOT_OPTIONS, Machine, platform, port
 from cleanroom_workers.plan import Limits, Plan, Resumption
 
 METHOD = "snapshot"
@@ -255,7 +255,7 @@ def key_of(way: Machine, image: Image, limits: Limits) -> Key:
         processor=processor if way.domain == "qemu" else _host_processor(),
         accelerator=way.domain,
         limits=limits,
-        preparation=hashlib.sha256("\n".join([renewal.PREPARATION, *MASKED]).encode()).hexdigest(),
+        preparation=hashlib.sha256("\n".join([renewal.PREPARATION, *BOOT_OPTIONS]).encode()).hexdigest(),
     )
 
 
