@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# The image that guests of tests start from.
+IMAGE = "debian-12"
+
 
 def variables() -> dict[str, str]:
     """The environment without our own settings: programs refuse those they do not know, and must meet no others."""

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import IMAGE
-from surroundings import variables
+from surroundings import IMAGE, variables
 
 from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import IMAGE
+from surroundings import IMAGE
 
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import IMAGE
-from surroundings import variables
+from surroundings import IMAGE, variables
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
