@@ -214,6 +214,7 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "refs",
         "master",
         "worker",
+        "guests",
         "publisher",
         "repository",
     }

@@ -351,9 +351,12 @@ class Host:
         raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
     def _try(self, name: str, image: str) -> None:
+        """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
+        booting = Host(replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"}))
         kind = Kind(image, name, "none", self.limits)
-        with self._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None):
+        with booting._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None):
             pass
+        booting.close()
 
     def _take(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:
         """A ready guest, from now on the caller's; None when there is none."""
