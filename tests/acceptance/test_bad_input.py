@@ -207,6 +207,8 @@ def test_all_problems_of_the_settings_are_told_at_once(other: LiveSite) -> None:
     assert other.ask("config", "check")["valid"] is True
 
 
+# On a machine where nothing was probed yet, a machine is booted by emulation.
+@pytest.mark.timeout(600)
 def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
     status = site.ask("status")
     assert status["state"] == "running"
@@ -218,11 +220,11 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "publisher",
         "repository",
     }
-    answer = site.run("doctor", "--format", "json", timeout=200)
+    answer = site.run("doctor", "--format", "json", timeout=400)
     findings = {finding["what"]: finding for finding in answer.json}
     assert answer.status == 0, [finding for finding in findings.values() if not finding["works"]]
     assert findings["isolation container"]["works"]
     assert findings["database"]["works"]
-    table = site.run("doctor", CLEANROOM_STORAGE_MINIMUM_FREE="999999999", timeout=200)
+    table = site.run("doctor", CLEANROOM_STORAGE_MINIMUM_FREE="999999999", timeout=400)
     assert table.status == 3
     assert "FAIL  disk" in table.out
