@@ -28,7 +28,7 @@ from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
-from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.package import Package, PackageFile, recorded_format
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.site import open_repository, open_signer, repository_directory
 
@@ -210,7 +210,7 @@ def _package(one: NewPackage | generations.ChannelPackage) -> Package:
     return Package(
         one.channel,
         one.target,
-        one.format,  # type: ignore[arg-type]  # rows hold only what an inspected file said
+        recorded_format(one.format),
         one.file,
         one.sha256,
         one.size,

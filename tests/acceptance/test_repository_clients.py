@@ -76,13 +76,6 @@ class Site:
         return Blocks(answer.text).found
 
 
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    directory = tmp_path_factory.mktemp("signer")
-    with Signer(directory / "gnupg", directory / "runtime", user_id="Test repository") as signer:
-        yield signer
-
-
 @pytest.fixture
 def site(tmp_path: Path, signer: Signer) -> Iterator[Site]:
     with socket.socket() as probe:

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from database_server import Server
+from publishing import signer
 
 from cleanroom_base import settings as site
 from cleanroom_db import cluster, migrate
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
+
+__all__ = ["signer"]
 
 _numbers = itertools.count(1)
 

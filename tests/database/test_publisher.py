@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -106,13 +106,6 @@ class Shop:
         on_disk = sorted((one.name, one.version) for one in self.repository().read(number).packages)
         assert recorded == on_disk
         return recorded
-
-
-@pytest.fixture(scope="module")
-def signer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signer]:
-    directory = tmp_path_factory.mktemp("signer")
-    with Signer(directory / "gnupg", directory / "runtime", user_id="Test repository") as signer:
-        yield signer
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return InfrastructureError.exit_status
     except CleanroomError as error:
-        print(f"cleanroom-worker: {error}", file=sys.stderr)  # noqa: T201 - a message for people
+        _say(f"cleanroom-worker: {error}")
         return error.exit_status
 
 
@@ -114,7 +114,7 @@ def _stop(_: argparse.Namespace) -> int:
 def _reap(_: argparse.Namespace) -> int:
     host = Host(settings.load())
     for name in host.reap():
-        print(f"ended {name}, which nobody claimed", file=sys.stderr)  # noqa: T201 - for the worker's log
+        _say(f"ended {name}, which nobody claimed")
     host.close()
     return 0
 
@@ -137,7 +137,7 @@ def _pool(_: argparse.Namespace) -> int:
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
             for done in watch(pool, bell, pause=_POOL_PAUSE, ended=ended):
-                print(done, file=sys.stderr, flush=True)  # noqa: T201 - for the log
+                _say(done)
         finally:
             maker.end()
             for record in host.ready():
@@ -193,6 +193,12 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
         limits=limits,
         preparation=phase.preparation,
     )
+
+
+def _say(text: str) -> None:
+    """Tell people: standard output is for events."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _print_event(event: events.Event) -> None:

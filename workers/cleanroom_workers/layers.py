@@ -145,9 +145,9 @@ def _strip(tree: Path, given: Collection[str]) -> None:
             path.unlink(missing_ok=True)
     for name in _CLEARED:
         # Packages own directories there, which stay.
-        for directory, _, files in os.walk(os.fsencode(tree / name)):
+        for directory, _, files in os.walk(tree / name):
             for file in files:
-                os.unlink(os.path.join(directory, file))  # noqa: PTH108, PTH118 - names may be bytes that are no text
+                Path(directory, file).unlink()
 
 
 @contextlib.contextmanager

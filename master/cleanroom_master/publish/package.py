@@ -7,11 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cleanroom_base.errors import InputError, Problem
+from cleanroom_base.errors import InfrastructureError, InputError, Problem
 
 Format = Literal["deb", "dsc", "rpm"]
+_FORMATS: tuple[Format, ...] = ("deb", "dsc", "rpm")
 Family = Literal["apt", "yum"]
 _PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._~^-]*")
+
+
+def recorded_format(text: str) -> Format:
+    """The format that a row names. Raises InfrastructureError when there is no such format."""
+    for known in _FORMATS:
+        if known == text:
+            return known
+    raise InfrastructureError(f"the record names a package format that there is not: {text!r}")
 
 
 @dataclass(frozen=True, slots=True)

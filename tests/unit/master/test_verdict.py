@@ -18,7 +18,7 @@ from cleanroom_recipes.plan import plan
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
-P, S, F, R, C, L, I = (  # noqa: E741
+P, S, F, R, C, L, X = (
     Outcome.PASSED,
     Outcome.SKIPPED,
     Outcome.FAILED,
@@ -65,11 +65,11 @@ def job(*outcomes: Outcome) -> Job:
         ((P, R, F), F, "upgrade: why upgrade"),
         ((P, R, P), R, "install: why install"),
         # Whatever the product did: what the surroundings spoiled proves nothing.
-        ((P, F, I), I, "upgrade: why upgrade"),
+        ((P, F, X), X, "upgrade: why upgrade"),
         ((P, L, P), L, "install: why install"),
         ((P, C), C, "install: why install"),
-        ((P,), I, "the build was interrupted before phase install"),
-        ((), I, "the build was interrupted before phase build"),
+        ((P,), X, "the build was interrupted before phase install"),
+        ((), X, "the build was interrupted before phase build"),
     ],
 )
 def test_the_verdict(outcomes: tuple[Outcome, ...], verdict: Outcome, why: str) -> None:
@@ -79,7 +79,7 @@ def test_the_verdict(outcomes: tuple[Outcome, ...], verdict: Outcome, why: str) 
 def test_what_spoiled_the_attempt_before_its_phases_comes_first() -> None:
     spoiled = job(F)
     spoiled.spoiled = "the source could not be archived"
-    assert spoiled.verdict() == (I, "the source could not be archived")
+    assert spoiled.verdict() == (X, "the source could not be archived")
 
 
 def test_a_job_is_not_told_in_full() -> None:
