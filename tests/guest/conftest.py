@@ -40,6 +40,8 @@ def settings(environment: dict[str, str]) -> Settings:
 @pytest.fixture(scope="session")
 def host(settings: Settings) -> Iterator[Host]:
     host = Host.open(settings)
+    # What a run left behind that was killed is not to be found among the guests of this one.
+    host.reap()
     try:
         host.catalogue.image(IMAGE)
     except ImageMissing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,8 +36,9 @@ echo secret > /var/log/told; echo secret > /tmp/told; echo secret > /var/tmp/tol
 
 @pytest.fixture
 def kind(host: Host, request: pytest.FixtureRequest) -> Kind:
-    """A kind of guests of its own for each test."""
-    return Kind(IMAGE, "container", "mirror", host.limits, (f"# {request.node.name}\n{CHANGES}",))
+    """A kind of guests of its own for each test and each run: no layer of an earlier one fits."""
+    mark = f"# {request.node.name} {secrets.token_hex(8)}"
+    return Kind(IMAGE, "container", "mirror", host.limits, (f"{mark}\n{CHANGES}",))
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,8 @@ def _clean(settings: Settings) -> Iterator[None]:
     yield
     for note in (settings.state / "pool").glob("*"):
         note.unlink()
+    for layer in (settings.state / "layers").glob("[!.]*"):
+        shutil.rmtree(layer)
 
 
 def _asked(host: Host, kind: Kind) -> Guest:
