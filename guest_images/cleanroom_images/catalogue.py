@@ -6,18 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleanroom_base.errors import InputError
-from cleanroom_images import description
-from cleanroom_images.description import Description
+from cleanroom_images.description import NAME, Description, of_image
+from cleanroom_images.descriptions import Descriptions
 from cleanroom_images.store import Image, ImageMissing, Store
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image by name: what is described (None for an imported one) and what is built (None when not)."""
+    """An image by name: what is described (None for an imported one) and what is built (None when not).
+
+    `outdated` says why what is built is not what would be built now, as far as its description tells; None when it is.
+    """
 
     name: str
     description: Description | None
     image: Image | None
+    outdated: str | None = None
 
 
 class Catalogue:
@@ -25,25 +29,30 @@ class Catalogue:
 
     def __init__(self, state: Path, site: Path | None = None) -> None:
         """`state` is where built images lie, `site` the directory whose `guest_images` describes further ones."""
-        self._folders = description.folders(site)
         self.store = Store(state)
+        self._descriptions = Descriptions(site, self._imported)
 
     def described(self, name: str) -> bool:
         """Whether there is a description of that name."""
-        return name in self._folders
+        return name in self._descriptions.names()
+
+    def names(self) -> list[str]:
+        """The names of all images, described or built."""
+        return sorted({*self._descriptions.names(), *self.store.names()})
 
     def entries(self) -> list[Entry]:
         """All images, described or built, by name. Raises InputError for a description that is not valid."""
-        return [self.entry(name) for name in sorted({*self._folders, *self.store.names()})]
+        return [self.entry(name) for name in self.names()]
 
     def entry(self, name: str) -> Entry:
         """One image by name. Raises InputError when it is neither described nor built, ImageChanged."""
-        built = self.store.digest(name) if description.NAME.fullmatch(name) else None
-        if built is None and name not in self._folders:
-            known = ", ".join(sorted({*self._folders, *self.store.names()}))
-            raise InputError(f"there is no image {name!r}", hint=f"known images: {known}")
-        described = description.load(self._folders[name]) if name in self._folders else None
-        return Entry(name, described, self.store.image(name) if built else None)
+        built = self.store.digest(name) if NAME.fullmatch(name) else None
+        described = self._descriptions.load(name) if self.described(name) else None
+        if built is None and described is None:
+            raise InputError(f"there is no image {name!r}", hint=f"known images: {', '.join(self.names())}")
+        image = self.store.image(name) if built else None
+        outdated = self._outdated(described, image) if described and image else None
+        return Entry(name, described, image, outdated)
 
     def description(self, name: str) -> Description:
         """The description of an image. Raises InputError."""
@@ -69,3 +78,19 @@ class Catalogue:
         """Remove a built image. Raises InputError, ImageMissing, and ImageInUse unless `force`."""
         self.entry(name)
         self.store.remove(name, force=force)
+
+    def _imported(self, name: str) -> Description | None:
+        """What an imported image says of itself, None when there is none of that name."""
+        built = self.store.digest(name) if NAME.fullmatch(name) else None
+        return of_image(self.store.image(name, built)) if built else None
+
+    def _outdated(self, described: Description, image: Image) -> str | None:
+        """Why an image is not what would be built now: the one that it extends is another one by now."""
+        if described.extends != image.extends:
+            return f"it was not built from {described.extends}" if described.extends else "it extended another image"
+        if described.extends is None:
+            return None
+        if self.store.digest(described.extends) != image.parent:
+            return f"{described.extends} was built anew since"
+        below = self.entry(described.extends).outdated
+        return f"{described.extends} is outdated" if below else None

@@ -48,6 +48,7 @@ class Image:
     """A built image. `size` is in bytes, `built_at` is a time in ISO 8601 (UTC).
 
     `tree` is None when only a disk was imported; `kernel` and `initrd` are None when the disk boots by itself.
+    `extends` is the name of the image that it extends, `parent` the digest of that one as it was.
     """
 
     name: str
@@ -64,6 +65,8 @@ class Image:
     disk_format: str
     kernel: Path | None
     initrd: Path | None
+    extends: str | None = None
+    parent: str | None = None
 
     @property
     def manifest(self) -> Path:
@@ -128,7 +131,10 @@ class Store:
         with self.held(image.name, exclusive=True):
             place = home / image.digest
             # The same content again: the one in place may be in use, and is as good if it is unchanged.
-            if not self._same(image.name, image.digest):
+            if self._same(image.name, image.digest):
+                known = self.image(image.name, image.digest)
+                self._write_seal(replace(known, extends=image.extends, parent=image.parent))
+            else:
                 self._seal(image.name, image.digest).unlink(missing_ok=True)
                 if place.exists():
                     _delete(place)
@@ -277,6 +283,10 @@ def _from_seal(directory: Path, seal: dict[str, object]) -> Image:
     def part(key: str) -> Path | None:
         return directory / str(seal[key]) if seal[key] else None
 
+    def text(key: str) -> str | None:
+        # An image that was sealed before images could extend each other says nothing of it.
+        return str(seal[key]) if seal.get(key) else None
+
     formats = seal["formats"]
     if not isinstance(formats, list):
         raise TypeError("formats is no list")
@@ -295,6 +305,8 @@ def _from_seal(directory: Path, seal: dict[str, object]) -> Image:
         disk_format=str(seal["disk_format"]),
         kernel=part("kernel"),
         initrd=part("initrd"),
+        extends=text("extends"),
+        parent=text("parent"),
     )
 
 

@@ -10,7 +10,7 @@ from cleanroom_images.catalogue import Catalogue, Entry
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
 
-COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "description"]
+COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "extends", "outdated", "description"]
 
 
 def register(commands: Commands) -> None:
@@ -105,4 +105,6 @@ def _shown(entry: Entry) -> dict[str, object]:
         "built_at": image.built_at if image else None,
         "size": image.size if image else None,
         "description": described.description if described else "imported",
+        "extends": described.extends if described else None,
+        "outdated": entry.outdated,
     }
