@@ -14,6 +14,8 @@ from cleanroom_images.description import Description
 from cleanroom_images.store import Image, ImageMissing, now
 
 Observer = Callable[[str], None]
+# Gets a new image before it is the present one, and raises an error when it is not good.
+Accept = Callable[[Image], None]
 
 _INSTALL_TIMEOUT = 3600.0
 _PACK_TIMEOUT = 900.0
@@ -23,6 +25,8 @@ _DISK_ROOM = 256 << 20
 _RESIZE = 1 << 28
 # One moment for all images, so that the same packages give the same bytes.
 _EPOCH = "1700000000"
+# Where apt keeps what packages there are.
+_LISTS = "var/lib/apt/lists/"
 # What mmdebstrap is to do, in place of installing a system, to extend one. Its hooks get the root directory. A program
 # that adds to it finds the network, which an image itself says nothing about.
 _COPY = """set -eu
@@ -56,23 +60,61 @@ def build(
     minutes. Raises InputError, InfrastructureError.
     """
     described = catalogue.description(name)
-    tell = observer or (lambda _: None)
     with catalogue.store.building(name) as directory:
-        tar = directory / ".root.tar"
-        parent = None if described.extends is None else _base(catalogue, described.extends, tell)
-        if parent is None:
-            _install(described, tar, tell)
-        else:
-            with catalogue.store.held(parent.name):
-                catalogue.store.check(parent)
-                _extend(described, parent, tar, tell)
-        (directory / "tree").mkdir()
-        unpack_tar(tar, directory / "tree", tell)
-        tar.unlink()
-        image = pack(described, directory, tell)
-        if parent is not None:
-            image = replace(image, extends=parent.name, parent=parent.digest)
-        return catalogue.store.seal(image, directory)
+        made = _make(catalogue, described, directory, observer or (lambda _: None))
+        catalogue.store.switch(catalogue.store.seal(made, directory))
+    return catalogue.image(name)
+
+
+def refresh(catalogue: Catalogue, name: str, accept: Accept, *, observer: Observer | None = None) -> Image:
+    """Build the described image `name` anew beside the present one; returns the one that is present afterwards.
+
+    `accept` gets the new one and raises an error when it is not good: then it is gone again, and the present one
+    stays. It also stays when nothing is new. Raises InputError, InfrastructureError, what `accept` raises.
+    """
+    described = catalogue.description(name)
+    store = catalogue.store
+    with store.building(name) as directory:
+        store.note_try(name)
+        made = _make(catalogue, described, directory, observer or (lambda _: None))
+        if not _nothing_new(catalogue, made):
+            new = store.seal(made, directory)
+            try:
+                accept(new)
+                store.switch(new)
+            finally:
+                store.settle(name)
+    return catalogue.image(name)
+
+
+def _nothing_new(catalogue: Catalogue, made: Image) -> bool:
+    """Whether the present image is sound and has the same content, up to the lists of packages that exist: a mirror
+    signs those anew several times a day."""
+    try:
+        present = catalogue.image(made.name)
+        catalogue.store.check(present)
+    except InfrastructureError:
+        return False
+    if present.tree is None or (present.extends, present.parent) != (made.extends, made.parent):
+        return False
+    return present.digest == made.digest or manifest.same(present.manifest, made.manifest, but=_LISTS)
+
+
+def _make(catalogue: Catalogue, described: Description, directory: Path, tell: Observer) -> Image:
+    """Make all parts of a described image in `directory`."""
+    tar = directory / ".root.tar"
+    parent = None if described.extends is None else _base(catalogue, described.extends, tell)
+    if parent is None:
+        _install(described, tar, tell)
+    else:
+        with catalogue.store.held(parent.name):
+            catalogue.store.check(parent)
+            _extend(described, parent, tar, tell)
+    (directory / "tree").mkdir()
+    unpack_tar(tar, directory / "tree", tell)
+    tar.unlink()
+    image = pack(described, directory, tell)
+    return image if parent is None else replace(image, extends=parent.name, parent=parent.digest)
 
 
 def _base(catalogue: Catalogue, name: str, tell: Observer) -> Image:

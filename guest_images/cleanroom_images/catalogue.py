@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +29,10 @@ class Entry:
 class Catalogue:
     """The images of one installation."""
 
-    def __init__(self, state: Path, site: Path | None = None) -> None:
-        """`state` is where built images lie, `site` the directory whose `guest_images` describes further ones."""
-        self.store = Store(state)
+    def __init__(self, state: Path, site: Path | None = None, chosen: Mapping[str, str] | None = None) -> None:
+        """`state` is where built images lie, `site` the directory whose `guest_images` describes further ones;
+        `chosen` has digests, by the images' names, that are to be taken for the present ones."""
+        self.store = Store(state, chosen)
         self._descriptions = Descriptions(site, self._imported)
 
     def described(self, name: str) -> bool:
@@ -47,19 +50,19 @@ class Catalogue:
     def entry(self, name: str) -> Entry:
         """One image by name. Raises InputError when it is neither described nor built, ImageChanged."""
         built = self.store.digest(name) if NAME.fullmatch(name) else None
+        if built is None:
+            return Entry(name, self.description(name), None)
         described = self._descriptions.load(name) if self.described(name) else None
-        if built is None and described is None:
-            raise InputError(f"there is no image {name!r}", hint=f"known images: {', '.join(self.names())}")
-        image = self.store.image(name) if built else None
-        outdated = self._outdated(described, image) if described and image else None
-        return Entry(name, described, image, outdated)
+        image = self.store.image(name)
+        return Entry(name, described, image, self._outdated(described, image) if described else None)
 
     def description(self, name: str) -> Description:
         """The description of an image. Raises InputError."""
-        entry = self.entry(name)
-        if entry.description is None:
+        if self.described(name):
+            return self._descriptions.load(name)
+        if name in self.store.names():
             raise InputError(f"the image {name} was imported: there is no description to build it from")
-        return entry.description
+        raise InputError(f"there is no image {name!r}", hint=f"known images: {', '.join(self.names())}")
 
     def image(self, name: str) -> Image:
         """The built image. Raises InputError for an unknown name, ImageMissing, ImageChanged."""
@@ -67,6 +70,16 @@ class Catalogue:
         if entry.image is None:
             raise ImageMissing(name)
         return entry.image
+
+    def due(self, age: float) -> list[str]:
+        """The images to be refreshed: built from a description, and not tried to be built anew for `age` seconds."""
+        now = time.time()
+        return [name for name in self.store.names() if self.described(name) and self.store.tried_at(name) + age < now]
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Images so that none comes before one that it extends."""
+        depth = {name: self._depth(name) for name in names}
+        return sorted(depth, key=lambda name: (depth[name], name))
 
     def verify(self, name: str) -> Image:
         """Compare all content of an image with what was sealed. Raises as `image` does."""
@@ -78,6 +91,14 @@ class Catalogue:
         """Remove a built image. Raises InputError, ImageMissing, and ImageInUse unless `force`."""
         self.entry(name)
         self.store.remove(name, force=force)
+
+    def _depth(self, name: str) -> int:
+        """How many images lie below one; 0 when its description is not valid, since then it cannot be built."""
+        try:
+            extends = self._descriptions.load(name).extends
+        except InputError:
+            return 0
+        return 1 + self._depth(extends) if extends is not None and self.described(extends) else 0
 
     def _imported(self, name: str) -> Description | None:
         """What an imported image says of itself, None when there is none of that name."""

@@ -51,9 +51,9 @@ class DiskFull(InfrastructureError):
 class Host:
     """This machine as a place for guests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self.settings = settings
-        self.catalogue = Catalogue(settings.state, settings.site)
+        self.catalogue = catalogue or Catalogue(settings.state, settings.site)
         self._daemon = Daemon(settings)
         self._network = guest_network.Network(settings)
         self._caching_proxy = CachingProxy(settings)
@@ -115,6 +115,10 @@ class Host:
         tell(f"{guest.name} answers after {guest.reset_seconds} s")
         return guest
 
+    def start(self, kind: Kind) -> Guest:
+        """A guest that starts now, for this process alone; that it was wanted is not remembered."""
+        return self._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None)
+
     def prepare(self, kind: Kind) -> GuestRecord:
         """Start a guest that is kept ready, by this process, for whoever asks for one of its kind."""
         return self._fresh(kind, READY, Owner.current(), time.monotonic(), lambda _: None).record
@@ -160,11 +164,12 @@ class Host:
         with self._layers.making() as alone:
             if not alone:
                 return
-            self._layers.sweep({record.layer for record in self._records.all() if record.layer})
+            present = {self.catalogue.store.digest(name) for name in self.catalogue.store.names()}
+            self._layers.sweep({record.layer for record in self._records.all() if record.layer}, present)
             self.wake()
             image = self.catalogue.image(kind.image)
             plain = replace(kind, network="mirror", preparation=())
-            with self._fresh(plain, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None) as guest:
+            with self.start(plain) as guest:
                 for program in kind.preparation:
                     guest.prepare(program)
                 # Its files stay until it is taken away; nothing writes to them any more.
@@ -291,6 +296,7 @@ class Host:
                     self._dispose(name)
                     reaped.append(name)
         self._snapshots.tidy(self.catalogue.store.digest)
+        self.catalogue.store.tidy()
         return reaped
 
     def close(self) -> None:
@@ -354,8 +360,7 @@ class Host:
         """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
         booting = Host(replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"}))
         kind = Kind(image, name, "none", self.limits)
-        with booting._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None):
-            pass
+        booting.start(kind).destroy()
         booting.close()
 
     def _take(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
 from cleanroom_master.cli.frame import Commands, Context
@@ -21,6 +23,13 @@ def register(commands: Commands) -> None:
     )
     building.add_argument("name")
     building.add_argument("--if-missing", action="store_true", help="do nothing when it is there already")
+    refreshing = image.verb(
+        "refresh",
+        refresh,
+        "build images anew with what their mirrors have by now, try them, and switch to those that are good",
+        "cleanroom image refresh debian-12 debian-13",
+    )
+    refreshing.add_argument("names", nargs="*", metavar="NAME", help="default: all that are built from a description")
     bringing = image.verb(
         "import",
         bring,
@@ -52,6 +61,15 @@ def build(context: Context, arguments: argparse.Namespace) -> None:
     if not (arguments.if_missing and entry.image is not None):
         build_image(catalogue, arguments.name, observer=context.progress)
     _emit(context, catalogue.entry(arguments.name))
+
+
+def refresh(context: Context, arguments: argparse.Namespace) -> int:
+    """Refresh, with progress on standard error; what was refused stays as it was, and makes the exit status 3."""
+    from cleanroom_workers.refresh import refresh as refresh_images
+
+    done = [asdict(one) for one in refresh_images(context.settings, arguments.names, context.progress)]
+    context.rows(done, ["name", "outcome", "digest", "why"], "no image is built from a description")
+    return InfrastructureError.exit_status if any(one["outcome"] == "refused" for one in done) else 0
 
 
 def bring(context: Context, arguments: argparse.Namespace) -> None:

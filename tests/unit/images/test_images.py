@@ -140,6 +140,7 @@ def test_a_seal_that_cannot_be_read_is_a_change(catalogue: Catalogue, mmdebstrap
     seal.write_text(json.dumps({"name": "tiny"}), encoding="utf-8")
     with pytest.raises(ImageChanged):
         catalogue.image("tiny")
+    assert build(catalogue, "tiny").digest == image.digest
 
 
 def test_what_a_killed_builder_left_is_cleared_away(catalogue: Catalogue, mmdebstrap: Path) -> None:
