@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
-from cleanroom_images import manifest
+from cleanroom_images import emulation, manifest
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.description import Description
 from cleanroom_images.store import Image, ImageMissing, now
@@ -102,6 +102,7 @@ def _nothing_new(catalogue: Catalogue, made: Image) -> bool:
 
 def _make(catalogue: Catalogue, described: Description, directory: Path, tell: Observer) -> Image:
     """Make all parts of a described image in `directory`."""
+    emulation.ensure(described.architecture)
     tar = directory / ".root.tar"
     parent = None if described.extends is None else _base(catalogue, described.extends, tell)
     if parent is None:

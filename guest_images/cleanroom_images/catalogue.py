@@ -64,6 +64,10 @@ class Catalogue:
             raise InputError(f"the image {name} was imported: there is no description to build it from")
         raise InputError(f"there is no image {name!r}", hint=f"known images: {', '.join(self.names())}")
 
+    def variant(self, name: str, architecture: str) -> str:
+        """The name of the image that the description `name` gives for an architecture. Raises InputError."""
+        return self._descriptions.variant(self.description(name).name, architecture)
+
     def image(self, name: str) -> Image:
         """The built image. Raises InputError for an unknown name, ImageMissing, ImageChanged."""
         entry = self.entry(name)

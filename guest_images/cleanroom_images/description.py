@@ -29,8 +29,9 @@ _NATIVE = {
     "ppc64le": "ppc64el",
     "s390x": "s390x",
 }
+ARCHITECTURES = tuple(_NATIVE.values())
 # What an image has from the one that it extends.
-_INHERITED = ("distribution", "suite", "components", "architecture")
+_INHERITED = ("distribution", "suite", "components", "architecture", "further_architectures", "renamed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,18 @@ def native_architecture() -> str:
     return _NATIVE.get(machine, machine)
 
 
-def load(folder: Path, base: Base) -> Description:
-    """Read the description in `folder`; `base` finds that of an image that it extends.
+def further_architectures(folder: Path) -> tuple[str, ...]:
+    """The architectures for which the description in `folder` can also be built, if it can be read."""
+    try:
+        further = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))["further_architectures"]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError):
+        return ()
+    return tuple(name for name in ARCHITECTURES if isinstance(further, list) and name in further)
+
+
+def load(folder: Path, base: Base, architecture: str | None = None) -> Description:
+    """Read the description in `folder`; `base` finds that of an image that it extends. With an `architecture`, one of
+    its further ones, it is that of the image for it, called `NAME-ARCHITECTURE`.
 
     Raises InputError with everything that is wrong, each with its place.
     """
@@ -74,32 +85,33 @@ def load(folder: Path, base: Base) -> Description:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the image's description {file}: {error}") from error
     reader = _Reader(content)
-    ground = _extended(reader, folder, base) if "extends" in content else _ground(reader, folder)
+    ground = _extended(reader, folder, base) if "extends" in content else _ground(reader, folder, architecture)
+    renamed = reader.names("renamed").get(ground.architecture, {})
+    packages = [package.replace("{architecture}", ground.architecture) for package in reader.texts("packages", ())]
     provision = reader.text("provision", "")
     described = replace(
         ground,
         description=reader.text("description", ""),
-        formats=reader.words("formats", ground.formats),
-        packages=tuple(
-            package.replace("{architecture}", ground.architecture) for package in reader.texts("packages", ())
-        ),
+        formats=reader.words("formats", ground.formats, among=FORMATS),
+        packages=tuple(renamed.get(package, package) for package in packages),
         provision=folder / provision if provision else None,
     )
     reader.finish(described)
     return described
 
 
-def _ground(reader: _Reader, folder: Path) -> Description:
+def _ground(reader: _Reader, folder: Path, wanted: str | None) -> Description:
     """What a description says of an image that extends no other, its packages and the like left out."""
     architecture = reader.word("architecture", "native")
+    reader.words("further_architectures", (), among=ARCHITECTURES)
     return Description(
-        name=folder.name,
+        name=folder.name if wanted is None else f"{folder.name}-{wanted}",
         folder=folder,
         description="",
         distribution=reader.word("distribution"),
         suite=reader.word("suite"),
         components=reader.words("components", ("main",)),
-        architecture=native_architecture() if architecture == "native" else architecture,
+        architecture=wanted or (native_architecture() if architecture == "native" else architecture),
         formats=FORMATS,
         packages=(),
         provision=None,
@@ -164,12 +176,28 @@ class _Reader:
         self._problem(key, "must be a list of texts")
         return default
 
-    def words(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    def words(self, key: str, default: tuple[str, ...], among: tuple[str, ...] = ()) -> tuple[str, ...]:
         values = self.texts(key, default)
         for index, value in enumerate(values):
             if not _WORD.fullmatch(value):
                 self._problem(f"{key}[{index}]", f"{value!r} is no plain word")
+            elif among and value not in among:
+                self._problem(f"{key}[{index}]", f"{value!r} is not one of: {', '.join(among)}")
         return values
+
+    def names(self, key: str) -> dict[str, dict[str, str]]:
+        """By architecture, what is called otherwise there."""
+        self._known.add(key)
+        value = self._content.get(key, {})
+        for architecture, names in value.items() if isinstance(value, dict) else [("", value)]:
+            if architecture not in ARCHITECTURES:
+                self._problem(key, f"must have tables named by: {', '.join(ARCHITECTURES)}")
+            elif not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+                self._problem(f"{key}.{architecture}", "must be a table with the names of packages")
+            else:
+                continue
+            return {}
+        return dict(value)
 
     def inherited(self, *keys: str) -> None:
         """Refuse keys whose values come from elsewhere."""
@@ -186,9 +214,6 @@ class _Reader:
     def finish(self, described: Description) -> None:
         for key in sorted(self._content.keys() - self._known):
             self._problem(key, "unknown key")
-        for index, name in enumerate(described.formats):
-            if name not in FORMATS:
-                self._problem(f"formats[{index}]", f"{name!r} is not one of: {', '.join(FORMATS)}")
         for index, package in enumerate(described.packages):
             if not _WORD.fullmatch(package):
                 self._problem(f"packages[{index}]", f"{package!r} is no name of a package")

@@ -24,20 +24,42 @@ class Descriptions:
 
     def names(self) -> list[str]:
         """The names of all described images, whether their descriptions are valid or not."""
-        return sorted(_folders(self._site))
+        return sorted(self._places())
 
     def load(self, name: str, extending: tuple[str, ...] = ()) -> Description:
         """The description of an image; those named by `extending` extend it. Raises InputError."""
         chain = (*extending, name)
         if name in extending:
             raise InputError(f"images extend each other in a circle: {' -> '.join(chain)}")
-        folder = _folders(self._site).get(name)
+        folder, architecture = self._places().get(name, (None, None))
         if folder is not None:
-            return description.load(folder, lambda base: self.load(base, chain))
+            return description.load(folder, lambda base: self.load(base, chain), architecture)
         found = self._imported(name)
         if found is None:
             raise InputError(f"there is no image {name!r}")
         return found
+
+    def variant(self, name: str, architecture: str) -> str:
+        """The name of the image that the description `name` gives for an architecture. Raises InputError."""
+        if self.load(name).architecture == architecture:
+            return name
+        found = f"{name}-{architecture}"
+        if found not in self._places():
+            raise InputError(
+                f"the image {name} is not described for {architecture}",
+                hint="its description lists those that it can also be built for as further_architectures",
+            )
+        return found
+
+    def _places(self) -> dict[str, tuple[Path, str | None]]:
+        """The folder of each image, and its architecture where that is not the folder's usual one."""
+        folders = _folders(self._site)
+        found: dict[str, tuple[Path, str | None]] = {}
+        for name, folder in folders.items():
+            for architecture in description.further_architectures(folder):
+                if architecture != description.native_architecture():
+                    found[f"{name}-{architecture}"] = (folder, architecture)
+        return found | {name: (folder, None) for name, folder in folders.items()}
 
 
 def _folders(site: Path | None) -> dict[str, Path]:

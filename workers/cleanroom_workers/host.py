@@ -31,6 +31,7 @@ from cleanroom_workers.libvirt_access import Libvirt, LibvirtError, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Addresses
 from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.platforms import foreign
 from cleanroom_workers.pool import READY, Bell, Demand, Kind, kept
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
@@ -231,8 +232,9 @@ class Host:
         Where an image is there a guest is really started, once: the answer is kept as long as nothing changes
         that it depends on. Takes up to some minutes the first time.
         """
-        names = self.catalogue.store.names()
-        image = self.catalogue.image(names[0]) if names else None
+        # One for another architecture says nothing of this host.
+        native = [image for image in self._readable_images() if foreign(image) is None]
+        image = native[0] if native else None
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
     @property
@@ -344,7 +346,9 @@ class Host:
             return State.DESTROYED.value  # the daemon is not there, and no guest without it
 
     def _choose(self, image: Image) -> str:
-        """The first isolation that works."""
+        """The first isolation that works, by this host's own images; for one of another architecture the only one."""
+        if foreign(image) is not None:
+            return "emulated"
         probes = []
         for name in isolations.ISOLATIONS:
             probes.append(self._prober.probe(name, image))

@@ -31,8 +31,9 @@ from cleanroom_workers.daemon import emulator_account
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.locks import attempted, locked
-from cleanroom_workers.machine import BOOT_OPTIONS, Machine, platform, port
+from cleanroom_workers.machine import BOOT_OPTIONS, Machine, port
 from cleanroom_workers.plan import Limits, Plan, Resumption
+from cleanroom_workers.platforms import Platform, platform
 
 METHOD = "snapshot"
 Observer = Callable[[str], None]
@@ -61,6 +62,7 @@ class Key:
 
     image: str
     digest: str
+    architecture: str
     emulator: str
     machine: str
     processor: str
@@ -235,24 +237,25 @@ def _remove(entry: Path) -> None:
         entry.unlink(missing_ok=True)
 
 
-def emulator_version() -> str:
+def emulator_version(kind: Platform) -> str:
     """What tells one build of the emulator, and of what describes machines to it, from another."""
-    program = shutil.which("qemu-system-x86_64")
+    program = shutil.which(kind.emulator)
     if program is None:
-        raise NoSnapshot("qemu-system-x86_64 is not installed")
+        raise NoSnapshot(f"{kind.emulator} is not installed")
     status = Path(program).stat()
     return f"qemu {status.st_size} {status.st_mtime_ns} libvirt {libvirt_access.version()}"
 
 
 def key_of(way: Machine, image: Image, limits: Limits) -> Key:
     """The key of the snapshot for guests of an image with such limits. Raises InfrastructureError."""
-    _, machine, processor = platform(image.architecture)
+    kind = platform(image.architecture)
     return Key(
         image=image.name,
         digest=image.digest,
-        emulator=emulator_version(),
-        machine=machine,
-        processor=processor if way.domain == "qemu" else _host_processor(),
+        architecture=image.architecture,
+        emulator=emulator_version(kind),
+        machine=kind.machine,
+        processor=kind.processor or "" if way.domain == "qemu" else _host_processor(),
         accelerator=way.domain,
         limits=limits,
         preparation=hashlib.sha256("\n".join([renewal.PREPARATION, *BOOT_OPTIONS]).encode()).hexdigest(),
@@ -277,8 +280,10 @@ def _sealed_key(seal: Path) -> Key | None:
 
 def _current(key: Key | None, digest: Callable[[str], str | None]) -> bool:
     """Whether a guest that starts now could use a snapshot with that key."""
-    with contextlib.suppress(NoSnapshot):
-        return key is not None and key.digest == digest(key.image) and key.emulator == emulator_version()
+    if key is None or key.digest != digest(key.image):
+        return False
+    with contextlib.suppress(InfrastructureError):
+        return key.emulator == emulator_version(platform(key.architecture))
     return False
 
 

@@ -22,6 +22,11 @@ def register(commands: Commands) -> None:
         "build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12"
     )
     building.add_argument("name")
+    building.add_argument(
+        "--architecture",
+        help="build it for another architecture, such as arm64, as the image NAME-ARCHITECTURE; "
+        "by emulation, which takes some twenty minutes",
+    )
     building.add_argument("--if-missing", action="store_true", help="do nothing when it is there already")
     refreshing = image.verb(
         "refresh",
@@ -57,10 +62,13 @@ def _catalogue(context: Context) -> Catalogue:
 def build(context: Context, arguments: argparse.Namespace) -> None:
     """Build, with progress on standard error."""
     catalogue = _catalogue(context)
-    entry = catalogue.entry(arguments.name)
+    name = arguments.name
+    if arguments.architecture is not None:
+        name = catalogue.variant(name, arguments.architecture)
+    entry = catalogue.entry(name)
     if not (arguments.if_missing and entry.image is not None):
-        build_image(catalogue, arguments.name, observer=context.progress)
-    _emit(context, catalogue.entry(arguments.name))
+        build_image(catalogue, name, observer=context.progress)
+    _emit(context, catalogue.entry(name))
 
 
 def refresh(context: Context, arguments: argparse.Namespace) -> int:
