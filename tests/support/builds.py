@@ -23,7 +23,8 @@ Kind = TypeVar("Kind")
 
 COMMIT = "0123456789" * 4
 _COMMAND = "import sys; from cleanroom_workers.command import main; sys.exit(main())"
-_TIMEOUT = 600
+# Of a phase, in seconds; the slowest are emulated.
+_TIMEOUT = 1800
 
 
 class Told:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom_base.errors import InputError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
-from cleanroom_images import manifest
+from cleanroom_images import description, manifest
 from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.importing import import_image
@@ -74,6 +74,54 @@ def test_all_that_is_wrong_with_a_description_is_told_at_once(tmp_path: Path, si
         Catalogue(tmp_path / "state", site).entry("bad")
     places = {problem.place for problem in caught.value.problems}
     assert places == {"distribution", "suite", "formats[1]", "packages[0]", "provision", "other"}
+
+
+def further(site: Path, content: str) -> None:
+    (site / "guest_images/tiny/image.toml").write_text(
+        f'distribution = "debian"\nsuite = "trixie"\n{content}', encoding="utf-8"
+    )
+
+
+def test_a_description_serves_further_architectures(catalogue: Catalogue, site: Path) -> None:
+    one, *others = (name for name in description.ARCHITECTURES if name != description.native_architecture())
+    content = f"further_architectures = {[one, description.native_architecture()]}\n"
+    renamed = f'packages = ["linux-{{architecture}}", "other"]\n[renamed.{one}]\nlinux-{one} = "kernel"\n'
+    further(site, content + renamed)
+    assert [name for name in catalogue.names() if name.startswith("tiny")] == ["tiny", f"tiny-{one}"]
+    found = catalogue.description(f"tiny-{one}")
+    assert (found.name, found.architecture, found.packages) == (f"tiny-{one}", one, ("kernel", "other"))
+    native = catalogue.description("tiny")
+    assert native.packages == (f"linux-{description.native_architecture()}", "other")
+    assert catalogue.variant("tiny", one) == catalogue.variant(f"tiny-{one}", one) == f"tiny-{one}"
+    assert catalogue.variant("tiny", description.native_architecture()) == "tiny"
+    for architecture in (others[0], "m68k", "../x"):
+        with pytest.raises(InputError, match="not described for"):
+            catalogue.variant("tiny", architecture)
+
+
+def test_what_is_wrong_about_architectures_is_told(catalogue: Catalogue, site: Path) -> None:
+    further(site, 'further_architectures = ["m68k"]\n[renamed]\nm68k = {}\n')
+    with pytest.raises(InputError) as caught:
+        catalogue.description("tiny")
+    assert [problem.place for problem in caught.value.problems] == ["further_architectures[0]", "renamed"]
+    further(site, "[renamed]\narm64 = { linux = 1 }\n")
+    with pytest.raises(InputError, match=r"renamed\.arm64: must be"):
+        catalogue.description("tiny")
+
+
+def test_the_image_for_another_architecture_is_built_by_emulation(
+    catalogue: Catalogue, site: Path, mmdebstrap: Path
+) -> None:
+    # s390x is nobody's here: the kernel does not know how to run its programs, until it is told.
+    further(site, 'further_architectures = ["s390x"]\n')
+    programs = Path(os.environ["PATH"].split(":")[0])
+    told = programs / "told"
+    (programs / "update-binfmts").write_text(f'#!/bin/sh\necho "$@" > {told}\n')
+    (programs / "update-binfmts").chmod(0o755)
+    with pytest.raises(InfrastructureError, match="cannot run programs for s390x"):
+        build(catalogue, "tiny-s390x")
+    assert told.read_text() == "--enable qemu-s390x\n"
+    assert build(catalogue, "tiny").architecture == description.native_architecture()
 
 
 def test_a_built_image_has_all_its_parts(catalogue: Catalogue, mmdebstrap: Path) -> None:
