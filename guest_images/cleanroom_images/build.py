@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
-from cleanroom_images import emulation, manifest
+from cleanroom_images import emulation, manifest, probing
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.description import Description
 from cleanroom_images.store import Image, ImageMissing, now
@@ -140,7 +140,9 @@ def pack(described: Description, directory: Path, tell: Observer) -> Image:
     tree = directory / "tree"
     tell("taking checksums")
     digest = manifest.write(tree, directory / "manifest")
-    kernel, initrd = (_boot_file(tree, part, directory / part) for part in ("kernel", "initrd"))
+    boot = probing.boot_files(tree)
+    for part, file in zip(("kernel", "initrd"), boot or (), strict=False):
+        run(["cp", "--reflink=auto", file, directory / part], timeout=_PACK_TIMEOUT)
     tell("making the disk for virtual machines")
     disk = directory / "disk.ext4"
     _make_disk(tree, disk, digest)
@@ -157,8 +159,8 @@ def pack(described: Description, directory: Path, tell: Observer) -> Image:
         tree=tree,
         disk=disk,
         disk_format="raw",
-        kernel=kernel,
-        initrd=initrd,
+        kernel=directory / "kernel" if boot else None,
+        initrd=directory / "initrd" if boot else None,
     )
 
 
@@ -221,16 +223,6 @@ def _mmdebstrap(
             f"mmdebstrap could not install {described.name}:\n  " + "\n  ".join(end),
             hint="is the package mirror reachable from this host ('apt-get update')?",
         )
-
-
-def _boot_file(tree: Path, part: str, place: Path) -> Path | None:
-    """Copy the newest kernel or initrd out of the tree; None when the image has none."""
-    pattern = {"kernel": "vmlinuz-*", "initrd": "initrd.img-*"}[part]
-    found = sorted((tree / "boot").glob(pattern))
-    if not found:
-        return None
-    run(["cp", "--reflink=auto", found[-1], place], timeout=_PACK_TIMEOUT)
-    return place
 
 
 def _make_disk(tree: Path, disk: Path, digest: str) -> None:

@@ -77,7 +77,7 @@ class Planner:
 
 
 def check_targets(settings: Settings, recipe: Recipe) -> None:
-    """Raise InputError when a target's image is not described."""
+    """Raise InputError when a target's image is neither described nor imported."""
     catalogue = Catalogue(settings.state, settings.site)
     for target in recipe.targets:
-        catalogue.description(target.image)
+        catalogue.entry(target.image)

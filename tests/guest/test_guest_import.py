@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from root_trees import complete
+
+from cleanroom_base.errors import InputError
 from cleanroom_base.run import run
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.importing import import_image
 
 
 def test_the_largest_partition_of_a_disk_is_imported(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    (tree / "usr/lib").mkdir(parents=True)
-    (tree / "usr/lib/os-release").write_text("ID=debian\nVERSION_CODENAME=bookworm\n", encoding="utf-8")
+    tree = complete(tmp_path / "tree", release="ID=debian\nVERSION_CODENAME=bookworm\n")
     part = tmp_path / "part"
     with part.open("wb") as file:
         file.truncate(30 << 20)
     run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, part], timeout=60)
+    # A disk may also be one file system without a table of partitions.
+    assert import_image(Catalogue(tmp_path / "state"), "whole", part).distribution == "debian"
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(40 << 20)
@@ -29,3 +33,13 @@ def test_the_largest_partition_of_a_disk_is_imported(tmp_path: Path) -> None:
     assert image.tree is not None
     assert (image.tree / "usr/lib/os-release").is_file()
     assert not list(image.directory.glob(".*"))
+
+
+# The beginning of an encrypted partition. Source: the LUKS1 On-Disk Format Specification.
+@pytest.mark.parametrize(("content", "told"), [(b"LUKS\xba\xbe\0\1", "encrypted data"), (b"", "no file system")])
+def test_a_disk_without_a_plain_file_system_says_what_it_holds(tmp_path: Path, content: bytes, told: str) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(content.ljust(8 << 20, b"\0"))
+    with pytest.raises(InputError, match=told):
+        import_image(Catalogue(tmp_path / "state"), "own", disk)
+    assert not list((tmp_path / "state").rglob(".new-*"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
+from cleanroom_images.probing import missing
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
 
@@ -117,7 +118,10 @@ def remove(context: Context, arguments: argparse.Namespace) -> None:
 
 def _emit(context: Context, entry: Entry) -> None:
     shown = _shown(entry)
-    context.emit(shown, "\n".join(f"{key.replace('_', ' '):<14}{value}" for key, value in shown.items()))
+    tree = entry.image.tree if entry.image else None
+    lacking = [] if tree is None else [str(lack) for lack in missing(tree)]
+    lines = [f"{key.replace('_', ' '):<14}{value}" for key, value in shown.items()]
+    context.emit({**shown, "missing": lacking}, "\n".join([*lines, *(f"{'missing':<14}{lack}" for lack in lacking)]))
 
 
 def _shown(entry: Entry) -> dict[str, object]:

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from root_trees import complete
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
 from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
+from cleanroom_images.importing import import_image
 
 # Runs the hooks on a root directory as mmdebstrap does, with what was installed when it installs.
 MMDEBSTRAP = """#!/bin/sh
@@ -127,10 +129,7 @@ def test_the_same_content_from_another_base_is_up_to_date(catalogue: Catalogue, 
 def test_an_imported_image_can_be_extended_and_packages_need_apt(
     catalogue: Catalogue, site: Path, ground: Path, tmp_path: Path
 ) -> None:
-    from cleanroom_images.importing import import_image
-
-    (ground / "usr/lib").mkdir()
-    (ground / "usr/lib/os-release").write_text("ID=rocky\nID_LIKE=rhel\nVERSION_ID=9.4\n")
+    complete(ground)
     (ground / "usr/bin/apt-get").unlink()
     run(["tar", "-C", ground, "-cf", tmp_path / "root.tar", "."], timeout=60)
     import_image(catalogue, "rocky-9", tmp_path / "root.tar")

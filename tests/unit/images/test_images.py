@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from root_trees import complete
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
@@ -206,8 +207,7 @@ def test_unknown_names_are_refused(catalogue: Catalogue) -> None:
 
 
 def test_a_tar_is_imported_without_its_device_files(catalogue: Catalogue, tmp_path: Path, mmdebstrap: Path) -> None:
-    (mmdebstrap / "usr/lib").mkdir(parents=True)
-    (mmdebstrap / "usr/lib/os-release").write_text('ID="rocky"\nID_LIKE="rhel fedora"\nVERSION_ID="9.4"\n')
+    complete(mmdebstrap)
     tar = tmp_path / "root.tar"
     with tarfile.open(tar, "w") as archive:
         device = tarfile.TarInfo("./dev/sda")
