@@ -117,6 +117,10 @@ def _release(tree: Path) -> dict[str, str]:
 
 def _copy_from_disk(file: Path, directory: Path, tree: Path, tell: Callable[[str], None]) -> None:
     raw = directory / ".disk.raw"
+    told = json.loads(run(["qemu-img", "info", "--output=json", file], timeout=_TIMEOUT).stdout)
+    if "backing-filename" in told or "data-file" in told.get("format-specific", {}).get("data", {}):
+        # It would bring whatever file of this machine it names into the image.
+        raise InputError(f"{file} refers to another file, and only a disk on its own can be imported")
     tell("converting the disk")
     run(["qemu-img", "convert", "-O", "raw", file, raw], timeout=_TIMEOUT)
     tell("copying its root file system")

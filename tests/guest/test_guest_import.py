@@ -39,7 +39,16 @@ def test_the_largest_partition_of_a_disk_is_imported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "told"), [(b"LUKS\xba\xbe\0\1", "encrypted data"), (b"", "no file system")])
 def test_a_disk_without_a_plain_file_system_says_what_it_holds(tmp_path: Path, content: bytes, told: str) -> None:
     disk = tmp_path / "disk.raw"
-    disk.write_bytes(content.ljust(8 << 20, b"\0"))
+    disk.write_bytes(bytes(1 << 20) + content.ljust(7 << 20, b"\0"))
+    run(["sfdisk", "--quiet", disk], stdin=b"label: dos\n2048\n", timeout=60)
     with pytest.raises(InputError, match=told):
         import_image(Catalogue(tmp_path / "state"), "own", disk)
     assert not list((tmp_path / "state").rglob(".new-*"))
+
+
+def test_a_disk_that_refers_to_another_file_is_refused(tmp_path: Path) -> None:
+    secret, disk = tmp_path / "secret", tmp_path / "disk.qcow2"
+    secret.write_bytes(b"of this machine".ljust(1 << 20))
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, disk], timeout=60)
+    with pytest.raises(InputError, match="refers to another file"):
+        import_image(Catalogue(tmp_path / "state"), "own", disk)
