@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+
 import pytest
 
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_workers.guest import GuestPoweredOff
 from cleanroom_workers.host import Host
 from cleanroom_workers.libvirt_access import State
@@ -28,6 +33,27 @@ def test_an_emulated_guest_starts_runs_and_ends(host: Host) -> None:
         with pytest.raises(GuestPoweredOff):
             guest.run(["sh", "-c", "systemctl poweroff; sleep 100"], timeout=120)
         assert guest.state() is State.POWERED_OFF
+
+
+@pytest.fixture
+def foreign(host: Host) -> Iterator[str]:
+    """An image for another architecture, before all others by its name; no guest can start from it."""
+    home, like = host.catalogue.store.directory / "0-foreign", host.catalogue.image("debian-12")
+    home.mkdir()
+    seal = json.loads(like.directory.with_name(f"{like.digest}.json").read_text())
+    (home / f"{like.digest}.json").write_text(json.dumps({**seal, "name": home.name, "architecture": "s390x"}))
+    (home / "current").symlink_to(like.digest)
+    yield home.name
+    shutil.rmtree(home)
+
+
+def test_an_image_for_another_architecture_says_nothing_of_this_host(host: Host, foreign: str) -> None:
+    assert all(foreign not in probe.reason for probe in host.probe())
+    with pytest.raises(InputError, match="is for s390x and this host is"):
+        host.reset(foreign, isolation="container", owner=Owner.current())
+    with pytest.raises(InfrastructureError, match="no virtual machine for s390x"):
+        host.reset(foreign, owner=Owner.current())
+    assert not host.guests()
 
 
 def test_the_probe_tells_what_works_and_why(host: Host) -> None:
