@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from live_site import IMAGE, PRODUCTS, SCRIPT, SCRIPTS, LiveSite
+from live_site import PRODUCTS, SCRIPT, SCRIPTS, LiveSite
+from surroundings import IMAGE
 
 from cleanroom_master.consumer import Consumer
 

@@ -7,16 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from surroundings import kept_between_runs
+from surroundings import IMAGE, copied_image, kept_between_runs
 
 from cleanroom_base.settings import Settings, load
-from cleanroom_images.build import build
-from cleanroom_images.store import ImageMissing
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.records import Owner
-
-IMAGE = "debian-12"
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +21,7 @@ def environment() -> dict[str, str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     return {
-        "CLEANROOM_STATE": str(kept_between_runs()),
+        "CLEANROOM_STATE": str(kept_between_runs() / "guest"),
         "CLEANROOM_SITE": "/nonexistent",
         "CLEANROOM_WORKER_DISK": "4096",
         "CLEANROOM_REPOSITORY_PORT": str(port),
@@ -39,13 +35,11 @@ def settings(environment: dict[str, str]) -> Settings:
 
 @pytest.fixture(scope="session")
 def host(settings: Settings) -> Iterator[Host]:
+    # Tests change images, and others run beside these.
+    copied_image(settings.state)
     host = Host.open(settings)
     # What a run left behind that was killed is not to be found among the guests of this one.
     host.reap()
-    try:
-        host.catalogue.image(IMAGE)
-    except ImageMissing:
-        build(host.catalogue, IMAGE)
     yield host
     host.stop()
 
