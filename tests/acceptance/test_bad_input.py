@@ -218,6 +218,7 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "master",
         "worker",
         "guests",
+        "phases",
         "publisher",
         "repository",
     }
