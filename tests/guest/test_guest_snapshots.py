@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from surroundings import variables
+from traces import of_guests, of_snapshots
 
 from cleanroom_base.settings import Settings
 from cleanroom_images.manifest import file_digest
@@ -139,22 +140,7 @@ host.reset("debian-12", isolation="emulated", owner=Owner.current(), limits=Limi
 
 
 def _everything(settings: Settings) -> dict[str, list[str]]:
-    """What guests and snapshots consist of: their files, and the emulators that run."""
-    running = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command.split(b"\0")[0] and os.fsencode(settings.state) in command:
-            running.append(process.name)
-    return {
-        "machines": sorted(running),
-        "guests": sorted(path.name for path in (settings.state / "guests").iterdir()),
-        "snapshots": sorted(str(path) for path in (settings.state / "snapshots").rglob("*")),
-        "holders": sorted(path.name for path in (settings.runtime / "snapshots").glob("*.holder")),
-        "links": sorted(path.name for path in Path("/sys/class/net").iterdir() if settings.instance[:6] in path.name),
-    }
+    return {**of_guests(settings), **of_snapshots(settings)}
 
 
 def _kill_when(settings: Settings, environment: dict[str, str], pattern: str) -> None:
@@ -197,7 +183,7 @@ def test_a_damaged_snapshot_is_made_anew_and_nothing_is_left_when_that_is_killed
         host.reap()
         after = _everything(settings)
         assert not any(snapshot.name in path for path in after["snapshots"])
-        assert (after["machines"], after["guests"]) == (before["machines"], before["guests"])
+        assert of_guests(settings) == {kind: before[kind] for kind in of_guests(settings)}
     finally:
         shutil.copytree(kept, snapshot, dirs_exist_ok=True)
         snapshot.with_suffix(".json").write_bytes(seal)
