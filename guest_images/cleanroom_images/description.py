@@ -1,6 +1,7 @@
 """What an image should be: the `image.toml` in its folder, read and checked.
 
-A folder an image: adding one means adding a folder, here or in a site's own `guest_images`.
+An image is described from the ground (distribution, suite, ...) or as one that extends another: then its packages and
+its provision program are what is added.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cleanroom_base.errors import InputError, Problem
+from cleanroom_images.store import Image
 
 FILE = "image.toml"
 FORMATS = ("deb", "rpm", "script")
@@ -26,11 +29,17 @@ _NATIVE = {
     "ppc64le": "ppc64el",
     "s390x": "s390x",
 }
+ARCHITECTURES = tuple(_NATIVE.values())
+# What an image has from the one that it extends.
+_INHERITED = ("distribution", "suite", "components", "architecture", "further_architectures", "renamed")
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an image should be; `provision` is a program that is given the root directory."""
+    """What an image should be; `provision` is a program that is given the root directory.
+
+    With `extends`, the name of another image, it is that one with the packages, and what the program does, added.
+    """
 
     name: str
     folder: Path
@@ -42,6 +51,11 @@ class Description:
     formats: tuple[str, ...]
     packages: tuple[str, ...]
     provision: Path | None
+    extends: str | None = None
+
+
+# Finds the description of an image that is extended. Raises InputError.
+Base = Callable[[str], Description]
 
 
 def native_architecture() -> str:
@@ -50,19 +64,18 @@ def native_architecture() -> str:
     return _NATIVE.get(machine, machine)
 
 
-def folders(site: Path | None) -> dict[str, Path]:
-    """The folders of all described images by name; a site's own wins over one that comes with Cleanroom."""
-    found: dict[str, Path] = {}
-    here = Path(__file__).parent
-    # Beside the package in a checkout, inside it once installed.
-    for base in (here.parent, here / "images", *([site / "guest_images"] if site else [])):
-        if base.is_dir():
-            found |= {folder.name: folder for folder in sorted(base.iterdir()) if (folder / FILE).is_file()}
-    return found
+def further_architectures(folder: Path) -> tuple[str, ...]:
+    """The architectures for which the description in `folder` can also be built, if it can be read."""
+    try:
+        further = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))["further_architectures"]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError):
+        return ()
+    return tuple(name for name in ARCHITECTURES if isinstance(further, list) and name in further)
 
 
-def load(folder: Path) -> Description:
-    """Read the description in `folder`.
+def load(folder: Path, base: Base, architecture: str | None = None) -> Description:
+    """Read the description in `folder`; `base` finds that of an image that it extends. With an `architecture`, one of
+    its further ones, it is that of the image for it, called `NAME-ARCHITECTURE`.
 
     Raises InputError with everything that is wrong, each with its place.
     """
@@ -72,24 +85,65 @@ def load(folder: Path) -> Description:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the image's description {file}: {error}") from error
     reader = _Reader(content)
-    architecture = reader.word("architecture", "native")
-    if architecture == "native":
-        architecture = native_architecture()
+    ground = _extended(reader, folder, base) if "extends" in content else _ground(reader, folder, architecture)
+    renamed = reader.names("renamed").get(ground.architecture, {})
+    packages = [package.replace("{architecture}", ground.architecture) for package in reader.texts("packages", ())]
     provision = reader.text("provision", "")
-    described = Description(
-        name=folder.name,
-        folder=folder,
+    described = replace(
+        ground,
         description=reader.text("description", ""),
-        distribution=reader.word("distribution"),
-        suite=reader.word("suite"),
-        components=reader.words("components", ("main",)),
-        architecture=architecture,
-        formats=reader.words("formats", FORMATS),
-        packages=tuple(package.replace("{architecture}", architecture) for package in reader.texts("packages", ())),
+        formats=reader.words("formats", ground.formats, among=FORMATS),
+        packages=tuple(renamed.get(package, package) for package in packages),
         provision=folder / provision if provision else None,
     )
     reader.finish(described)
     return described
+
+
+def _ground(reader: _Reader, folder: Path, wanted: str | None) -> Description:
+    """What a description says of an image that extends no other, its packages and the like left out."""
+    architecture = reader.word("architecture", "native")
+    reader.words("further_architectures", (), among=ARCHITECTURES)
+    return Description(
+        name=folder.name if wanted is None else f"{folder.name}-{wanted}",
+        folder=folder,
+        description="",
+        distribution=reader.word("distribution"),
+        suite=reader.word("suite"),
+        components=reader.words("components", ("main",)),
+        architecture=wanted or (native_architecture() if architecture == "native" else architecture),
+        formats=FORMATS,
+        packages=(),
+        provision=None,
+    )
+
+
+def _extended(reader: _Reader, folder: Path, base: Base) -> Description:
+    """What a description has from the image that it extends."""
+    extends = reader.word("extends")
+    reader.inherited(*_INHERITED)
+    try:
+        found = base(extends)
+    except InputError as error:
+        reader.blame("extends", error)
+        found = Description(folder.name, folder, "", "", "", (), native_architecture(), FORMATS, (), None)
+    return replace(found, name=folder.name, folder=folder, extends=extends)
+
+
+def of_image(image: Image) -> Description:
+    """What an imported image says of itself, for others to extend it."""
+    return Description(
+        name=image.name,
+        folder=image.directory,
+        description="imported",
+        distribution=image.distribution,
+        suite=image.suite,
+        components=(),
+        architecture=image.architecture,
+        formats=image.formats,
+        packages=(),
+        provision=None,
+    )
 
 
 class _Reader:
@@ -122,19 +176,44 @@ class _Reader:
         self._problem(key, "must be a list of texts")
         return default
 
-    def words(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    def words(self, key: str, default: tuple[str, ...], among: tuple[str, ...] = ()) -> tuple[str, ...]:
         values = self.texts(key, default)
         for index, value in enumerate(values):
             if not _WORD.fullmatch(value):
                 self._problem(f"{key}[{index}]", f"{value!r} is no plain word")
+            elif among and value not in among:
+                self._problem(f"{key}[{index}]", f"{value!r} is not one of: {', '.join(among)}")
         return values
+
+    def names(self, key: str) -> dict[str, dict[str, str]]:
+        """By architecture, what is called otherwise there."""
+        self._known.add(key)
+        value = self._content.get(key, {})
+        for architecture, names in value.items() if isinstance(value, dict) else [("", value)]:
+            if architecture not in ARCHITECTURES:
+                self._problem(key, f"must have tables named by: {', '.join(ARCHITECTURES)}")
+            elif not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+                self._problem(f"{key}.{architecture}", "must be a table with the names of packages")
+            else:
+                continue
+            return {}
+        return dict(value)
+
+    def inherited(self, *keys: str) -> None:
+        """Refuse keys whose values come from elsewhere."""
+        for key in keys:
+            self._known.add(key)
+            if key in self._content:
+                self._problem(key, "comes from the image that is extended")
+
+    def blame(self, key: str, error: InputError) -> None:
+        """Note that what a key refers to is not valid."""
+        for message in map(str, error.problems) if error.problems else (error.message,):
+            self._problem(key, f"{self._content[key]}: {message}" if error.problems else message)
 
     def finish(self, described: Description) -> None:
         for key in sorted(self._content.keys() - self._known):
             self._problem(key, "unknown key")
-        for index, name in enumerate(described.formats):
-            if name not in FORMATS:
-                self._problem(f"formats[{index}]", f"{name!r} is not one of: {', '.join(FORMATS)}")
         for index, package in enumerate(described.packages):
             if not _WORD.fullmatch(package):
                 self._problem(f"packages[{index}]", f"{package!r} is no name of a package")

@@ -49,7 +49,8 @@ def import_image(
         else:
             _copy_from_disk(file, directory, tree, tell)
         image = pack(_described(name, tree), directory, tell)
-        return catalogue.store.seal(image, directory)
+        catalogue.store.switch(catalogue.store.seal(image, directory))
+    return catalogue.image(name)
 
 
 def _described(name: str, tree: Path) -> Description:

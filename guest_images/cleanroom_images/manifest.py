@@ -41,6 +41,16 @@ def write(tree: Path, file: Path) -> str:
     return digest.hexdigest()
 
 
+def same(one: Path, other: Path, *, but: str) -> bool:
+    """Whether two manifests list the same, leaving out paths that begin with `but`."""
+
+    def listed(file: Path) -> list[str]:
+        with file.open(encoding="utf-8") as source:
+            return [line for line in source if not line.rsplit(" ", 1)[1].startswith(but)]
+
+    return listed(one) == listed(other)
+
+
 def file_digest(file: Path | bytes) -> str:
     """The SHA-256 of a file's content in hexadecimal."""
     with open(file, "rb") as source:  # noqa: PTH123 - the path may be bytes that are no text

@@ -3,9 +3,10 @@
     STATE/images/NAME/DIGEST/        tree/ disk.ext4 kernel initrd manifest
     STATE/images/NAME/DIGEST.json    the seal: what was sealed and when; written last
     STATE/images/NAME/current        a link to DIGEST, flipped by one rename
-    STATE/images/NAME/users/GUEST    holds the DIGEST that a guest runs from
+    STATE/images/NAME/users/USER     holds the DIGEST that a guest, or whoever else has that name, needs
 
-A builder may be killed at any moment: what it leaves starts with a dot and is cleared away by the next one.
+A builder may be killed at any moment: what it leaves starts with a dot and is cleared away by the next one. A digest
+that is not the present one, that nobody needs, and that nobody is just building, is removed by `tidy`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from cleanroom_base.run import run
 from cleanroom_images import manifest
 
 _CHECK_TIMEOUT = 60.0
+_OLD = ".old-"
+_TRIED = ".tried"
 
 
 class ImageMissing(InfrastructureError):
@@ -48,6 +51,7 @@ class Image:
     """A built image. `size` is in bytes, `built_at` is a time in ISO 8601 (UTC).
 
     `tree` is None when only a disk was imported; `kernel` and `initrd` are None when the disk boots by itself.
+    `extends` is the name of the image that it extends, `parent` the digest of that one as it was.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Image:
     disk_format: str
     kernel: Path | None
     initrd: Path | None
+    extends: str | None = None
+    parent: str | None = None
 
     @property
     def manifest(self) -> Path:
@@ -74,8 +80,10 @@ class Image:
 class Store:
     """The images of one installation."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, chosen: Mapping[str, str] | None = None) -> None:
+        """`chosen` has digests, by the images' names, that are to be taken for the present ones."""
         self.directory = state / "images"
+        self._chosen = chosen or {}
 
     def names(self) -> list[str]:
         """The names of all images that are built."""
@@ -85,10 +93,7 @@ class Store:
 
     def digest(self, name: str) -> str | None:
         """The digest of the present image `name`, None when there is none."""
-        try:
-            return str((self.directory / name / "current").readlink())
-        except FileNotFoundError:
-            return None
+        return self._chosen.get(name) or self._present(name)
 
     def image(self, name: str, digest: str | None = None) -> Image:
         """The built image `name`, the present one or that of a digest. Raises ImageMissing, ImageChanged."""
@@ -120,26 +125,52 @@ class Store:
                     _delete(directory)
 
     def seal(self, image: Image, directory: Path) -> Image:
-        """Put what lies in `directory` in place as `image` and make it the present one.
-
-        Earlier digests go, unless guests run from them.
-        """
-        home = self.directory / image.name
+        """Put what lies in `directory` in place as `image`, beside the present one."""
         with self.held(image.name, exclusive=True):
-            place = home / image.digest
+            place = self.directory / image.name / image.digest
             # The same content again: the one in place may be in use, and is as good if it is unchanged.
-            if not self._same(image.name, image.digest):
+            if self._same(image.name, image.digest):
+                known = self.image(image.name, image.digest)
+                self._write_seal(replace(known, extends=image.extends, parent=image.parent))
+            else:
                 self._seal(image.name, image.digest).unlink(missing_ok=True)
                 if place.exists():
                     _delete(place)
                 directory.rename(place)
                 self._write_seal(replace(_moved(image, place), size=_size(place)))
-            _link(home / "current", image.digest)
-            in_use = self._in_use(image.name)
-            for old in home.glob("*.json"):
-                if old.stem != image.digest and old.stem not in in_use:
-                    self._drop(image.name, old.stem)
-        return self.image(image.name)
+        return self.image(image.name, image.digest)
+
+    def switch(self, image: Image) -> None:
+        """Make a sealed image the present one; those before it go unless somebody needs them."""
+        with self.held(image.name, exclusive=True):
+            _link(self.directory / image.name / "current", image.digest)
+        self.settle(image.name)
+
+    def settle(self, name: str) -> None:
+        """Remove what is not the present image `name`, and nobody needs any more."""
+        with self.held(name, exclusive=True):
+            self._set_aside(name)
+        self._clear(name)
+
+    def tidy(self) -> None:
+        """Do that for all images without waiting for anybody: what is just built or taken into use is left for the next
+        time."""
+        for name in self.names():
+            home = self.directory / name
+            with _attempted(home / ".building") as nobody_builds, _attempted(home / ".held") as nobody_holds:
+                if nobody_builds and nobody_holds:
+                    self._set_aside(name)
+            self._clear(name)
+
+    def tried_at(self, name: str) -> float:
+        """When the present image was put in place or last tried to be built anew, in seconds since the epoch."""
+        home = self.directory / name
+        tried = home / _TRIED
+        return max((home / "current").lstat().st_mtime, tried.stat().st_mtime if tried.exists() else 0.0)
+
+    def note_try(self, name: str) -> None:
+        """Note that an image is tried to be built anew now."""
+        (self.directory / name / _TRIED).touch()
 
     @contextlib.contextmanager
     def held(self, name: str, *, exclusive: bool = False) -> Iterator[None]:
@@ -195,6 +226,27 @@ class Store:
             for digest in digests:
                 self._drop(name, digest)
         _delete(home)
+
+    def _present(self, name: str) -> str | None:
+        try:
+            return str((self.directory / name / "current").readlink())
+        except FileNotFoundError:
+            return None
+
+    def _set_aside(self, name: str) -> None:
+        """Take away the digests that are neither present nor needed, quickly. The caller has the image held alone."""
+        home = self.directory / name
+        needed = {self._present(name), *self._in_use(name)}
+        for seal in home.glob("*.json"):
+            if seal.stem not in needed:
+                seal.unlink()
+                with contextlib.suppress(FileNotFoundError):
+                    (home / seal.stem).rename(home / f"{_OLD}{seal.stem}")
+
+    def _clear(self, name: str) -> None:
+        """Remove what was set aside, which takes seconds."""
+        for old in (self.directory / name).glob(f"{_OLD}*"):
+            _delete(old)
 
     def _in_use(self, name: str) -> set[str]:
         users = self.directory / name / "users"
@@ -277,6 +329,10 @@ def _from_seal(directory: Path, seal: dict[str, object]) -> Image:
     def part(key: str) -> Path | None:
         return directory / str(seal[key]) if seal[key] else None
 
+    def text(key: str) -> str | None:
+        # An image that was sealed before images could extend each other says nothing of it.
+        return str(seal[key]) if seal.get(key) else None
+
     formats = seal["formats"]
     if not isinstance(formats, list):
         raise TypeError("formats is no list")
@@ -295,6 +351,8 @@ def _from_seal(directory: Path, seal: dict[str, object]) -> Image:
         disk_format=str(seal["disk_format"]),
         kernel=part("kernel"),
         initrd=part("initrd"),
+        extends=text("extends"),
+        parent=text("parent"),
     )
 
 
@@ -332,3 +390,14 @@ def _locked(file: Path, how: int) -> Iterator[None]:
     with file.open("ab") as lock:
         fcntl.flock(lock, how)
         yield
+
+
+@contextlib.contextmanager
+def _attempted(file: Path) -> Iterator[bool]:
+    with file.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

@@ -85,7 +85,9 @@ def test_repository_show_and_history(site: LiveSite, release: Any) -> None:
 
 def test_image_list(site: LiveSite) -> None:
     images = {image["name"]: image for image in site.ask("image", "list")}
-    assert list(images[IMAGE]) == keys("name built digest architecture formats built_at size description")
+    assert list(images[IMAGE]) == keys(
+        "name built digest architecture formats built_at size description extends outdated"
+    )
     assert images[IMAGE]["built"] is True
 
 

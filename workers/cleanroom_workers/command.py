@@ -29,6 +29,7 @@ from cleanroom_workers.locks import locked
 from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
 from cleanroom_workers.pool import Pool, Room, watch
 from cleanroom_workers.records import Owner
+from cleanroom_workers.refresh import Refresher, refresh
 
 EXIT_STATUS = {
     Outcome.PASSED: 0,
@@ -92,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     making = commands.add_parser("layer", help="make the layer from which a kind of guests starts sooner")
     making.add_argument("key", metavar="KIND", help="the kind's key, as the pool's process knows it")
     making.set_defaults(run=_layer)
+    refreshing = commands.add_parser("refresh", help="build images anew, and switch to those that are good")
+    refreshing.add_argument("names", nargs="*", metavar="IMAGE", help="default: all that are built from a description")
+    refreshing.set_defaults(run=_refresh)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("phases", _phases, "start phases without their waiting for Python, until it is ended"),
@@ -136,12 +140,14 @@ def _pool(_: argparse.Namespace) -> int:
     room = Room(site.whole("worker.memory_reserve"))
     maker = LayerMaker(site.state / "logs/services/layers.log")
     pool = Pool(host, host.demand, room, site.whole("worker.parallel"), maker)
+    refresher = Refresher(host.catalogue, site.number("images.refresh"), site.state / "logs/services/refresh.log")
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
-            for done in watch(pool, bell, pause=_POOL_PAUSE, ended=ended):
+            for done in watch([pool, refresher], bell, pause=_POOL_PAUSE, ended=ended):
                 _say(done)
         finally:
             maker.end()
+            refresher.end()
             for record in host.ready():
                 host.discard(record.name)
             host.close()
@@ -167,6 +173,15 @@ def _layer(options: argparse.Namespace) -> int:
             raise InputError(f"nobody asked lately for guests of the kind {options.key}")
     host.close()
     return 0
+
+
+def _refresh(options: argparse.Namespace) -> int:
+    status = 0
+    with cancelled_by_signals():
+        for done in refresh(settings.load(), options.names, _say):
+            _say(f"{done.name} {done.outcome}" + (f": {done.why}" if done.why else ""))
+            status = InfrastructureError.exit_status if done.outcome == "refused" else status
+    return status
 
 
 def _run_phase(options: argparse.Namespace) -> int:

@@ -17,11 +17,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
 from cleanroom_workers import groups, idmap, mounts
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
+from cleanroom_workers.platforms import foreign
 
 _TIMEOUT = 60.0
 _END_TIMEOUT = 2.0
@@ -53,6 +54,9 @@ class Container:
 
     def prepare(self, plan: Plan) -> None:
         """Make the root file system of the guest. Raises CommandError."""
+        reason = foreign(plan.image)
+        if reason is not None:
+            raise InputError(reason)
         if plan.image.tree is None:
             raise InfrastructureError(f"the image {plan.image.name} has no tree for containers")
         disk = plan.home / "disk"

@@ -31,6 +31,7 @@ from cleanroom_workers.libvirt_access import Libvirt, LibvirtError, State
 from cleanroom_workers.locks import attempted, locked
 from cleanroom_workers.network import Addresses
 from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.platforms import foreign
 from cleanroom_workers.pool import READY, Bell, Demand, Kind, kept
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
@@ -51,9 +52,9 @@ class DiskFull(InfrastructureError):
 class Host:
     """This machine as a place for guests."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self.settings = settings
-        self.catalogue = Catalogue(settings.state, settings.site)
+        self.catalogue = catalogue or Catalogue(settings.state, settings.site)
         self._daemon = Daemon(settings)
         self._network = guest_network.Network(settings)
         self._caching_proxy = CachingProxy(settings)
@@ -115,6 +116,10 @@ class Host:
         tell(f"{guest.name} answers after {guest.reset_seconds} s")
         return guest
 
+    def start(self, kind: Kind) -> Guest:
+        """A guest that starts now, for this process alone; that it was wanted is not remembered."""
+        return self._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None)
+
     def prepare(self, kind: Kind) -> GuestRecord:
         """Start a guest that is kept ready, by this process, for whoever asks for one of its kind."""
         return self._fresh(kind, READY, Owner.current(), time.monotonic(), lambda _: None).record
@@ -160,11 +165,12 @@ class Host:
         with self._layers.making() as alone:
             if not alone:
                 return
-            self._layers.sweep({record.layer for record in self._records.all() if record.layer})
+            present = {self.catalogue.store.digest(name) for name in self.catalogue.store.names()}
+            self._layers.sweep({record.layer for record in self._records.all() if record.layer}, present)
             self.wake()
             image = self.catalogue.image(kind.image)
             plain = replace(kind, network="mirror", preparation=())
-            with self._fresh(plain, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None) as guest:
+            with self.start(plain) as guest:
                 for program in kind.preparation:
                     guest.prepare(program)
                 # Its files stay until it is taken away; nothing writes to them any more.
@@ -226,8 +232,9 @@ class Host:
         Where an image is there a guest is really started, once: the answer is kept as long as nothing changes
         that it depends on. Takes up to some minutes the first time.
         """
-        names = self.catalogue.store.names()
-        image = self.catalogue.image(names[0]) if names else None
+        # One for another architecture says nothing of this host.
+        native = [image for image in self._readable_images() if foreign(image) is None]
+        image = native[0] if native else None
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
     @property
@@ -291,6 +298,7 @@ class Host:
                     self._dispose(name)
                     reaped.append(name)
         self._snapshots.tidy(self.catalogue.store.digest)
+        self.catalogue.store.tidy()
         return reaped
 
     def close(self) -> None:
@@ -338,7 +346,9 @@ class Host:
             return State.DESTROYED.value  # the daemon is not there, and no guest without it
 
     def _choose(self, image: Image) -> str:
-        """The first isolation that works."""
+        """The first isolation that works, by this host's own images; for one of another architecture the only one."""
+        if foreign(image) is not None:
+            return "emulated"
         probes = []
         for name in isolations.ISOLATIONS:
             probes.append(self._prober.probe(name, image))
@@ -354,8 +364,7 @@ class Host:
         """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
         booting = Host(replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"}))
         kind = Kind(image, name, "none", self.limits)
-        with booting._fresh(kind, State.RUNNING.value, Owner.current(), time.monotonic(), lambda _: None):
-            pass
+        booting.start(kind).destroy()
         booting.close()
 
     def _take(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:

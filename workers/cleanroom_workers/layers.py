@@ -37,12 +37,14 @@ _BELIEVED = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer that is whole: its name, the tree that lies on the image's, and the manifest of both together."""
+    """A layer that is whole: its name, the tree that lies on the image's, the manifest of both together, and the
+    image's digest."""
 
     name: str
     tree: Path
     manifest: Path
     made_at: float
+    image: str | None
 
 
 class Layers:
@@ -78,7 +80,9 @@ class Layers:
             _strip(place / "tree", given)
             with _merged(image.tree, place / "tree") as merged:
                 manifest.write(merged, place / "manifest")
-            (place / "layer.json").write_text(json.dumps({"made_at": time.time()}), encoding="utf-8")
+            (place / "layer.json").write_text(
+                json.dumps({"made_at": time.time(), "image": image.digest}), encoding="utf-8"
+            )
             place.chmod(0o755)
             final = self._directory / f"{_key(image, preparation)}-{time.time_ns():020}"
             place.rename(final)
@@ -88,13 +92,15 @@ class Layers:
             raise InfrastructureError(f"the layer {final.name} vanished while it was made")
         return layer
 
-    def sweep(self, used: Collection[str]) -> None:
-        """Remove layers that have a newer one or are no more what was made, and half-made ones; not those used."""
+    def sweep(self, used: Collection[str], images: Collection[str | None]) -> None:
+        """Remove layers that have a newer one, lie on none of the `images` (digests), or are no more what was made,
+        and half-made ones; not those used."""
         newest = {place.name.rsplit("-", 1)[0]: place.name for place in sorted(self._directory.glob("[!.]*"))}
         for place in self._directory.glob("[!.]*"):
             layer = _read(place)
             current = newest[place.name.rsplit("-", 1)[0]] == place.name
-            if place.name not in used and not (current and layer is not None and self._sound(layer)):
+            wanted = current and layer is not None and layer.image in images and self._sound(layer)
+            if place.name not in used and not wanted:
                 shutil.rmtree(place, ignore_errors=True)
 
     def _sound(self, layer: Layer) -> bool:
@@ -129,10 +135,10 @@ def _key(image: Image, preparation: Iterable[str]) -> str:
 
 def _read(place: Path) -> Layer | None:
     try:
-        made_at = float(json.loads((place / "layer.json").read_text(encoding="utf-8"))["made_at"])
+        content = json.loads((place / "layer.json").read_text(encoding="utf-8"))
+        return Layer(place.name, place / "tree", place / "manifest", float(content["made_at"]), content.get("image"))
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return Layer(place.name, place / "tree", place / "manifest", made_at)
 
 
 def _strip(tree: Path, given: Collection[str]) -> None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
 from cleanroom_workers.daemon import emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
+from cleanroom_workers.platforms import foreign, platform
 
 _TIMEOUT = 60.0
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
@@ -28,8 +30,6 @@ ElementTree.register_namespace("qemu", _QEMU)
 _LONGEST_SOCKET = 107
 # The name of the port by which a restored machine gets its identity; nobody listens to it in one that booted.
 PORT = "identity"
-# Debian's name of an architecture: libvirt's name, machine type, the plainest processor it boots on.
-_PLATFORMS = {"amd64": ("x86_64", "q35", "qemu64")}
 # Nothing that a build needs waits for these.
 _MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "getty.target", "systemd-networkd-wait-online.service"),
@@ -39,7 +39,7 @@ _MASKED = (
 # What the kernel and systemd are told in every machine. To write zeros into memory before it is used (a safeguard
 # that Debian's kernels have on) costs emulation time, and restored machines memory of their own.
 BOOT_OPTIONS = (
-    *("root=/dev/vda", "rw", "console=ttyS0", "quiet", "mitigations=off", "init_on_alloc=0", "net.ifnames=0"),
+    *("root=/dev/vda", "rw", "quiet", "mitigations=off", "init_on_alloc=0", "net.ifnames=0"),
     *("systemd.show_status=0", *(f"systemd.mask={unit}" for unit in _MASKED)),
 )
 
@@ -62,6 +62,12 @@ class Machine:
     def prepare(self, plan: Plan) -> None:
         """Make the guest's disk. Raises InfrastructureError."""
         image = plan.image
+        reason = foreign(image)
+        if reason is not None and self.domain == "kvm":
+            raise InputError(reason)
+        kind = platform(image.architecture)
+        if shutil.which(kind.emulator) is None:
+            raise InfrastructureError(f"{kind.emulator} is not installed", hint=f"it comes with {kind.package}")
         if image.disk is None or image.kernel is None or image.initrd is None:
             raise InfrastructureError(f"the image {image.name} has no disk and kernel for virtual machines")
         below, form = (image.disk, image.disk_format)
@@ -75,6 +81,10 @@ class Machine:
             files.append(plan.template / "memory")
             with files[-1].open("wb") as memory:
                 memory.truncate(plan.limits.memory << 20)
+        if not kind.tables:
+            files.append(plan.home / "credential")
+            files[-1].touch(mode=0o600)
+            files[-1].write_bytes(_credential(plan))
         for file in files:
             file.touch()
             os.chown(file, *emulator_account())
@@ -82,24 +92,26 @@ class Machine:
 
     def xml(self, plan: Plan) -> str:
         """The libvirt domain. Source: libvirt's domain XML format."""
-        architecture, machine, processor = platform(plan.image.architecture)
+        kind = platform(plan.image.architecture)
         domain = Element("domain", type=self.domain)
         SubElement(domain, "name").text = plan.name
         SubElement(domain, "memory", unit="MiB").text = str(plan.limits.memory)
         SubElement(domain, "vcpu").text = str(plan.limits.processors)
         system = SubElement(domain, "os")
-        SubElement(system, "type", arch=architecture, machine=machine).text = "hvm"
+        SubElement(system, "type", arch=kind.architecture, machine=kind.machine).text = "hvm"
         if plan.resumption is None:
             _boot(domain, system, plan)
-        SubElement(SubElement(domain, "features"), "acpi")
+        if kind.tables:
+            SubElement(SubElement(domain, "features"), "acpi")
         if self.domain == "kvm":
             SubElement(domain, "cpu", mode="host-passthrough")
-        else:
+        elif kind.processor is not None:
             model = SubElement(domain, "cpu", mode="custom", match="exact", check="none")
-            SubElement(model, "model", fallback="forbid").text = processor
+            SubElement(model, "model", fallback="forbid").text = kind.processor
         SubElement(domain, "clock", offset="utc")
-        # A new one tells the kernel of a restored machine that it is not what it was. Source: Linux's vmgenid driver.
-        SubElement(domain, "genid").text = str(uuid.uuid4())
+        if kind.tables:
+            # A new one tells the kernel of a restored machine that it is not what it was. Source: Linux's vmgenid.
+            SubElement(domain, "genid").text = str(uuid.uuid4())
         for event in ("on_poweroff", "on_reboot", "on_crash"):
             SubElement(domain, event).text = "destroy"
         _devices(SubElement(domain, "devices"), plan)
@@ -137,6 +149,7 @@ def command_line(plan: Plan) -> str:
     return " ".join(
         [
             *BOOT_OPTIONS,
+            f"console={platform(plan.image.architecture).console}",
             f"ip={plan.address}::{plan.gateway}:{netmask}::eth0:off",
             f"systemd.hostname={plan.identity.host_name} systemd.machine_id={plan.identity.machine_id}",
             f"systemd.tasks_max={plan.limits.processes}",
@@ -144,19 +157,10 @@ def command_line(plan: Plan) -> str:
     )
 
 
-def platform(architecture: str) -> tuple[str, str, str]:
-    """libvirt's name of an architecture, the type of machine, the processor. Raises InfrastructureError."""
-    try:
-        return _PLATFORMS[architecture]
-    except KeyError as error:
-        raise InfrastructureError(f"no virtual machine for {architecture} is known") from error
+def _credential(plan: Plan) -> bytes:
+    """The guest's files as lines for systemd-tmpfiles.
 
-
-def _credential(plan: Plan) -> str:
-    """The guest's files as lines for systemd-tmpfiles, encoded for a firmware string.
-
-    Source: tmpfiles.d(5) (`f+~`: write, in place of what is there, content in Base64), systemd.exec(5) and
-    systemd(1) (credentials from SMBIOS strings of type 11).
+    Source: tmpfiles.d(5) (`f+~`: write, in place of what is there, content in Base64).
     """
     lines = []
     for path, (mode, content) in plan.files.items():
@@ -167,16 +171,22 @@ def _credential(plan: Plan) -> str:
         if directory == "root/.ssh":
             lines.append(f"d /{directory} 0700 root root -")
         lines.append(f"f+~ /{path} {mode:04o} root root - {encoded}")
-    return base64.b64encode("\n".join([*lines, ""]).encode()).decode("ascii")
+    return "\n".join([*lines, ""]).encode()
 
 
 def _boot(domain: Element, system: Element, plan: Plan) -> None:
     SubElement(system, "kernel").text = str(plan.image.kernel)
     SubElement(system, "initrd").text = str(plan.image.initrd)
     SubElement(system, "cmdline").text = command_line(plan)
-    SubElement(system, "smbios", mode="sysinfo")
-    strings = SubElement(SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
-    SubElement(strings, "entry").text = f"io.systemd.credential.binary:tmpfiles.extra={_credential(plan)}"
+    # How systemd is told credentials: by SMBIOS strings, or where there are none by QEMU itself. Source: systemd(1).
+    if platform(plan.image.architecture).tables:
+        SubElement(system, "smbios", mode="sysinfo")
+        strings = SubElement(SubElement(domain, "sysinfo", type="smbios"), "oemStrings")
+        encoded = base64.b64encode(_credential(plan)).decode("ascii")
+        SubElement(strings, "entry").text = f"io.systemd.credential.binary:tmpfiles.extra={encoded}"
+    else:
+        told = SubElement(domain, "sysinfo", type="fwcfg")
+        SubElement(told, "entry", name="opt/io.systemd.credentials/tmpfiles.extra", file=str(plan.home / "credential"))
 
 
 def _memory(domain: Element, plan: Plan) -> None:

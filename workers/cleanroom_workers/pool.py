@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -227,10 +227,18 @@ class Pool:
                 yield record, "it is old"
 
 
-def watch(pool: Pool, bell: socket.socket, *, pause: float, ended: list[int]) -> Iterator[str]:
-    """Tend the pool until `ended` is not empty: whenever the bell rings, and after every pause (seconds)."""
+class Tended(Protocol):
+    """What is looked after."""
+
+    def tend(self) -> Iterator[str]:
+        """Do what is to be done, and say in words what was done."""
+
+
+def watch(all_tended: Sequence[Tended], bell: socket.socket, *, pause: float, ended: list[int]) -> Iterator[str]:
+    """Tend the pool and whatever else until `ended` is not empty: whenever the bell rings, and after every pause
+    (seconds)."""
     while not ended:
-        for done in pool.tend():
+        for done in (done for tended in all_tended for done in tended.tend()):
             yield done
             if ended:
                 return

@@ -17,13 +17,14 @@ from pathlib import Path
 
 from cleanroom_base.errors import CleanroomError, TimedOut
 from cleanroom_base.run import run
+from cleanroom_images.description import native_architecture
 from cleanroom_images.store import Image
 from cleanroom_workers import isolations, kvm
 from cleanroom_workers.daemon import Daemon, emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
+from cleanroom_workers.platforms import platform
 
 _TIMEOUT = 20.0
-_EMULATOR = "qemu-system-x86_64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,9 @@ class Prober:
             reason = kvm.excluded(*emulator_account())
             if reason is not None:
                 return reason
-        if isolation in ("kvm", "emulated") and shutil.which(_EMULATOR) is None:
-            return f"{_EMULATOR} is not installed"
+        emulator = platform(native_architecture()).emulator
+        if isolation in ("kvm", "emulated") and shutil.which(emulator) is None:
+            return f"{emulator} is not installed"
         if isolation == "container" and os.geteuid() != 0:
             return "containers need root"
         try:
@@ -104,7 +106,8 @@ class Prober:
 def _surroundings() -> str:
     """What an answer depends on, as one word: kernel, processor, libvirt's and QEMU's versions."""
     processor = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "flags" in line]
-    programs = [program for program in ("libvirtd", _EMULATOR) if shutil.which(program)]
+    emulator = platform(native_architecture()).emulator
+    programs = [program for program in ("libvirtd", emulator) if shutil.which(program)]
     versions = [run([program, "--version"], timeout=_TIMEOUT).text for program in programs]
     parts = [os.uname().release, *processor[:1], *versions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -43,6 +43,7 @@ class Key:
 
     image: str
     digest: str
+    architecture: str
     emulator: str
     machine: str
     processor: str

@@ -22,8 +22,9 @@ from cleanroom_images.store import Image
 from cleanroom_workers import isolations, libvirt_access, renewal
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.libvirt_access import Libvirt, State
-from cleanroom_workers.machine import BOOT_OPTIONS, Machine, platform, port
+from cleanroom_workers.machine import BOOT_OPTIONS, Machine, port
 from cleanroom_workers.plan import Limits, Plan, Resumption
+from cleanroom_workers.platforms import Platform, platform
 from cleanroom_workers.snapshot_store import Key, SnapshotStore
 
 METHOD = "snapshot"
@@ -135,24 +136,25 @@ class Snapshots:
             _take(libvirt, template, plan, place)
 
 
-def emulator_version() -> str:
+def emulator_version(kind: Platform) -> str:
     """What tells one build of the emulator, and of what describes machines to it, from another."""
-    program = shutil.which("qemu-system-x86_64")
+    program = shutil.which(kind.emulator)
     if program is None:
-        raise NoSnapshot("qemu-system-x86_64 is not installed")
+        raise NoSnapshot(f"{kind.emulator} is not installed")
     status = Path(program).stat()
     return f"qemu {status.st_size} {status.st_mtime_ns} libvirt {libvirt_access.version()}"
 
 
 def key_of(way: Machine, image: Image, limits: Limits) -> Key:
     """The key of the snapshot for guests of an image with such limits. Raises InfrastructureError."""
-    _, machine, processor = platform(image.architecture)
+    kind = platform(image.architecture)
     return Key(
         image=image.name,
         digest=image.digest,
-        emulator=emulator_version(),
-        machine=machine,
-        processor=processor if way.domain == "qemu" else _host_processor(),
+        architecture=image.architecture,
+        emulator=emulator_version(kind),
+        machine=kind.machine,
+        processor=kind.processor or "" if way.domain == "qemu" else _host_processor(),
         accelerator=way.domain,
         limits=limits,
         preparation=hashlib.sha256("\n".join([renewal.PREPARATION, *BOOT_OPTIONS]).encode()).hexdigest(),
@@ -169,8 +171,10 @@ def _host_processor() -> str:
 
 def _current(key: Key, digest: Callable[[str], str | None]) -> bool:
     """Whether a guest that starts now could use a snapshot with that key."""
-    with contextlib.suppress(NoSnapshot):
-        return key.digest == digest(key.image) and key.emulator == emulator_version()
+    if key.digest != digest(key.image):
+        return False
+    with contextlib.suppress(InfrastructureError):
+        return key.emulator == emulator_version(platform(key.architecture))
     return False
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_images.build import build as build_image
 from cleanroom_images.catalogue import Catalogue, Entry
 from cleanroom_master.cli.frame import Commands, Context
 from cleanroom_workers.host import Host
 
-COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "description"]
+COLUMNS = ["name", "built", "digest", "architecture", "formats", "built_at", "extends", "outdated", "description"]
 
 
 def register(commands: Commands) -> None:
@@ -20,7 +22,19 @@ def register(commands: Commands) -> None:
         "build", build, "build a described image; takes one to two minutes", "cleanroom image build debian-12"
     )
     building.add_argument("name")
+    building.add_argument(
+        "--architecture",
+        help="build it for another architecture, such as arm64, as the image NAME-ARCHITECTURE; "
+        "by emulation, which takes some twenty minutes",
+    )
     building.add_argument("--if-missing", action="store_true", help="do nothing when it is there already")
+    refreshing = image.verb(
+        "refresh",
+        refresh,
+        "build images anew with what their mirrors have by now, try them, and switch to those that are good",
+        "cleanroom image refresh debian-12 debian-13",
+    )
+    refreshing.add_argument("names", nargs="*", metavar="NAME", help="default: all that are built from a description")
     bringing = image.verb(
         "import",
         bring,
@@ -48,10 +62,22 @@ def _catalogue(context: Context) -> Catalogue:
 def build(context: Context, arguments: argparse.Namespace) -> None:
     """Build, with progress on standard error."""
     catalogue = _catalogue(context)
-    entry = catalogue.entry(arguments.name)
+    name = arguments.name
+    if arguments.architecture is not None:
+        name = catalogue.variant(name, arguments.architecture)
+    entry = catalogue.entry(name)
     if not (arguments.if_missing and entry.image is not None):
-        build_image(catalogue, arguments.name, observer=context.progress)
-    _emit(context, catalogue.entry(arguments.name))
+        build_image(catalogue, name, observer=context.progress)
+    _emit(context, catalogue.entry(name))
+
+
+def refresh(context: Context, arguments: argparse.Namespace) -> int:
+    """Refresh, with progress on standard error; what was refused stays as it was, and makes the exit status 3."""
+    from cleanroom_workers.refresh import refresh as refresh_images
+
+    done = [asdict(one) for one in refresh_images(context.settings, arguments.names, context.progress)]
+    context.rows(done, ["name", "outcome", "digest", "why"], "no image is built from a description")
+    return InfrastructureError.exit_status if any(one["outcome"] == "refused" for one in done) else 0
 
 
 def bring(context: Context, arguments: argparse.Namespace) -> None:
@@ -105,4 +131,6 @@ def _shown(entry: Entry) -> dict[str, object]:
         "built_at": image.built_at if image else None,
         "size": image.size if image else None,
         "description": described.description if described else "imported",
+        "extends": described.extends if described else None,
+        "outdated": entry.outdated,
     }

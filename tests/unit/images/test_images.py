@@ -11,7 +11,7 @@ import pytest
 
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import run
-from cleanroom_images import description, manifest
+from cleanroom_images import manifest
 from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.importing import import_image
@@ -63,15 +63,15 @@ def test_what_comes_with_cleanroom_is_described(catalogue: Catalogue) -> None:
     assert described.provision is not None
 
 
-def test_all_that_is_wrong_with_a_description_is_told_at_once(tmp_path: Path) -> None:
-    folder = tmp_path / "bad"
+def test_all_that_is_wrong_with_a_description_is_told_at_once(tmp_path: Path, site: Path) -> None:
+    folder = site / "guest_images/bad"
     folder.mkdir()
     (folder / "image.toml").write_text(
         'suite = "x; reboot"\nformats = ["deb", "tar"]\npackages = ["-o"]\nprovision = "none"\nother = 1\n',
         encoding="utf-8",
     )
     with pytest.raises(InputError) as caught:
-        description.load(folder)
+        Catalogue(tmp_path / "state", site).entry("bad")
     places = {problem.place for problem in caught.value.problems}
     assert places == {"distribution", "suite", "formats[1]", "packages[0]", "provision", "other"}
 
@@ -140,6 +140,7 @@ def test_a_seal_that_cannot_be_read_is_a_change(catalogue: Catalogue, mmdebstrap
     seal.write_text(json.dumps({"name": "tiny"}), encoding="utf-8")
     with pytest.raises(ImageChanged):
         catalogue.image("tiny")
+    assert build(catalogue, "tiny").digest == image.digest
 
 
 def test_what_a_killed_builder_left_is_cleared_away(catalogue: Catalogue, mmdebstrap: Path) -> None:

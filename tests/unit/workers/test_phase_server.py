@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from surroundings import variables
 
 from cleanroom_workers.phase_server import SOCKET, VARIABLE
 
@@ -74,7 +74,7 @@ def _start(place: str, *arguments: str, environment: Mapping[str, str] | None = 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, VARIABLE: place, **(environment or {})},
+        env={**variables(), VARIABLE: place, **(environment or {})},
         cwd=cwd,
     )
 

@@ -206,12 +206,12 @@ def test_the_bell_wakes_and_a_missing_pool_is_no_matter(host: FakeHost, demand: 
     demand.note(BOOKWORM, 1)
     ended: list[int] = []
     with bell.heard() as heard:
-        for _ in watch(Pool(host, demand, Room(0), 1, FakeMaker()), heard, pause=0.01, ended=ended):
+        for _ in watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=0.01, ended=ended):
             break
         bell.ring()
         bell.ring()
         # With a pause of an hour, only the bell can end this.
-        watching = watch(Pool(host, demand, Room(0), 1, FakeMaker()), heard, pause=3600, ended=ended)
+        watching = watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=3600, ended=ended)
         host.guests.clear()
         assert "is ready" in next(watching)
         host.guests.clear()
