@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import peer
 from figures import Row, percentile, ratio, summary
 from installation import IMAGE, say, with_image
 
@@ -57,12 +58,15 @@ def measure(runs: int | None = None) -> dict[str, Any]:
         for isolation in machines:
             say(f"memory: {_TOGETHER} guests, {isolation}")
             memory.append({"isolation": isolation, **_memory(host, isolation)})
+        say(f"guests: {peer.PROGRAM}")
+        peers = list(peer.seconds(min(runs or _COLD_RUNS, _COLD_RUNS)))
         cleanliness = [_cleanliness(host, isolation, runs or _RUNS) for isolation in works]
     finally:
         host.stop()
     return {
         "missing": [{"isolation": probe.isolation, "why": probe.reason} for probe in probes if not probe.works],
         "resets": _rows(measured),
+        "peer": [{"peer": peer.PROGRAM, **summary(peers)}] if peers else [],
         "memory": memory,
         "cleanliness": cleanliness,
     }
@@ -72,6 +76,7 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
     """What of it people want to see."""
     return [
         ("reset until the first command has run, in seconds", measured["resets"]),
+        ("the same of a peer: a virtual machine, emulated, until it takes commands, in seconds", measured["peer"]),
         ("what the check of the image adds to a reset that is not from the pool, in seconds", measured["cleanliness"]),
         (f"memory of ready virtual machines of {_MEMORY} MiB, in MiB", measured["memory"]),
         ("isolations that do not work on this host", measured["missing"]),
