@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 SUITE ?=
+# So many processes run tests; those with guests and those of a whole installation are one each.
+PROCESSES ?= 2
 .PHONY: help setup demo test check bench lock clean
 
 help: ## show this list
@@ -22,7 +24,7 @@ check: ## formatting, linters, types, import contract
 
 test: ## everything that CI runs; SUITE=tests/unit for a part
 	scripts/setup packages environment
-	$(PYTHON) -m pytest $(SUITE)
+	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) --dist=loadgroup $(SUITE)
 
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)

@@ -8,7 +8,6 @@ Programs are taken from PATH: a test puts a fake one in front.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import selectors
 import signal
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from cleanroom_base import parent
 from cleanroom_base.errors import InfrastructureError, TimedOut
 
 Output = Callable[[bytes], None]
@@ -28,8 +28,6 @@ TAIL = 4096
 CAPTURE_LIMIT = 64 * 1024 * 1024
 LOG_LIMIT = 16 * 1024 * 1024
 _CHUNK = 65536
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +194,6 @@ def kill_group(process: Process) -> None:
                 stream.close()
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to send this process SIGTERM when its parent dies. Source: prctl(2), PR_SET_PDEATHSIG."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-
-
 def _start(
     words: tuple[str, ...],
     *,
@@ -233,7 +226,7 @@ def _start(
             extra_groups=[] if user is not None and os.geteuid() == 0 else None,
             umask=umask,
             # Safe here: the function only makes one system call, and holds no lock of ours.
-            preexec_fn=globals()["end_with_parent"] if end_with_parent else None,  # noqa: PLW1509
+            preexec_fn=parent.end_with_parent if end_with_parent else None,  # noqa: PLW1509
         )
     except (FileNotFoundError, PermissionError) as error:
         raise _missing(words[0], error) from error

@@ -65,10 +65,11 @@ class _Running:
 def services(settings: Settings) -> tuple[Service, ...]:
     """The processes of the embedded mode, in the order of their start."""
     python = sys.executable
-    twistd = str(Path(sysconfig.get_path("scripts")) / "twistd")
+    scripts = Path(sysconfig.get_path("scripts"))
+    twistd, on_worker = str(scripts / "twistd"), str(scripts / "cleanroom-worker")
     # A worker host holds no database and no signing key: it is not even told where they are.
     on_host = {name: "" for name in os.environ if name.startswith("CLEANROOM_DATABASE_")}
-    on_host["PATH"] = f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}"
+    on_host["PATH"] = f"{scripts}:{os.environ.get('PATH', '')}"
     places = Places(settings)
     return (
         Service("refs", (python, "-m", "cleanroom_master.refs")),
@@ -82,7 +83,8 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
             on_host,
         ),
-        Service("guests", (str(Path(sysconfig.get_path("scripts")) / "cleanroom-worker"), "pool"), on_host),
+        Service("guests", (on_worker, "pool"), on_host),
+        Service("phases", (on_worker, "phases"), on_host),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
         Service(
             "repository",

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_site import IMAGE, LiveSite, installed
+from live_site import LiveSite, installed
+from surroundings import IMAGE
 
 pytestmark = pytest.mark.timeout(240)
 TREE = {
@@ -217,6 +218,7 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "master",
         "worker",
         "guests",
+        "phases",
         "publisher",
         "repository",
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from live_site import IMAGE, LiveSite
+from live_site import LiveSite
+from surroundings import IMAGE
 
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master.demo import fetch_source

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_site import IMAGE, SCRIPTS, LiveSite
+from live_site import SCRIPTS, LiveSite
+from surroundings import IMAGE
 
 pytestmark = pytest.mark.timeout(240)
 

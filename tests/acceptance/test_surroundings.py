@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from live_site import IMAGE, LiveSite, installed, until
-from surroundings import kept_between_runs
+from live_site import LiveSite, installed, until
+from surroundings import IMAGE, kept_between_runs
 
 from cleanroom_workers.proxy import CachingProxy, Proxy
 

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from live_site import IMAGE, PRODUCTS, SCRIPT, SCRIPTS, LiveSite
+from live_site import PRODUCTS, SCRIPT, SCRIPTS, LiveSite
+from surroundings import IMAGE
 
 from cleanroom_master.consumer import Consumer
 
@@ -20,7 +21,7 @@ done
 PHASES = {"build": "passed", "install": "passed", "upgrade": "skipped", "regress": "passed", "remove": "passed"}
 
 
-@pytest.mark.timeout(540)
+@pytest.mark.timeout(840)
 def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, tmp_path: Path) -> None:
     bare = site.repositories / "tally.git"
     subprocess.run(["git", "init", "--quiet", "--bare", bare], check=True, timeout=60)
@@ -32,7 +33,7 @@ def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, 
     tree.git("tag", "--annotate", "--message=tally 1.0", "v1.0")
     tree.git("push", "--quiet", str(bare), "main", "v1.0", variables=site.environment)
 
-    shown = site.published("tally", "v1.0", timeout=360)
+    shown = site.published("tally", "v1.0", timeout=600)
     # Whoever comes first, hook or poll: one event becomes the release.
     [event] = [one for one in site.ask("ref", "list", "tally") if one["ref"] == "v1.0"]
     assert event["state"] == "claimed"

@@ -1,7 +1,8 @@
 """A guest tries to get out, from inside and as its root; every try must fail, and its control must not.
 
 Each try has a control: something alike that is allowed, so that none fails only because its tool is missing. The
-numbers of system calls are those of amd64.
+numbers of system calls are those of amd64. A container and a virtual machine serve all tests, and each is also what
+the other tries to reach; a machine's root may do with its own kernel what it likes, so there are fewer tries.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from pathlib import Path
 import pytest
 from surroundings import IMAGE
 
+from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
+from cleanroom_workers.plan import Limits
 from cleanroom_workers.records import Owner
+from cleanroom_workers.transfer import UnsafeFile
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(240)
+
+# As in the other tests of emulated guests, so that they share one snapshot.
+LIMITS = Limits(processors=2, memory=1024, disk=3072, processes=1000)
 
 # Cloud machines answer for their own secrets here. Source: the link-local metadata service of most providers.
-METADATA = "169.254.169.254"
+METADATA, METADATA_6 = "169.254.169.254", "fd00:ec2::254"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Try:
     control: str
 
 
-TRIES = {
+IN_A_CONTAINER = {
     "load a kernel module": Try(
         "perl -e 'open F, q(<), q(/bin/true); $n = q(); exit(syscall(313, fileno(F), $n, 0) == 0 ? 0 : 1)'",
         # That the call is refused for what it does cannot be shown: a host's kernel may know no modules at all.
@@ -76,25 +83,111 @@ TRIES = {
     ),
 }
 
+IN_A_MACHINE = {
+    "see the host's processes": IN_A_CONTAINER["see the host's processes"],
+    "share files with the host": Try(
+        "mount -t 9p -o trans=virtio host /mnt || mount -t virtiofs host /mnt", "mount -t tmpfs none /mnt"
+    ),
+    "have a disk that is not its own": Try(
+        "ls /sys/block | grep -v -e '^vda$' -e '^loop' -e '^ram' | grep -q .", "ls /sys/block | grep -q '^vda$'"
+    ),
+    "speak to an agent on the host": Try(
+        # That is the port of its identity, at which nobody listens any more.
+        "ls /dev/virtio-ports | grep -v '^identity$' | grep -q .",
+        "ls /dev/virtio-ports | grep -q '^identity$'",
+    ),
+}
+
 
 @pytest.fixture(scope="module")
-def inside(host: Host) -> Iterator[Guest]:
+def container(host: Host) -> Iterator[Guest]:
     with host.reset(IMAGE, isolation="container", network="open", owner=Owner.current()) as guest:
         yield guest
 
 
-@pytest.mark.parametrize("name", TRIES)
-def test_root_in_a_container_does_not(inside: Guest, name: str) -> None:
-    attempt = TRIES[name]
-    control = inside.run(["sh", "-c", attempt.control], timeout=20)
+@pytest.fixture(scope="module")
+def machine(host: Host) -> Iterator[Guest]:
+    with host.reset(IMAGE, isolation="emulated", network="open", owner=Owner.current(), limits=LIMITS) as guest:
+        yield guest
+
+
+@pytest.fixture(params=["container", "machine"])
+def inside(request: pytest.FixtureRequest) -> Guest:
+    guest: Guest = request.getfixturevalue(request.param)
+    return guest
+
+
+def _try(guest: Guest, name: str, attempt: Try) -> None:
+    control = guest.run(["sh", "-c", attempt.control], timeout=20)
     assert control.exit_status == 0, f"the control does not work: {control.stderr!r}"
-    told = inside.run(["sh", "-c", attempt.program], timeout=20)
+    told = guest.run(["sh", "-c", attempt.program], timeout=20)
     assert told.exit_status != 0, f"it can {name}: {told.stdout!r}"
 
 
-def _connects(guest: Guest, address: str, port: int) -> bool:
-    probe = ["timeout", "1", "bash", "-c", 'exec 3<>"/dev/tcp/$0/$1"', address, str(port)]
-    return guest.run(probe, timeout=20).exit_status == 0
+@pytest.mark.parametrize("name", IN_A_CONTAINER)
+def test_root_in_a_container_does_not(container: Guest, name: str) -> None:
+    _try(container, name, IN_A_CONTAINER[name])
+
+
+@pytest.mark.parametrize("name", IN_A_MACHINE)
+def test_root_in_a_machine_does_not(machine: Guest, name: str) -> None:
+    _try(machine, name, IN_A_MACHINE[name])
+
+
+def test_a_machine_is_told_nothing_about_the_host(machine: Guest, settings: Settings) -> None:
+    """Neither by its firmware nor by its kernel's command line."""
+    search = ["grep", "-rqsF", "--", str(settings.state), "/sys/firmware", "/proc/cmdline"]
+    machine.fail(search, timeout=60)
+    machine.succeed([*search[:3], "console=ttyS0", *search[4:]], timeout=60)
+
+
+def test_what_a_machine_writes_to_its_disk_is_not_written_to_the_image(host: Host, machine: Guest) -> None:
+    write = """set -e
+last=$(($(blockdev --getsz /dev/vda) / 8 - 1))
+yes written | head -c 4096 | dd of=/dev/vda bs=4096 seek=$last oflag=direct
+dd if=/dev/vda bs=4096 skip=$last iflag=direct | head -c 7"""
+    assert machine.succeed(["sh", "-c", write], timeout=60).text == "written"
+    host.catalogue.store.check(host.catalogue.image(IMAGE))
+    with host.reset(IMAGE, isolation="container", owner=Owner.current()):
+        pass
+
+
+def test_a_link_does_not_come_out_as_what_it_leads_to(inside: Guest, tmp_path: Path) -> None:
+    inside.succeed(["sh", "-c", "mkdir -p /srv/out && ln -sf /etc/passwd /srv/out/link"], timeout=20)
+    with pytest.raises(UnsafeFile):
+        inside.copy_out("/srv/out", tmp_path / "out", limit=1 << 20)
+    assert not (tmp_path / "out" / "link").exists()
+
+
+# Begins to connect to all at once, and prints which of them answered.
+_CONNECT = r"""
+use Socket qw(getaddrinfo SOCK_STREAM AI_NUMERICHOST);
+use IO::Handle;
+my @begun;
+for (@ARGV) {
+  my ($error, $found) = getaddrinfo(split(/ /), {socktype => SOCK_STREAM, flags => AI_NUMERICHOST});
+  die "$_: $error
+" if $error;
+  socket(my $socket, $found->{family}, SOCK_STREAM, 0) or next;
+  $socket->blocking(0);
+  connect($socket, $found->{addr});
+  push @begun, [$_, $socket];
+}
+sleep 2;
+for (@begun) { print "$_->[0]
+" if getpeername($_->[1]) }
+"""
+
+
+def _reached(host: Host, guest: Guest, addresses: list[str], port: int) -> list[str]:
+    """Which of these addresses a guest reaches. That it reaches the proxy for package mirrors is the control."""
+    control = f"{host.proxy.address} {host.proxy.port}"
+    # A guest knows its own connection only.
+    scoped = [f"{address}%eth0" if address.startswith("fe80") else address for address in addresses]
+    targets = [f"{address} {port}" for address in scoped]
+    told = guest.succeed(["perl", "-e", _CONNECT, control, *targets], timeout=30).text.splitlines()
+    assert told[:1] == [control]
+    return told[1:]
 
 
 def _addresses(family: socket.AddressFamily) -> list[str]:
@@ -121,9 +214,21 @@ def test_no_service_of_the_host_is_reached_by_any_of_its_addresses(
         socket.create_connection((loopback, port), timeout=5).close()
         addresses = _addresses(family)
         assert family is socket.AF_INET6 or host.addresses.gateway in addresses
-        for address in addresses:
-            scoped = f"{address}%eth0" if address.startswith("fe80") else address
-            assert not _connects(inside, scoped, port), address
+        assert _reached(host, inside, addresses, port) == []
+
+
+def test_no_service_on_the_hosts_loopback_is_reached(host: Host, machine: Guest) -> None:
+    """A machine's own kernel can be told that the loopback's addresses lie beyond the gateway."""
+    beyond = f"""set -e
+echo 1 | tee /proc/sys/net/ipv4/conf/*/route_localnet > /dev/null
+ip route del table local local 127.0.0.0/8 dev lo
+ip route add 127.0.0.0/8 via {host.addresses.gateway}"""
+    with socket.create_server(("127.0.0.5", 0)) as server:
+        port = server.getsockname()[1]
+        socket.create_connection(("127.0.0.5", port), timeout=5).close()
+        machine.succeed(["sh", "-c", beyond], timeout=20)
+        assert "eth0" in machine.succeed(["ip", "route", "get", "127.0.0.5"], timeout=20).text
+        assert _reached(host, machine, ["127.0.0.5"], port) == []
 
 
 def test_it_has_no_address_but_its_own_and_none_of_the_other_protocol(inside: Guest) -> None:
@@ -131,13 +236,19 @@ def test_it_has_no_address_but_its_own_and_none_of_the_other_protocol(inside: Gu
     assert [line.split()[3].split("/")[0] for line in addresses] == [inside.address]
 
 
-@pytest.mark.parametrize(
-    "address", [METADATA, "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "fd00::1", "fe80::1%eth0"]
-)
-def test_networks_that_are_not_the_internet_are_not_reached(inside: Guest, address: str) -> None:
-    assert not _connects(inside, address, 80)
+def test_networks_that_are_not_the_internet_are_not_reached(host: Host, inside: Guest) -> None:
+    private = ["10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "fd00::1", "fe80::1"]
+    assert _reached(host, inside, [METADATA, METADATA_6, *private], 80) == []
     # It is the firewall on the host that says no, or there is no way at all: nothing of ours in the guest.
     inside.succeed(["sh", "-c", "! command -v nft || ! nft list ruleset 2> /dev/null | grep -q ."], timeout=10)
+
+
+def test_another_guest_is_not_reached(host: Host, inside: Guest, container: Guest, machine: Guest) -> None:
+    other = container if inside is machine else machine
+    listing = other.succeed(["cat", "/proc/net/if_inet6"], timeout=20).text.splitlines()
+    [link_local] = [line.split()[0] for line in listing if line.startswith("fe80") and line.endswith("eth0")]
+    addresses = [other.address, socket.inet_ntop(socket.AF_INET6, bytes.fromhex(link_local))]
+    assert _reached(host, inside, addresses, 22) == []
 
 
 def test_another_address_does_not_help(host: Host, inside: Guest) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from surroundings import variables
+from traces import of_guests, of_snapshots
 
 from cleanroom_base.settings import Settings
 from cleanroom_images.manifest import file_digest
@@ -139,22 +140,7 @@ host.reset("debian-12", isolation="emulated", owner=Owner.current(), limits=Limi
 
 
 def _everything(settings: Settings) -> dict[str, list[str]]:
-    """What guests and snapshots consist of: their files, and the emulators that run."""
-    running = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"qemu-system" in command.split(b"\0")[0] and os.fsencode(settings.state) in command:
-            running.append(process.name)
-    return {
-        "machines": sorted(running),
-        "guests": sorted(path.name for path in (settings.state / "guests").iterdir()),
-        "snapshots": sorted(str(path) for path in (settings.state / "snapshots").rglob("*")),
-        "holders": sorted(path.name for path in (settings.runtime / "snapshots").glob("*.holder")),
-        "links": sorted(path.name for path in Path("/sys/class/net").iterdir() if settings.instance[:6] in path.name),
-    }
+    return {**of_guests(settings), **of_snapshots(settings)}
 
 
 def _kill_when(settings: Settings, environment: dict[str, str], pattern: str) -> None:
@@ -197,7 +183,56 @@ def test_a_damaged_snapshot_is_made_anew_and_nothing_is_left_when_that_is_killed
         host.reap()
         after = _everything(settings)
         assert not any(snapshot.name in path for path in after["snapshots"])
-        assert (after["machines"], after["guests"]) == (before["machines"], before["guests"])
+        assert of_guests(settings) == {kind: before[kind] for kind in of_guests(settings)}
     finally:
         shutil.copytree(kept, snapshot, dirs_exist_ok=True)
         snapshot.with_suffix(".json").write_bytes(seal)
+
+
+# With less patience than a restored machine is otherwise given.
+_IMPATIENT = """
+import sys
+from cleanroom_base.settings import load
+from cleanroom_workers import isolations
+from cleanroom_workers.host import Host
+from cleanroom_workers.machine import Machine
+from cleanroom_workers.plan import Limits
+from cleanroom_workers.records import Owner
+isolations.ISOLATIONS["emulated"] = Machine("qemu", start_timeout=30.0)
+host = Host.open(load())
+tell = lambda line: print(line, flush=True)
+host.reset("debian-12", isolation="emulated", owner=Owner.current(), limits=Limits(2, 1024, 3072, 1000), observer=tell)
+"""
+
+
+@pytest.fixture
+def unreachable(host: Host) -> Iterator[None]:
+    """Nothing that is sent to a guest's SSH server arrives."""
+    drop = f"ip daddr {host.addresses.subnet} tcp dport 22 drop"
+    table = f"table inet test-{host.addresses.bridge}"
+    chain = "\n".join([f"{table} {{", "chain out {", "type filter hook output priority 0;", drop, "}", "}", ""])
+    subprocess.run(["nft", "-f", "-"], input=chain, text=True, check=True)
+    yield
+    subprocess.run(["nft", "-f", "-"], input=f"delete {table}\n", text=True, check=True)
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_a_restored_guest_that_does_not_answer_is_booted_and_its_snapshot_refused(
+    host: Host, environment: dict[str, str], snapshot: Path
+) -> None:
+    refusal = snapshot.with_suffix(".refused")
+    given = {**variables(), **environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _IMPATIENT]
+    told = []
+    try:
+        with subprocess.Popen(command, env=given, stdout=subprocess.PIPE, text=True) as owner:
+            assert owner.stdout is not None
+            for line in owner.stdout:
+                told.append(line.split(" ", 1)[1].split(":")[0].strip())
+                if "booted" in line:
+                    owner.send_signal(signal.SIGKILL)
+        assert told[-2:] == ["runs, restored from a snapshot", "cannot be restored from a snapshot and is booted"]
+        assert "did not answer" in json.loads(refusal.read_text(encoding="utf-8"))["why"]
+    finally:
+        refusal.unlink(missing_ok=True)
+    host.reap()

@@ -22,7 +22,7 @@ from cleanroom_recipes.request import PhaseRequest
 Kind = TypeVar("Kind")
 
 COMMIT = "0123456789" * 4
-_COMMAND = "import sys; from cleanroom_workers.command import main; sys.exit(main())"
+_COMMAND = "import sys; from cleanroom_workers.entry import main; sys.exit(main())"
 # Of a phase, in seconds; the slowest are emulated.
 _TIMEOUT = 1800
 

@@ -20,17 +20,14 @@ from typing import Any
 import psycopg2
 from builds import write_tree
 from git_repository import Repository
-from surroundings import kept_between_runs, variables
+from surroundings import image_of_tests, variables
 
 from cleanroom_base.settings import Settings, load
 from cleanroom_db.cluster import database_url
 from cleanroom_db.roles import Role
-from cleanroom_images.build import build
-from cleanroom_images.catalogue import Catalogue
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PRODUCTS = Path(__file__).parents[2] / "recipes" / "products"
-IMAGE = "debian-12"
 # The smallest product there is: it becomes no package, so nothing but the way itself takes time.
 SCRIPT = 'builder = "script"\ncommands = ["{command}"]\nartifacts = ["result.txt"]\n'
 _COMMAND_TIMEOUT = 120.0
@@ -202,11 +199,7 @@ def installed(state: Path, **more: str) -> Iterator[LiveSite]:
 
     `more` are variables of its own, such as CLEANROOM_NETWORK_MIRROR_PROXY.
     """
-    shared = kept_between_runs()
-    shared.mkdir(parents=True, exist_ok=True)
-    catalogue = Catalogue(shared)
-    if catalogue.store.digest(IMAGE) is None:
-        build(catalogue, IMAGE)
+    shared = image_of_tests()
     state.mkdir(parents=True, exist_ok=True)
     site = LiveSite(state, **more)
     with ExitStack() as ending:

@@ -17,10 +17,11 @@ from types import FrameType
 
 from cleanroom_base import settings
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
-from cleanroom_base.run import end_with_parent
+from cleanroom_base.parent import end_with_parent
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
+from cleanroom_workers import phase_server
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.layer_maker import LayerMaker
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     refreshing.set_defaults(run=_refresh)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
+        ("phases", _phases, "start phases without their waiting for Python, until it is ended"),
         ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
         ("stop", _stop, "end all guests of this installation, and what 'start' started"),
         ("reap", _reap, "end every guest whose owner is gone"),
@@ -152,6 +154,14 @@ def _pool(_: argparse.Namespace) -> int:
     return 0
 
 
+def _phases(_: argparse.Namespace) -> int:
+    end_with_parent()
+    place = settings.load().runtime / phase_server.SOCKET
+    place.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    phase_server.serve(place, main)
+    return 0
+
+
 def _layer(options: argparse.Namespace) -> int:
     host = Host(settings.load())
     with cancelled_by_signals():
@@ -178,7 +188,6 @@ def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
     with cancelled_by_signals() as shield:
-        end_with_parent()
         surroundings = Surroundings(
             reset=lambda wanted: _reset(site, wanted),
             log_limit=site.whole("worker.log_limit"),

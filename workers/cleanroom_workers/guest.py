@@ -19,7 +19,7 @@ from cleanroom_base.errors import InfrastructureError, ProductError, TimedOut
 from cleanroom_base.run import Completed
 from cleanroom_workers.libvirt_access import State
 from cleanroom_workers.records import GuestRecord
-from cleanroom_workers.shell import ConnectionLost, Shell, answers
+from cleanroom_workers.shell import ConnectionLost, Shell, account, answers
 from cleanroom_workers.transfer import pack, unpack
 
 _COPY_TIMEOUT = 600.0
@@ -32,10 +32,7 @@ _PAUSE = 0.05
 def plain_environment(user: str) -> dict[str, str]:
     """What every program of ours finds in its environment in a guest."""
     return {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root" if user == "root" else f"/home/{user}",
-        "USER": user,
-        "LOGNAME": user,
+        **account(user),
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "TERM": "dumb",

@@ -498,11 +498,14 @@ class Host:
         )
         way = isolations.named(record.isolation)
         libvirt = self._libvirt(way.driver)
-        restored = self._snapshots.start(libvirt, record.isolation, plan, tell)
         shell = self._shell(record)
-        deadline = time.monotonic() + way.start_timeout
-        shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
-        shell.connect(deadline)
+
+        def wait(seconds: float) -> None:
+            deadline = time.monotonic() + seconds
+            shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
+            shell.connect(deadline)
+
+        restored = self._snapshots.start(libvirt, record.isolation, plan, wait, tell)
         first = way.first_process(libvirt, record.name)
         return shell, None if first is None else Owner.of(first), METHOD if restored else record.method
 

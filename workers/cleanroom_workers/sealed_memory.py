@@ -89,7 +89,8 @@ def _hold(memory: int, note: Path, account: tuple[int, int]) -> Owner:
     user, group = account
     listen, speak = os.pipe()
     try:
-        script = "read -r word <&1 && exec sleep infinity"
+        # In a process of its own: here the pipe would, for a moment, be in the place of the memory.
+        script = "(read -r word <&1) && exec sleep infinity"
         process = start(["sh", "-c", script], stdin=memory, stdout=listen, user=user, group=group)
         holder = Owner.of(process.pid)
         if holder is None:

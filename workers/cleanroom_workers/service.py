@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from buildbot_worker.bot import Worker
 
 from cleanroom_base.settings import Settings
+from cleanroom_workers import phase_server
 
 # Events are to be seen as they happen, and one event is one line, however long.
 _SEND_AFTER = 0.2
@@ -17,6 +19,7 @@ def worker(settings: Settings) -> Worker:
     """The worker as a service."""
     directory = settings.state / "worker"
     (directory / "info").mkdir(parents=True, exist_ok=True)
+    os.environ[phase_server.VARIABLE] = str(settings.runtime / phase_server.SOCKET)
     buildbot_worker = Worker(
         settings.text("master.host"),
         settings.whole("master.worker_port"),

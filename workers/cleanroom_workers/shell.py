@@ -194,21 +194,40 @@ def remote_command(
         raise InputError("there is no command to run")
     if not _USER.fullmatch(user):
         raise InputError(f"{user!r} is no name of a user")
-    variables = {"LANG": "C.UTF-8", **(environment or {})}
+    variables = {**(account(user) if user == "root" else {}), "LANG": "C.UTF-8", **(environment or {})}
     for name, value in variables.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value:
             raise InputError(f"{name!r} cannot be set in an environment")
     if any("\0" in word for word in (*command, directory or "")):
         raise InputError("a command's words cannot hold a null byte")
-    become = ["setpriv", "--reset-env"]
+    begin = ["env", "--ignore-environment"]
     if user != "root":
-        become += [f"--reuid={user}", f'--regid="$(id -g {user})"', "--init-groups"]
-    words = ["env", *(f"{name}={value}" for name, value in variables.items()), *command]
+        begin = [
+            "setpriv",
+            "--reset-env",
+            f"--reuid={user}",
+            f'--regid="$(id -g {user})"',
+            "--init-groups",
+            "--",
+            "env",
+        ]
+    words = [*(f"{name}={value}" for name, value in variables.items()), *command]
     # `env` would take a command with an equals sign in its name for a variable; `--` does not help there.
-    line = " ".join([*become, "--", *map(shlex.quote, words)])
+    line = " ".join([*begin, *map(shlex.quote, words)])
     if directory is not None:
         line = f"cd -- {shlex.quote(directory)} && {line}"
     return f"{line}; status=$?; [ $status -ne {_SSH_FAILED} ] || : > {mark}; exit $status"
+
+
+def account(user: str) -> dict[str, str]:
+    """What a login would set in the environment of a user. Source: login(1)."""
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root" if user == "root" else f"/home/{user}",
+        "SHELL": "/bin/sh",
+        "USER": user,
+        "LOGNAME": user,
+    }
 
 
 def answers(address: str, port: int, *, patience: float = 1.0) -> bool:

@@ -1,47 +1,39 @@
 """Snapshots of booted, idle, clean machines: a guest goes on from one instead of booting.
 
-    STATE/snapshots/KEY/         disk.qcow2 (on the image's disk) memory state
-    STATE/snapshots/KEY.json     the seal: what it was made of, checksums; written last
-    STATE/guests/GUEST/snapshot  holds the KEY that a guest goes on from
-
 The key names everything that a snapshot depends on, so one that is out of date is not used but made anew. It is made
 from a guest that boots as any other, gets an identity to be thrown away, and is stopped when it has come to rest.
 Memory is left out of the saved state: it is a file, of which every machine maps a sealed copy and copies what it
-changes.
+changes. What the files are is told in `snapshot_store`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings
-from cleanroom_images.manifest import file_digest
 from cleanroom_images.store import Image
-from cleanroom_workers import isolations, libvirt_access, renewal, sealed_memory
-from cleanroom_workers.daemon import emulator_account
+from cleanroom_workers import isolations, libvirt_access, renewal
 from cleanroom_workers.guest import Guest
-from cleanroom_workers.libvirt_access import Libvirt
-from cleanroom_workers.locks import attempted, locked
+from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.machine import BOOT_OPTIONS, Machine, port
 from cleanroom_workers.plan import Limits, Plan, Resumption
 from cleanroom_workers.platforms import Platform, platform
+from cleanroom_workers.snapshot_store import Key, SnapshotStore
 
 METHOD = "snapshot"
 Observer = Callable[[str], None]
 # Boots the guest that a snapshot is made of: its isolation, the plan it is to be like, the directory for its files.
 Boot = Callable[[str, Plan, Path, Observer], Guest]
+# Waits until a guest answers, at most so many seconds; raises InfrastructureError when it does not.
+Wait = Callable[[float], None]
 
-_LOCK_TIMEOUT = 60.0
-_MAKE_TIMEOUT = 600.0
 _SETTLE_TIMEOUT = 240.0
 _SAVE_TIMEOUT = 60.0
 _LOAD_TIMEOUT = 30.0
@@ -49,52 +41,33 @@ _RENEW_TIMEOUT = 20.0
 _PAUSE = 0.01
 # A machine is idle when it used little of a processor (in seconds) in each of so many seconds.
 _LITTLE, _CALM = 0.08, 3
-_PARTS = ("disk.qcow2", "memory", "state")
 
 
 class NoSnapshot(InfrastructureError):
     """No snapshot can be taken of an image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What a snapshot depends on. A guest with other limits needs another one: it has booted with them."""
-
-    image: str
-    digest: str
-    architecture: str
-    emulator: str
-    machine: str
-    processor: str
-    accelerator: str
-    limits: Limits
-    preparation: str
-
-    @property
-    def name(self) -> str:
-        """A short name that only this key has."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
-
-
 class Snapshots:
     """The snapshots of one installation."""
 
     def __init__(self, settings: Settings, boot: Boot) -> None:
-        self._directory = settings.state / "snapshots"
-        self._guests = settings.state / "guests"
-        self._runtime = settings.runtime / "snapshots"
+        self._store = SnapshotStore(settings)
         self._wanted = settings.text("worker.snapshots") == "yes"
         self._boot = boot
 
-    def start(self, libvirt: Libvirt, isolation: str, plan: Plan, tell: Observer) -> bool:
-        """Start a guest, from a snapshot where that is possible; returns whether it was.
+    def start(self, libvirt: Libvirt, isolation: str, plan: Plan, wait: Wait, tell: Observer) -> bool:
+        """Start a guest that answers, from a snapshot where that is possible; returns whether it was.
 
-        A snapshot that is not there is made, which takes as long as a cold boot and some seconds.
+        A snapshot that is not there is made, which takes as long as a cold boot and some seconds. One from which a
+        guest ran that did not answer is not used for a day.
         """
         way = isolations.named(isolation)
         if isinstance(way, Machine) and plan.template is None and self._wanted:
             try:
-                self._restore(libvirt, way, plan, self._claimed(libvirt, isolation, way, plan, tell), tell)
+                key = key_of(way, plan.image, plan.limits)
+                self._claim(libvirt, isolation, plan, key, tell)
+                self._restore(libvirt, way, plan, key, tell)
+                self._await(libvirt, way, plan, key, wait)
             except InfrastructureError as error:
                 tell(f"{plan.name} cannot be restored from a snapshot and is booted: {error.message}")
                 way.end(libvirt, plan.name)
@@ -103,53 +76,35 @@ class Snapshots:
         way.prepare(plan)
         libvirt.start(way.xml(plan))
         way.limit(libvirt, plan)
+        wait(way.start_timeout)
         return False
 
     def tidy(self, digest: Callable[[str], str | None]) -> None:
-        """Remove what was left half made, and the snapshots that no new guest would use and no guest uses.
-
-        `digest` tells that of an image as it is now.
-        """
-        if not self._directory.is_dir():
-            return
-        for entry in self._directory.iterdir():
-            name = entry.name.removeprefix(".new-").split(".")[0]
-            if entry.suffix in (".json", ".refused") or (entry.name == name and self._seal(name).exists()):
-                continue
-            with attempted(self._lock(name)) as held:
-                if held:
-                    _remove(entry)
-        with locked(self._lock("all"), timeout=_LOCK_TIMEOUT):
-            used = self._used()
-            for seal in self._directory.glob("*.json"):
-                if seal.stem not in used and not _current(_sealed_key(seal), digest):
-                    self._drop(seal.stem)
+        """Remove what is not worth its room; `digest` tells that of an image as it is now."""
+        self._store.tidy(lambda key: _current(key, digest))
 
     def stop(self) -> None:
         """Let go of everything in memory."""
-        for note in self._runtime.glob("*.holder"):
-            sealed_memory.withdraw(note)
+        self._store.stop()
 
-    def _claimed(self, libvirt: Libvirt, isolation: str, way: Machine, plan: Plan, tell: Observer) -> Path:
-        """The directory of the snapshot for a guest, made where there is none, and held for that guest."""
+    def _claim(self, libvirt: Libvirt, isolation: str, plan: Plan, key: Key, tell: Observer) -> None:
+        """Hold the snapshot of that key for a guest; it is made where there is none. Raises NoSnapshot."""
         _port(plan)
-        key = key_of(way, plan.image, plan.limits)
-        refusal = self._directory / f"{key.name}.refused"
-        if refusal.exists():
-            raise NoSnapshot(refusal.read_text(encoding="utf-8"))
-        (plan.home / "snapshot").write_text(key.name, encoding="ascii")
-        with locked(self._lock(key.name), timeout=_MAKE_TIMEOUT):
-            if not self._sound(key):
+        why = self._store.refused(key)
+        if why is not None:
+            raise NoSnapshot(why)
+        with self._store.claimed(key, plan.home):
+            if not self._store.sound(key):
                 try:
                     self._make(libvirt, isolation, plan, key, tell)
                 except NoSnapshot as error:
-                    refusal.write_text(error.message, encoding="utf-8")
+                    self._store.refuse(key, error.message)
                     raise
-        return self._directory / key.name
 
-    def _restore(self, libvirt: Libvirt, way: Machine, plan: Plan, snapshot: Path, tell: Observer) -> None:
+    def _restore(self, libvirt: Libvirt, way: Machine, plan: Plan, key: Key, tell: Observer) -> None:
         """Start a guest from a snapshot and give it its identity. Source: QEMU's QMP reference."""
-        plan = replace(plan, resumption=Resumption(snapshot / "disk.qcow2", self._memory(snapshot)))
+        snapshot = self._store.directory / key.name
+        plan = replace(plan, resumption=Resumption(snapshot / "disk.qcow2", self._store.memory(key)))
         way.prepare(plan)
         libvirt.start(way.xml(plan), paused=True)
         _ignore_memory(libvirt, plan.name)
@@ -163,78 +118,22 @@ class Snapshots:
             tell(f"{plan.name} runs, restored from a snapshot")
             connection.renew(plan)
 
-    def _memory(self, snapshot: Path) -> Path:
-        sealed = json.loads(self._seal(snapshot.name).read_text(encoding="utf-8"))["checksums"]["memory"]
-        with locked(self._lock(snapshot.name), timeout=_LOCK_TIMEOUT):
-            return sealed_memory.provide(snapshot / "memory", sealed, self._note(snapshot.name), emulator_account())
+    def _await(self, libvirt: Libvirt, way: Machine, plan: Plan, key: Key, wait: Wait) -> None:
+        """Wait until a restored guest answers, which is quick; a snapshot whose guest runs and does not is refused."""
+        try:
+            wait(way.restored_timeout)
+        except InfrastructureError as error:
+            if libvirt.state(plan.name) is State.RUNNING:
+                self._store.refuse(key, f"a guest that was restored from it did not answer: {error.message}")
+            raise
 
     def _make(self, libvirt: Libvirt, isolation: str, plan: Plan, key: Key, tell: Observer) -> None:
         """Make a snapshot. The caller has locked it."""
         tell(f"booting {plan.image.name} once, for a snapshot")
-        self._drop(key.name)
-        half = self._directory / f".new-{key.name}"
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(parents=True)
-        half.chmod(0o711)
-        try:
-            with self._boot(isolation, plan, half, tell) as template:
-                if template.digest != key.digest:
-                    raise InfrastructureError(f"the image {key.image} was built anew just now")
-                _take(libvirt, template, plan, half)
-            checksums = {part: _settled(half / part) for part in _PARTS}
-            half.rename(self._directory / key.name)
-            self._write_seal(key, checksums)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
-
-    def _sound(self, key: Key) -> bool:
-        """Whether a snapshot is there, and is what was sealed; see `Store.check` for how that is seen at once."""
-        try:
-            seal = json.loads(self._seal(key.name).read_text(encoding="utf-8"))
-            checksums = {part: str(seal["checksums"][part]) for part in _PARTS}
-            places = {part: self._directory / key.name / part for part in _PARTS}
-            if any(place.stat().st_ctime > float(seal["sealed_at"]) for place in places.values()):
-                if {part: _checksum(place) for part, place in places.items()} != checksums:
-                    return False
-                self._write_seal(key, checksums)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        return True
-
-    def _write_seal(self, key: Key, checksums: dict[str, str]) -> None:
-        content = {"key": asdict(key), "checksums": checksums, "sealed_at": time.time()}
-        file = self._seal(key.name)
-        temporary = file.with_suffix(".new")
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(file)
-
-    def _drop(self, name: str) -> None:
-        self._seal(name).unlink(missing_ok=True)
-        sealed_memory.withdraw(self._note(name))
-        shutil.rmtree(self._directory / name, ignore_errors=True)
-
-    def _used(self) -> set[str]:
-        found = set()
-        for note in self._guests.glob("*/snapshot"):
-            with contextlib.suppress(OSError):
-                found.add(note.read_text(encoding="ascii"))
-        return found
-
-    def _seal(self, name: str) -> Path:
-        return self._directory / f"{name}.json"
-
-    def _note(self, name: str) -> Path:
-        return self._runtime / f"{name}.holder"
-
-    def _lock(self, name: str) -> Path:
-        return self._runtime / f"{name}.lock"
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink(missing_ok=True)
+        with self._store.making(key) as place, self._boot(isolation, plan, place, tell) as template:
+            if template.digest != key.digest:
+                raise InfrastructureError(f"the image {key.image} was built anew just now")
+            _take(libvirt, template, plan, place)
 
 
 def emulator_version(kind: Platform) -> str:
@@ -270,17 +169,9 @@ def _host_processor() -> str:
     return " ".join(line for line in first if line.startswith(told))
 
 
-def _sealed_key(seal: Path) -> Key | None:
-    try:
-        content = json.loads(seal.read_text(encoding="utf-8"))["key"]
-        return Key(**{**content, "limits": Limits(**content["limits"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _current(key: Key | None, digest: Callable[[str], str | None]) -> bool:
+def _current(key: Key, digest: Callable[[str], str | None]) -> bool:
     """Whether a guest that starts now could use a snapshot with that key."""
-    if key is None or key.digest != digest(key.image):
+    if key.digest != digest(key.image):
         return False
     with contextlib.suppress(InfrastructureError):
         return key.emulator == emulator_version(platform(key.architecture))
@@ -336,19 +227,6 @@ def _ignore_memory(libvirt: Libvirt, name: str) -> None:
     """Leave memory in files out of what is saved and loaded."""
     capability = {"capability": "x-ignore-shared", "state": True}
     libvirt.command(name, "migrate-set-capabilities", capabilities=[capability])
-
-
-def _settled(part: Path) -> str:
-    """Make a part of a snapshot lasting and unchangeable for the emulator; returns its checksum."""
-    os.chown(part, 0, 0)
-    part.chmod(0o444)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    return _checksum(part)
-
-
-def _checksum(part: Path) -> str:
-    return sealed_memory.checksum(part) if part.name == "memory" else file_digest(part)
 
 
 def _until(condition: Callable[[], bool], timeout: float) -> None:

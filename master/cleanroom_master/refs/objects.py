@@ -6,10 +6,11 @@ What stands in an object was written by somebody outside: it may be badly made, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TypeVar
 
 import git
 from git.objects import Blob, Commit, TagObject
@@ -24,6 +25,8 @@ OBJECT_LIMIT = 1024 * 1024
 _NESTED_TAGS = 10
 _PLAIN = (0o100644, 0o100755)
 
+Read = TypeVar("Read")
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -34,7 +37,8 @@ class Objects:
 
     def tag(self, object_id: str, name: str) -> RefDetails:
         """What a tag of this name says that points to this object. Raises InputError if it leads to no commit."""
-        with _readable(f"the tag {name}"):
+
+        def read() -> RefDetails:
             found = self._get(object_id)
             commit = _commit(found)
             if not isinstance(found, TagObject):
@@ -49,9 +53,12 @@ class Objects:
                 tagged_at=_time(found.tagged_date, found.tagger_tz_offset) if found.tagger else None,
             )
 
+        return self._read(f"the tag {name}", read)
+
     def commit(self, commit: str) -> RefDetails:
         """What a commit says about itself. Raises InputError if it is none."""
-        with _readable(f"the commit {commit}"):
+
+        def read() -> RefDetails:
             found = _commit(self._get(commit))
             message = found.message if isinstance(found.message, str) else found.message.decode(errors="replace")
             return RefDetails(
@@ -62,9 +69,12 @@ class Objects:
                 tagged_at=_time(found.committed_date, found.committer_tz_offset),
             )
 
+        return self._read(f"the commit {commit}", read)
+
     def file(self, commit: str, path: str, *, most: int) -> bytes | None:
         """A plain file of a commit's tree, None if there is none. Raises InputError above `most` bytes."""
-        with _readable(f"{path} of {commit}"):
+
+        def read() -> bytes | None:
             try:
                 entry = _commit(self._get(commit)).tree / path
             except KeyError:
@@ -74,6 +84,21 @@ class Objects:
             if entry.size > most:
                 raise InputError(f"{path} has {entry.size} bytes, {most} are the limit")
             return bytes(entry.data_stream.read())
+
+        return self._read(f"{path} of {commit}", read)
+
+    def _read(self, what: str, read: Callable[[], Read]) -> Read:
+        """What `read` says, asked again of a fresh git before an object is blamed.
+
+        GitPython keeps a git that answers it; one that was killed looks to it like an object that is badly written.
+        """
+        try:
+            with _readable(what):
+                return read()
+        except (InputError, OSError):
+            self.repository.git.clear_cache()
+        with _readable(what):
+            return read()
 
     def _get(self, object_id: str) -> Object:
         name = bytes.fromhex(object_id)

@@ -23,7 +23,7 @@ NOUNS = {
     "product": {"add", "list", "show", "remove"},
     "ref": {"record", "list"},
     "release": {"list", "show", "wait", "retry", "approve", "hold"},
-    "image": {"build", "import", "list", "show", "verify", "remove"},
+    "image": {"build", "import", "list", "show", "verify", "refresh", "remove"},
     "guest": {"list", "reset", "exec", "shell", "copy", "verify", "destroy"},
     "repository": {"show", "history"},
 }

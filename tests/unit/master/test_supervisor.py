@@ -49,6 +49,6 @@ def test_the_end_of_a_log_is_told(tmp_path: Path) -> None:
 def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", "postgresql://secret")
     services = {service.name: service for service in supervisor.services(settings(tmp_path))}
-    for name in ("worker", "guests"):
+    for name in ("worker", "guests", "phases"):
         assert services[name].environment["CLEANROOM_DATABASE_URL"] == ""
-    assert list(services) == ["refs", "master", "worker", "guests", "publisher", "repository"]
+    assert list(services) == ["refs", "master", "worker", "guests", "phases", "publisher", "repository"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -109,6 +110,26 @@ def test_a_broken_tag_object_is_an_input_error_or_harmless(
             assert "v1" in str(error) or "commit" in str(error)
         else:
             assert told.commit == commit
+
+
+def test_a_git_that_was_killed_does_not_spoil_what_it_reads(mirror: Mirror, repository: Repository) -> None:
+    commit = repository.commit(file="1")
+    repository.tag("v1")
+    tag = _fetch(mirror, "v1")
+    with mirror.objects() as objects:
+        reads: list[Callable[[], object]] = [
+            lambda: objects.tag(tag, "v1").commit == commit,
+            lambda: objects.commit(commit).commit == commit,
+            lambda: objects.file(commit, "file", most=10) == b"1",
+        ]
+        for read in reads:
+            assert read()
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            running = [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "git\n"]
+            assert running, "GitPython keeps no git any more: the reading can be simpler"
+            for process in running:
+                os.kill(process, signal.SIGKILL)
+            assert read()
 
 
 def test_what_was_recorded_stays_when_the_tag_moves(

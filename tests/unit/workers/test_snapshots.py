@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 import subprocess
-from dataclasses import asdict, fields, replace
+import time
+from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from cleanroom_base.settings import Settings, load
+from cleanroom_base.settings import load
 from cleanroom_images.store import Image
 from cleanroom_workers import renewal, sealed_memory
-from cleanroom_workers.guest import Guest
 from cleanroom_workers.identity import Identity
 from cleanroom_workers.machine import Machine, port
 from cleanroom_workers.plan import Limits, Plan, Resumption
-from cleanroom_workers.snapshots import Key, Snapshots, key_of
+from cleanroom_workers.snapshot_store import PARTS, Key, SnapshotStore, beyond
+from cleanroom_workers.snapshots import key_of
 
 LIMITS = Limits(processors=2, memory=1024, disk=4096, processes=1000)
 QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
@@ -163,46 +166,117 @@ def test_holes_and_zeros_are_the_same_memory(tmp_path: Path) -> None:
     assert sealed_memory.checksum(tmp_path / "written") == sealed_memory.checksum(tmp_path / "holes")
 
 
-def _settings(tmp_path: Path) -> Settings:
-    return load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SnapshotStore]:
+    """A store in which one snapshot at most may be that no guest uses."""
+    settings = load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
+    yield SnapshotStore(settings, disk=0.0)
+    shutil.rmtree(settings.runtime, ignore_errors=True)
 
 
-def _no_boot(*_: object) -> Guest:
-    raise AssertionError
+@pytest.fixture
+def key(plan: Plan) -> Key:
+    return key_of(Machine("qemu", start_timeout=1), plan.image, LIMITS)
 
 
-def _snapshot(settings: Settings, key: Key) -> Path:
-    directory = settings.state / "snapshots"
-    (directory / key.name).mkdir(parents=True)
-    seal = {"key": asdict(key), "checksums": {}, "sealed_at": 0}
-    (directory / f"{key.name}.json").write_text(json.dumps(seal), encoding="utf-8")
-    return directory / key.name
+def _snapshot(store: SnapshotStore, key: Key, *, guest: str = "guest-0", age: float = 0) -> Path:
+    """A snapshot that was last used by a guest of that name, so many seconds ago."""
+    home = store.directory.parent / "guests" / guest
+    home.mkdir(parents=True, exist_ok=True)
+    with store.claimed(key, home):
+        with store.making(key) as place:
+            for part in PARTS:
+                (place / part).write_bytes(b"content")
+        assert store.sound(key)
+    seal = store.directory / f"{key.name}.json"
+    os.utime(seal, (time.time() - age,) * 2)
+    return store.directory / key.name
 
 
-def test_what_is_out_of_date_half_made_or_unreadable_goes(plan: Plan, tmp_path: Path) -> None:
-    settings = _settings(tmp_path)
-    key = key_of(Machine("qemu", start_timeout=1), plan.image, LIMITS)
-    current = _snapshot(settings, key)
-    other_emulator = _snapshot(settings, replace(key, emulator="older"))
-    other_image = _snapshot(settings, replace(key, digest="older"))
-    used = _snapshot(settings, replace(key, digest="used"))
-    (settings.state / "guests" / "guest-1").mkdir(parents=True)
-    (settings.state / "guests" / "guest-1" / "snapshot").write_text(used.name, encoding="ascii")
-    half = settings.state / "snapshots" / f".new-{key.name}"
-    half.mkdir()
-    unsealed = settings.state / "snapshots" / ("f" * 16)
+def _left(store: SnapshotStore) -> set[str]:
+    return {path.name for path in store.directory.iterdir()}
+
+
+def _files(*snapshots: Path) -> set[str]:
+    return {name for snapshot in snapshots for name in (snapshot.name, f"{snapshot.name}.json")}
+
+
+def test_what_is_out_of_date_half_made_or_unreadable_goes(store: SnapshotStore, key: Key) -> None:
+    other = replace(key, digest="older"), replace(key, digest="used")
+    _snapshot(store, other[0])
+    current = _snapshot(store, key)
+    used = _snapshot(store, other[1], guest="guest-1")
+    (store.directory / f".new-{key.name}").mkdir()
+    unsealed = store.directory / ("f" * 16)
     unsealed.mkdir()
     unsealed.with_suffix(".new").touch()
-    snapshots = Snapshots(settings, _no_boot)
+    (store.directory / f"{'e' * 16}.refused").write_text("not what was written", encoding="utf-8")
+    store.tidy(lambda one: one not in other)
+    assert _left(store) == _files(current, used)
+
+
+def test_what_was_not_used_for_the_longest_time_goes_first(store: SnapshotStore, key: Key) -> None:
+    keys = [replace(key, limits=replace(LIMITS, memory=number)) for number in range(4)]
+    # The guest of the second one is still there; that of all others has gone on to use another one.
+    places = [
+        _snapshot(store, key, guest=f"guest-{number == 1:d}", age=age)
+        for number, (key, age) in enumerate(zip(keys, (30, 40, 20, 10), strict=True))
+    ]
+    (store.directory.parent / "guests/guest-0/snapshot").unlink()
+    store.tidy(lambda _: True)
+    assert _left(store) == _files(places[1], places[3])
+    newer = _snapshot(store, keys[0], guest="guest-2", age=5)
+    (store.directory.parent / "guests/guest-2/snapshot").unlink()
+    assert store.sound(keys[3])  # that is a use
+    store.tidy(lambda _: True)
+    assert not newer.exists()
+    assert _left(store) == _files(places[1], places[3])
+
+
+def test_as_many_stay_as_there_is_room_for() -> None:
+    sizes = {"new": 60, "small": 10, "large": 50, "old": 20}
+    assert beyond(list(sizes), sizes, 200) == []
+    assert beyond(list(sizes), sizes, 100) == ["large"]
+    assert beyond(list(sizes), sizes, 5) == ["small", "large", "old"]
+    assert beyond([], {}, 5) == []
+
+
+def test_a_copy_in_memory_is_let_go_of_and_the_snapshot_stays(tmp_path: Path, key: Key) -> None:
+    settings = load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": "/nonexistent"})
+    store = SnapshotStore(settings, memory=0.0)
+    keys = [replace(key, limits=replace(LIMITS, memory=number)) for number in range(3)]
+    # One guest is there, of the first snapshot.
+    places = [_snapshot(store, one, guest=f"guest-{number}", age=-number) for number, one in enumerate(keys)]
+    for number in (1, 2):
+        (settings.state / f"guests/guest-{number}/snapshot").unlink()
+    for one in keys:
+        assert store.memory(one).read_bytes() == b"content"
     try:
-        snapshots.tidy(lambda _: plan.image.digest)
-        assert current.is_dir()
-        assert used.is_dir()
-        assert not any(path.exists() for path in (other_emulator, other_image, half, unsealed))
-        assert {path.name for path in (settings.state / "snapshots").iterdir()} == {
-            *(current.name, f"{current.name}.json", used.name, f"{used.name}.json")
-        }
+        store.tidy(lambda _: True)
+        held = [(settings.runtime / f"snapshots/{one.name}.holder").exists() for one in keys]
+        assert held == [True, False, True]
+        assert _left(store) == _files(*places)
     finally:
-        for left in sorted(settings.runtime.rglob("*"), reverse=True):
-            left.unlink() if left.is_file() else left.rmdir()
-        settings.runtime.rmdir()
+        store.stop()
+        shutil.rmtree(settings.runtime)
+
+
+def test_a_refusal_is_forgotten_after_a_day_and_with_what_it_depends_on(store: SnapshotStore, key: Key) -> None:
+    old, other = replace(key, emulator="old"), replace(key, emulator="other")
+    for one in (key, old, other):
+        store.refuse(one, "it has no perl")
+        assert store.refused(one) == "it has no perl"
+    file = store.directory / f"{old.name}.refused"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**content, "at": content["at"] - 86401}), encoding="utf-8")
+    assert store.refused(old) is None
+    store.tidy(lambda one: one != other)
+    assert _left(store) == {f"{key.name}.refused"}
+
+
+def test_a_snapshot_that_was_refused_goes(store: SnapshotStore, key: Key) -> None:
+    _snapshot(store, key)
+    (store.directory.parent / "guests/guest-0/snapshot").unlink()
+    store.refuse(key, "its guest did not answer")
+    store.tidy(lambda _: True)
+    assert _left(store) == {f"{key.name}.refused"}

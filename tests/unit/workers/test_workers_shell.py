@@ -32,6 +32,14 @@ def test_words_and_environment_survive_a_shell(arguments: list[str], environment
     assert done.stdout.decode().split("\0")[:-1] == expected
 
 
+def test_root_has_a_plain_environment_and_nothing_of_the_session() -> None:
+    line = remote_command(["env"], environment={"MADE": "here"}, user="root", directory=None, mark="/x")
+    done = subprocess.run(["sh", "-c", line], capture_output=True, check=True, text=True, env={"SSH_CLIENT": "1"})
+    told = dict(variable.split("=", 1) for variable in done.stdout.splitlines())
+    assert told.keys() == {"HOME", "SHELL", "USER", "LOGNAME", "PATH", "LANG", "MADE"}
+    assert (told["HOME"], told["MADE"]) == ("/root", "here")
+
+
 def test_255_leaves_a_mark_and_others_do_not(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for status, there in ((254, False), (255, True)):
