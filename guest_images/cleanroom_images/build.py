@@ -25,8 +25,8 @@ _DISK_ROOM = 256 << 20
 _RESIZE = 1 << 28
 # One moment for all images, so that the same packages give the same bytes.
 _EPOCH = "1700000000"
-# Where apt keeps what packages there are.
-_LISTS = "var/lib/apt/lists/"
+# Where apt keeps what packages there are, and what it makes of that.
+_LISTS = ("var/lib/apt/lists/", "var/cache/apt/")
 # What mmdebstrap is to do, in place of installing a system, to extend one. Its hooks get the root directory. A program
 # that adds to it finds the network, which an image itself says nothing about.
 _COPY = """set -eu

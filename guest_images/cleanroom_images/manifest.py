@@ -41,8 +41,8 @@ def write(tree: Path, file: Path) -> str:
     return digest.hexdigest()
 
 
-def same(one: Path, other: Path, *, but: str) -> bool:
-    """Whether two manifests list the same, leaving out paths that begin with `but`."""
+def same(one: Path, other: Path, *, but: tuple[str, ...]) -> bool:
+    """Whether two manifests list the same, leaving out paths that begin with one of `but`."""
 
     def listed(file: Path) -> list[str]:
         with file.open(encoding="utf-8") as source:

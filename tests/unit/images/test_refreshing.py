@@ -19,7 +19,8 @@ MMDEBSTRAP = '#!/bin/sh\nfor last in "$@"; do :; done\nexec tar -C {tree} -cf "$
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tree that the fake mmdebstrap installs."""
     tree, programs = tmp_path / "tree", tmp_path / "programs"
-    (tree / "var/lib/apt/lists").mkdir(parents=True)
+    for directory in ("var/lib/apt/lists", "var/cache/apt"):
+        (tree / directory).mkdir(parents=True)
     programs.mkdir()
     (programs / "mmdebstrap").write_text(MMDEBSTRAP.format(tree=tree))
     (programs / "mmdebstrap").chmod(0o755)
@@ -87,6 +88,7 @@ def test_nothing_happens_when_only_the_lists_of_packages_are_new(catalogue: Cata
     old = catalogue.image("tiny")
     assert refresh(catalogue, "tiny", unexpected) == old
     (tree / "var/lib/apt/lists/InRelease").write_text("signed anew\n")
+    (tree / "var/cache/apt/pkgcache.bin").write_text("of these lists\n")
     assert refresh(catalogue, "tiny", unexpected) == old
     (tree / "var/lib/apt/extended_states").touch()
     with pytest.raises(AssertionError, match="was to be tried"):
