@@ -7,6 +7,7 @@ take all of it away, whatever became of the process that wrote it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -35,6 +36,7 @@ from cleanroom_workers.pool import READY, Bell, Demand, Kind, kept
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
+from cleanroom_workers.saved_states import SavedStates, Subject
 from cleanroom_workers.shell import Shell
 from cleanroom_workers.snapshots import METHOD, Snapshots
 
@@ -247,11 +249,28 @@ class Host:
         """All guests that are known, each with what became of it."""
         return [replace(record, state=self._present(record)) for record in self._records.all()]
 
+    @contextlib.contextmanager
+    def saved_states(self, name: str) -> Iterator[SavedStates]:
+        """The states that are kept of a running guest, to be worked with under its lock. Raises InputError."""
+        self._running(name)
+        with self._held(name):
+            record = self._running(name)
+            first_user = idmap.first_user(self._network.addresses.index(record.address))
+            libvirt = self._libvirt(isolations.named(record.isolation).driver)
+            home, shell = self._records.home(name), self._shell(record)
+            dispose = functools.partial(self._dispose, name)
+            subject = Subject(record, home, libvirt, shell, first_user, self._records.write, dispose, self._check_disk)
+            yield SavedStates(subject)
+
+    def _running(self, name: str) -> GuestRecord:
+        record = self._records.read(name)
+        if record is None or record.state != State.RUNNING.value:
+            raise InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
+        return record
+
     def guest(self, name: str) -> Guest:
         """A running guest by name. Raises InputError."""
-        record = self._records.read(name)
-        if record is None or record.state != "running":
-            raise InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
+        record = self._running(name)
         shell = self._shell(record)
         shell.connect(time.monotonic() + 30)
         return Guest(record, shell, self)
@@ -570,12 +589,13 @@ class Host:
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             self._network.apply(self._records.all(), self._caching_proxy.current())
 
-    def _check_disk(self) -> None:
-        least = self.settings.whole("storage.minimum_free")
+    def _check_disk(self, more: int = 0) -> None:
+        """Raise DiskFull unless there is room to start a guest, and for so many bytes more."""
+        least = self.settings.whole("storage.minimum_free") + (more >> 20)
         free = shutil.disk_usage(self.settings.state).free >> 20
         if free < least:
             raise DiskFull(
-                f"{free} MiB are free below {self.settings.state}, {least} are needed to start a guest",
+                f"{free} MiB are free below {self.settings.state}, {least} are needed",
                 hint="make room, or lower storage.minimum_free",
             )
 

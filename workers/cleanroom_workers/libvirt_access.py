@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import libvirt
 import libvirt_qemu
@@ -79,6 +80,16 @@ class Libvirt:
                 domain.undefine()
                 raise
 
+    def start_again(self, name: str) -> None:
+        """Start the domain `name`, which has ended, as it was started before."""
+        with _translated(f"cannot start {name} again"):
+            self._connection.lookupByName(name).create()
+
+    def memory(self, name: str) -> int:
+        """The bytes of memory of the domain `name`."""
+        with _translated(f"cannot ask how large {name} is"):
+            return int(self._connection.lookupByName(name).maxMemory()) << 10
+
     def suspend(self, name: str) -> None:
         """Stop the processors of the domain `name`."""
         with _translated(f"cannot stop {name}"):
@@ -99,6 +110,15 @@ class Libvirt:
 
         `file` is an open file that goes with it. Source: QEMU's QMP reference. Raises LibvirtError.
         """
+        result = self._ask(name, execute, file, arguments)
+        return result if isinstance(result, dict) else {}
+
+    def answers(self, name: str, execute: str) -> list[dict[str, Any]]:
+        """What QEMU answers to a question that has a list of answers. Raises LibvirtError."""
+        result = self._ask(name, execute, None, {})
+        return result if isinstance(result, list) else []
+
+    def _ask(self, name: str, execute: str, file: int | None, arguments: dict[str, object]) -> object:
         command = json.dumps({"execute": execute, "arguments": arguments})
         with _translated(f"QEMU did not {execute} for {name}"):
             domain = self._connection.lookupByName(name)
@@ -109,8 +129,8 @@ class Libvirt:
         content = json.loads(answer)
         if "error" in content:
             raise LibvirtError(f"QEMU did not {execute} for {name}: {content['error'].get('desc', answer)}")
-        result = content.get("return")
-        return result if isinstance(result, dict) else {}
+        result: object = content.get("return")
+        return result
 
     def state(self, name: str) -> State:
         """What became of the domain `name`; one that is not there was destroyed."""

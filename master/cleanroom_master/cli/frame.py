@@ -61,9 +61,20 @@ class Noun:
 
     _verbs: Any
 
-    def verb(self, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
-        """Add a verb; arguments are added to what is returned."""
-        return _verb(self._verbs, name, handler, help, example)
+    def verb(
+        self,
+        name: str,
+        handler: Handler,
+        help: str,  # noqa: A002 - argparse's own word
+        example: str,
+        *,
+        about: str = "",
+    ) -> argparse.ArgumentParser:
+        """Add a verb; arguments are added to what is returned. `about` tells more than `help`, in its own help only."""
+        parser = _verb(self._verbs, name, handler, help, example)
+        if about:
+            parser.description = f"{help}\n\n{about}"
+        return parser
 
 
 def _verb(group: Any, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
