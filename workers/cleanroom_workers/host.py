@@ -23,8 +23,9 @@ from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import identity, idmap, isolations, mounts, verify
+from cleanroom_workers import console, identity, idmap, isolations, mounts, verify
 from cleanroom_workers import network as guest_network
+from cleanroom_workers.console import Console
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.layers import Layer, Layers, owned_as_in_image
@@ -249,6 +250,15 @@ class Host:
         """All guests that are known, each with what became of it."""
         return [replace(record, state=self._present(record)) for record in self._records.all()]
 
+    def console(self, name: str) -> Console:
+        """The console of a guest that is there, if it answers or not. Raises InputError."""
+        record = self._records.read(name)
+        if record is None:
+            raise _no_guest(name)
+        libvirt = self._libvirt(isolations.named(record.isolation).driver)
+        recorded = record.isolation != "container"
+        return Console(name, self._records.home(name), libvirt.console(name), recorded)
+
     @contextlib.contextmanager
     def saved_states(self, name: str) -> Iterator[SavedStates]:
         """The states that are kept of a running guest, to be worked with under its lock. Raises InputError."""
@@ -265,7 +275,7 @@ class Host:
     def _running(self, name: str) -> GuestRecord:
         record = self._records.read(name)
         if record is None or record.state != State.RUNNING.value:
-            raise InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
+            raise _no_guest(name)
         return record
 
     def guest(self, name: str) -> Guest:
@@ -305,6 +315,7 @@ class Host:
             self._wake()
         reaped = []
         for name in names:
+            console.bound(self._records.home(name))
             with attempted(self._lock(name)) as held:
                 if held and self._abandoned(name):
                     self._dispose(name)
@@ -632,6 +643,10 @@ class Host:
     def _starting(self) -> Iterator[None]:
         with locked(self.settings.runtime / "host.lock", timeout=_LOCK_TIMEOUT):
             yield
+
+
+def _no_guest(name: str) -> InputError:
+    return InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
 
 
 def _host_name(image: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import libvirt
@@ -16,6 +18,8 @@ import libvirt_qemu
 from cleanroom_base.errors import InfrastructureError
 
 _PAUSE = 0.01
+# Source: libvirt's domain XML format, consoles.
+_TERMINAL = re.compile(r"<console type='pty' tty='([^']+)'")
 
 
 class LibvirtError(InfrastructureError):
@@ -173,6 +177,15 @@ class Libvirt:
         domain = self._domain(name)
         identifier = -1 if domain is None else int(domain.ID())
         return identifier if identifier > 0 else None
+
+    def console(self, name: str) -> Path | None:
+        """The terminal on this host that is the console of the domain `name`; None while it does not run."""
+        domain = self._domain(name)
+        with _translated(f"cannot ask for the console of {name}"):
+            if domain is None or not domain.isActive():
+                return None
+            found = _TERMINAL.search(domain.XMLDesc())
+        return None if found is None else Path(found[1])
 
     def start_network(self, name: str, xml: str) -> None:
         """Have the network `name` run as described by `xml`; one that runs is left as it is."""

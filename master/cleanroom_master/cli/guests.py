@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cleanroom_base import run
 from cleanroom_base.errors import InputError
-from cleanroom_master.cli.frame import Commands, Context
+from cleanroom_master.cli.frame import Commands, Context, harmless
 from cleanroom_workers.host import Host
 
 COLUMNS = ["name", "image", "isolation", "network", "address", "state", "started_at", "reset_seconds"]
@@ -33,6 +34,18 @@ def register(commands: Commands) -> None:
     entering = guest.verb("shell", shell, "step into a guest", "cleanroom guest shell NAME --user builder")
     entering.add_argument("name")
     entering.add_argument("--user", default="root")
+    watching = guest.verb(
+        "console",
+        console,
+        "show what a guest printed on its console, or sit down at it",
+        "cleanroom guest console NAME --follow",
+        about="At a terminal: what is typed goes to the guest's console, and what the guest prints comes here as it\n"
+        "is; leave with Ctrl-]. Nobody asks for a login there: that is `cleanroom guest shell`.\n"
+        "Into a file or pipe, or with --follow: what was printed so far, made harmless. A virtual machine boots\n"
+        "quietly or not at all; its journal says more: cleanroom guest exec NAME -- journalctl --boot",
+    )
+    watching.add_argument("name")
+    watching.add_argument("--follow", action="store_true", help="go on until the guest ends")
     copying = guest.verb(
         "copy",
         copy,
@@ -136,6 +149,24 @@ def _show(chunk: bytes) -> None:
 def shell(context: Context, arguments: argparse.Namespace) -> None:
     """Become an interactive shell in a guest; its exit status becomes ours."""
     run.replace(Host(context.settings).guest(arguments.name).interactive(arguments.user))
+
+
+def console(context: Context, arguments: argparse.Namespace) -> None:
+    """Sit down at a guest's console, or show what was printed on it."""
+    found = Host(context.settings).console(arguments.name)
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if at_terminal and not arguments.follow and not context.as_json:
+        context.progress(f"at the console of {arguments.name}; leave with Ctrl-]")
+        found.attach(sys.stdin.fileno())
+        context.progress(f"left the console of {arguments.name}")
+        return
+    if context.as_json:
+        context.emit({"name": arguments.name, "printed": "".join(harmless(found.printed(follow=arguments.follow)))})
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        for text in harmless(found.printed(follow=arguments.follow)):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 def copy(context: Context, arguments: argparse.Namespace) -> None:
