@@ -18,9 +18,10 @@ from traces import of_guests
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest
-from cleanroom_workers.host import DiskFull, Host
+from cleanroom_workers.host import Host
 from cleanroom_workers.plan import Limits
 from cleanroom_workers.records import Owner
+from cleanroom_workers.room import DiskFull
 from cleanroom_workers.saved_states import SavedState
 
 # As in the other tests of emulated guests, so that they share one snapshot.

@@ -7,7 +7,6 @@ take all of it away, whatever became of the process that wrote it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -17,13 +16,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import console, identity, idmap, isolations, mounts, verify
+from cleanroom_workers import console, identity, idmap, isolations, mounts, room, verify
 from cleanroom_workers import network as guest_network
 from cleanroom_workers.console import Console
 from cleanroom_workers.daemon import Daemon
@@ -45,10 +45,6 @@ Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
 _ENDING = "ending"
-
-
-class DiskFull(InfrastructureError):
-    """There is too little free disk to start a guest."""
 
 
 class Host:
@@ -152,7 +148,7 @@ class Host:
         layer = self._layers.find(image, kind.preparation)
         if layer is not None and layer.made_at + self.settings.number("worker.layer_age") > time.time():
             return False
-        way = self._choose(image) if kind.isolation == "auto" else kind.isolation
+        way = self._prober.choose(image) if kind.isolation == "auto" else kind.isolation
         return isolations.named(way).layered
 
     def make_layer(self, kind: Kind) -> None:
@@ -268,9 +264,8 @@ class Host:
             first_user = idmap.first_user(self._network.addresses.index(record.address))
             libvirt = self._libvirt(isolations.named(record.isolation).driver)
             home, shell = self._records.home(name), self._shell(record)
-            dispose = functools.partial(self._dispose, name)
-            subject = Subject(record, home, libvirt, shell, first_user, self._records.write, dispose, self._check_disk)
-            yield SavedStates(subject)
+            dispose, room_for = partial(self._dispose, name), partial(room.check, self.settings)
+            yield SavedStates(Subject(record, home, libvirt, shell, first_user, self._records.write, dispose, room_for))
 
     def _running(self, name: str) -> GuestRecord:
         record = self._records.read(name)
@@ -367,19 +362,6 @@ class Host:
         except LibvirtError:
             return State.DESTROYED.value  # the daemon is not there, and no guest without it
 
-    def _choose(self, image: Image) -> str:
-        """The first isolation that works."""
-        probes = []
-        for name in isolations.ISOLATIONS:
-            probes.append(self._prober.probe(name, image))
-            if probes[-1].works:
-                return name
-            if not probes[-1].certain:
-                # To go on with the next one would make a passing trouble a guest of another kind.
-                raise InfrastructureError(f"isolation {name} does not work just now: {probes[-1].reason}")
-        reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
-        raise InfrastructureError(f"no isolation works on this host: {reasons}")
-
     def _try(self, name: str, image: str) -> None:
         """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
         booting = Host(replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"}))
@@ -438,11 +420,11 @@ class Host:
         template: Path | None = None,
     ) -> Guest:
         """Start a guest and wait until it answers; then it is in that state and has that owner."""
-        self._check_disk()
+        room.check(self.settings)
         with self.catalogue.store.held(kind.image):
             built = self.catalogue.image(kind.image)
             self._ensure_proxy([built])
-            way = self._choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
+            way = self._prober.choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
             layer = self._layers.find(built, kind.preparation) if self._can_layer(way, kind) else None
             record = self._register(built, way, kind, layer)
             self.catalogue.store.claim(built, record.name)
@@ -599,16 +581,6 @@ class Host:
     def _apply_firewall(self) -> None:
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             self._network.apply(self._records.all(), self._caching_proxy.current())
-
-    def _check_disk(self, more: int = 0) -> None:
-        """Raise DiskFull unless there is room to start a guest, and for so many bytes more."""
-        least = self.settings.whole("storage.minimum_free") + (more >> 20)
-        free = shutil.disk_usage(self.settings.state).free >> 20
-        if free < least:
-            raise DiskFull(
-                f"{free} MiB are free below {self.settings.state}, {least} are needed",
-                hint="make room, or lower storage.minimum_free",
-            )
 
     def _make_key(self) -> None:
         self._key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
