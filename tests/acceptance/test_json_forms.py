@@ -123,6 +123,17 @@ def test_guests(site: LiveSite, tmp_path: Path) -> None:
         assert (tmp_path / "out/left").read_text() == "from outside"
         for wrong in (("/a", "/b"), (f"{name}:/a", f"{name}:/b"), ("/a", f"{name}:b")):
             assert site.run("guest", "copy", *wrong).status == 2
+        kept = site.ask("guest", "snapshot", name, "early")
+        assert list(kept) == ["guest", "name", "made_at", "size"]
+        assert site.ask("guest", "snapshot", name) == [{key: kept[key] for key in ("name", "made_at", "size")}]
+        assert site.run("guest", "exec", name, "--", "rm", "/etc/left").status == 0
+        returned = site.ask("guest", "rollback", name, "early")
+        assert list(returned) == ["guest", "name", "seconds"]
+        assert site.run("guest", "exec", name, "--", "test", "-e", "/etc/left").status == 0
+        assert site.ask("guest", "snapshot", name, "--remove", "early") == {"removed": "early"}
+        assert site.run("guest", "rollback", name, "early").status == 2
+        assert site.run("guest", "snapshot", name, "one", "--remove", "one").status == 2
+        assert list(site.ask("guest", "console", name)) == ["name", "printed"]
         changed = site.run("guest", "verify", name, "--format", "json")
         assert (changed.status, changed.json["identical"]) == (1, False)
         assert any("etc/left" in difference for difference in changed.json["differences"])

@@ -19,10 +19,11 @@ from cleanroom_base.run import CommandTimedOut
 from cleanroom_base.settings import Settings
 from cleanroom_images.store import ImageChanged, ImageMissing
 from cleanroom_workers.guest import Guest, GuestLost, GuestPoweredOff
-from cleanroom_workers.host import DiskFull, Host
+from cleanroom_workers.host import Host
 from cleanroom_workers.libvirt_access import State
 from cleanroom_workers.plan import Limits
 from cleanroom_workers.records import Owner
+from cleanroom_workers.room import DiskFull
 
 IMAGE = "debian-12"
 SMALL = Limits(processors=1, memory=512, disk=600, processes=200)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import stat
 from dataclasses import dataclass
@@ -82,18 +83,11 @@ class Container:
         for directory in (store, root, lower):
             directory.mkdir()
         idmap.mount(plan.image.tree, lower, plan.first_user)
-        lowers = [lower]
         if plan.layer is not None:
-            lowers.insert(0, plan.home / "layer")
-            lowers[0].mkdir()
-            idmap.mount(plan.layer, lowers[0], plan.first_user)
-        mounts.mount(disk, store, options="loop,noatime,nosuid,nodev")
-        for directory in (store / "upper", store / "work"):
-            directory.mkdir(mode=0o755)
-            os.chown(directory, plan.first_user, plan.first_user)
-        # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
-        layers = f"lowerdir={':'.join(map(str, lowers))},upperdir={store}/upper,workdir={store}/work,volatile"
-        mounts.mount("overlay", root, kind="overlay", options=layers)
+            layer = plan.home / "layer"
+            layer.mkdir()
+            idmap.mount(plan.layer, layer, plan.first_user)
+        mount_root(plan.home, plan.first_user)
         if groups.separate():
             groups.make(plan.name, plan.limits.processes)
         for path, (mode, content) in plan.files.items():
@@ -165,6 +159,22 @@ class Container:
     def release(self, name: str) -> None:
         """Take away the container's control groups."""
         groups.remove(name)
+
+
+def mount_root(home: Path, first_user: int) -> None:
+    """Mount a container's root file system: its own files in `disk` over the image and the layer, if there is one."""
+    store = home / "store"
+    mounts.mount(home / "disk", store, options="loop,noatime,nosuid,nodev")
+    # What is in `work` belongs to a mount before, if there was one.
+    shutil.rmtree(store / "work", ignore_errors=True)
+    for directory in (store / "upper", store / "work"):
+        if not directory.is_dir():
+            directory.mkdir(mode=0o755)
+            os.chown(directory, first_user, first_user)
+    lowers = [lower for lower in (home / "layer", home / "lower") if lower.is_dir()]
+    # `volatile` drops all waiting for the disk. Source: the kernel's Documentation/filesystems/overlayfs.rst.
+    layers = f"lowerdir={':'.join(map(str, lowers))},upperdir={store}/upper,workdir={store}/work,volatile"
+    mounts.mount("overlay", home / "root", kind="overlay", options=layers)
 
 
 def place_file(root: Path, path: str, mode: int, content: bytes, owner: int) -> None:

@@ -38,15 +38,13 @@ def limit(keeper: int, processes: int) -> None:
 
     Raises InfrastructureError when the container has no group of its own.
     """
-    line = Path(f"/proc/{keeper}/cgroup").read_text(encoding="utf-8").strip()
-    parts = line.removeprefix("0::/").split("/")
-    # libvirt's group is called machine-lxc..., or lies below "machine"; the container's own are further down.
-    for depth, part in enumerate(parts):
-        if part.startswith("machine-") or (depth and parts[depth - 1] == "machine"):
-            group = _ROOT.joinpath(*parts[: depth + 1])
-            (group / "pids.max").write_text(str(processes), encoding="ascii")
-            return
-    raise InfrastructureError(f"libvirt made no control group for the container: {line}")
+    (_libvirts(keeper) / "pids.max").write_text(str(processes), encoding="ascii")
+
+
+def bound(name: str, keeper: int) -> int:
+    """How many processes a running container may have, given libvirt's keeper of it."""
+    group = _group("pids", name) if separate() else _libvirts(keeper)
+    return int((group / "pids.max").read_text(encoding="ascii"))
 
 
 def remove(name: str) -> None:
@@ -68,3 +66,14 @@ def _removed(group: Path) -> bool:
 
 def _group(hierarchy: str, name: str) -> Path:
     return _ROOT / hierarchy / f"cleanroom-{name}"
+
+
+def _libvirts(keeper: int) -> Path:
+    """The group that libvirt made for a container."""
+    line = Path(f"/proc/{keeper}/cgroup").read_text(encoding="utf-8").strip()
+    parts = line.removeprefix("0::/").split("/")
+    # It is called machine-lxc..., or lies below "machine"; the container's own are further down.
+    for depth, part in enumerate(parts):
+        if part.startswith("machine-") or (depth and parts[depth - 1] == "machine"):
+            return _ROOT.joinpath(*parts[: depth + 1])
+    raise InfrastructureError(f"libvirt made no control group for the container: {line}")

@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_images.store import Image, now
-from cleanroom_workers import identity, idmap, isolations, mounts, verify
+from cleanroom_workers import console, identity, idmap, isolations, mounts, room, verify
 from cleanroom_workers import network as guest_network
+from cleanroom_workers.console import Console
 from cleanroom_workers.daemon import Daemon
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.layers import Layer, Layers, owned_as_in_image
@@ -36,6 +38,7 @@ from cleanroom_workers.pool import READY, Bell, Demand, Kind, kept
 from cleanroom_workers.probe import IsolationProbe, Prober
 from cleanroom_workers.proxy import CachingProxy, Proxy, mirrors_of
 from cleanroom_workers.records import GuestRecord, Owner, Records
+from cleanroom_workers.saved_states import SavedStates, Subject
 from cleanroom_workers.shell import Shell
 from cleanroom_workers.snapshots import METHOD, Snapshots
 
@@ -43,10 +46,6 @@ Observer = Callable[[str], None]
 
 _LOCK_TIMEOUT = 120.0
 _ENDING = "ending"
-
-
-class DiskFull(InfrastructureError):
-    """There is too little free disk to start a guest."""
 
 
 class Host:
@@ -154,7 +153,7 @@ class Host:
         layer = self._layers.find(image, kind.preparation)
         if layer is not None and layer.made_at + self.settings.number("worker.layer_age") > time.time():
             return False
-        way = self._choose(image) if kind.isolation == "auto" else kind.isolation
+        way = self._prober.choose(image) if kind.isolation == "auto" else kind.isolation
         return isolations.named(way).layered
 
     def make_layer(self, kind: Kind) -> None:
@@ -254,11 +253,36 @@ class Host:
         """All guests that are known, each with what became of it."""
         return [replace(record, state=self._present(record)) for record in self._records.all()]
 
+    def console(self, name: str) -> Console:
+        """The console of a guest that is there, if it answers or not. Raises InputError."""
+        record = self._records.read(name)
+        if record is None:
+            raise _no_guest(name)
+        libvirt = self._libvirt(isolations.named(record.isolation).driver)
+        recorded = record.isolation != "container"
+        return Console(name, self._records.home(name), libvirt.console(name), recorded)
+
+    @contextlib.contextmanager
+    def saved_states(self, name: str) -> Iterator[SavedStates]:
+        """The states that are kept of a running guest, to be worked with under its lock. Raises InputError."""
+        self._running(name)
+        with self._held(name):
+            record = self._running(name)
+            first_user = idmap.first_user(self._network.addresses.index(record.address))
+            libvirt = self._libvirt(isolations.named(record.isolation).driver)
+            home, shell = self._records.home(name), self._shell(record)
+            dispose, room_for = partial(self._dispose, name), partial(room.check, self.settings)
+            yield SavedStates(Subject(record, home, libvirt, shell, first_user, self._records.write, dispose, room_for))
+
+    def _running(self, name: str) -> GuestRecord:
+        record = self._records.read(name)
+        if record is None or record.state != State.RUNNING.value:
+            raise _no_guest(name)
+        return record
+
     def guest(self, name: str) -> Guest:
         """A running guest by name. Raises InputError."""
-        record = self._records.read(name)
-        if record is None or record.state != "running":
-            raise InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
+        record = self._running(name)
         shell = self._shell(record)
         shell.connect(time.monotonic() + 30)
         return Guest(record, shell, self)
@@ -293,6 +317,7 @@ class Host:
             self._wake()
         reaped = []
         for name in names:
+            console.bound(self._records.home(name))
             with attempted(self._lock(name)) as held:
                 if held and self._abandoned(name):
                     self._dispose(name)
@@ -344,21 +369,6 @@ class Host:
             return self.state(record.name).value
         except LibvirtError:
             return State.DESTROYED.value  # the daemon is not there, and no guest without it
-
-    def _choose(self, image: Image) -> str:
-        """The first isolation that works, by this host's own images; for one of another architecture the only one."""
-        if foreign(image) is not None:
-            return "emulated"
-        probes = []
-        for name in isolations.ISOLATIONS:
-            probes.append(self._prober.probe(name, image))
-            if probes[-1].works:
-                return name
-            if not probes[-1].certain:
-                # To go on with the next one would make a passing trouble a guest of another kind.
-                raise InfrastructureError(f"isolation {name} does not work just now: {probes[-1].reason}")
-        reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
-        raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
     def _try(self, name: str, image: str) -> None:
         """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
@@ -417,11 +427,11 @@ class Host:
         template: Path | None = None,
     ) -> Guest:
         """Start a guest and wait until it answers; then it is in that state and has that owner."""
-        self._check_disk()
+        room.check(self.settings)
         with self.catalogue.store.held(kind.image):
             built = self.catalogue.image(kind.image)
             self._ensure_proxy([built])
-            way = self._choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
+            way = self._prober.choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
             layer = self._layers.find(built, kind.preparation) if self._can_layer(way, kind) else None
             record = self._register(built, way, kind, layer)
             self.catalogue.store.claim(built, record.name)
@@ -579,15 +589,6 @@ class Host:
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             self._network.apply(self._records.all(), self._caching_proxy.current())
 
-    def _check_disk(self) -> None:
-        least = self.settings.whole("storage.minimum_free")
-        free = shutil.disk_usage(self.settings.state).free >> 20
-        if free < least:
-            raise DiskFull(
-                f"{free} MiB are free below {self.settings.state}, {least} are needed to start a guest",
-                hint="make room, or lower storage.minimum_free",
-            )
-
     def _make_key(self) -> None:
         self._key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._key.exists():
@@ -621,6 +622,10 @@ class Host:
     def _starting(self) -> Iterator[None]:
         with locked(self.settings.runtime / "host.lock", timeout=_LOCK_TIMEOUT):
             yield
+
+
+def _no_guest(name: str) -> InputError:
+    return InputError(f"there is no guest {name!r}", hint="see: cleanroom guest list")
 
 
 def _host_name(image: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+from typing import Any
 
 import libvirt
 import libvirt_qemu
@@ -15,6 +18,8 @@ import libvirt_qemu
 from cleanroom_base.errors import InfrastructureError
 
 _PAUSE = 0.01
+# Source: libvirt's domain XML format, consoles.
+_TERMINAL = re.compile(r"<console type='pty' tty='([^']+)'")
 
 
 class LibvirtError(InfrastructureError):
@@ -79,6 +84,16 @@ class Libvirt:
                 domain.undefine()
                 raise
 
+    def start_again(self, name: str) -> None:
+        """Start the domain `name`, which has ended, as it was started before."""
+        with _translated(f"cannot start {name} again"):
+            self._connection.lookupByName(name).create()
+
+    def memory(self, name: str) -> int:
+        """The bytes of memory of the domain `name`."""
+        with _translated(f"cannot ask how large {name} is"):
+            return int(self._connection.lookupByName(name).maxMemory()) << 10
+
     def suspend(self, name: str) -> None:
         """Stop the processors of the domain `name`."""
         with _translated(f"cannot stop {name}"):
@@ -99,6 +114,15 @@ class Libvirt:
 
         `file` is an open file that goes with it. Source: QEMU's QMP reference. Raises LibvirtError.
         """
+        result = self._ask(name, execute, file, arguments)
+        return result if isinstance(result, dict) else {}
+
+    def answers(self, name: str, execute: str) -> list[dict[str, Any]]:
+        """What QEMU answers to a question that has a list of answers. Raises LibvirtError."""
+        result = self._ask(name, execute, None, {})
+        return result if isinstance(result, list) else []
+
+    def _ask(self, name: str, execute: str, file: int | None, arguments: dict[str, object]) -> object:
         command = json.dumps({"execute": execute, "arguments": arguments})
         with _translated(f"QEMU did not {execute} for {name}"):
             domain = self._connection.lookupByName(name)
@@ -109,8 +133,8 @@ class Libvirt:
         content = json.loads(answer)
         if "error" in content:
             raise LibvirtError(f"QEMU did not {execute} for {name}: {content['error'].get('desc', answer)}")
-        result = content.get("return")
-        return result if isinstance(result, dict) else {}
+        result: object = content.get("return")
+        return result
 
     def state(self, name: str) -> State:
         """What became of the domain `name`; one that is not there was destroyed."""
@@ -153,6 +177,15 @@ class Libvirt:
         domain = self._domain(name)
         identifier = -1 if domain is None else int(domain.ID())
         return identifier if identifier > 0 else None
+
+    def console(self, name: str) -> Path | None:
+        """The terminal on this host that is the console of the domain `name`; None while it does not run."""
+        domain = self._domain(name)
+        with _translated(f"cannot ask for the console of {name}"):
+            if domain is None or not domain.isActive():
+                return None
+            found = _TERMINAL.search(domain.XMLDesc())
+        return None if found is None else Path(found[1])
 
     def start_network(self, name: str, xml: str) -> None:
         """Have the network `name` run as described by `xml`; one that runs is left as it is."""

@@ -18,6 +18,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
+from cleanroom_workers.console import LOG
 from cleanroom_workers.daemon import emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
 from cleanroom_workers.plan import Plan
@@ -76,7 +77,7 @@ class Machine:
         size = max(plan.limits.disk << 20, image.disk.stat().st_size)
         create: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", below]
         run([*create, _disk(plan), str(size)], timeout=_TIMEOUT)
-        files = [_disk(plan), plan.home / "console.log"]
+        files = [_disk(plan), plan.home / LOG]
         if plan.template is not None:
             files.append(plan.template / "memory")
             with files[-1].open("wb") as memory:
@@ -230,8 +231,8 @@ def _devices(devices: Element, plan: Plan) -> None:
     SubElement(connection, "port", isolated="yes")
     rng = SubElement(devices, "rng", model="virtio")
     SubElement(rng, "backend", model="random").text = "/dev/urandom"
-    serial = SubElement(devices, "serial", type="file")
-    SubElement(serial, "source", path=str(plan.home / "console.log"))
+    serial = SubElement(devices, "serial", type="pty")
+    SubElement(serial, "log", file=str(plan.home / LOG), append="on")
     SubElement(serial, "target", port="0")
     place = port(plan)
     if place is not None:

@@ -6,10 +6,13 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
-from cleanroom_base.run import run
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.run import kill_group, run, start, wait
 
 _TIMEOUT = 60.0
 # Source: the kernel's fs/ext4/ext4.h, EXT4_IOC_SHUTDOWN and EXT4_GOING_FLAGS_NOLOGFLUSH.
@@ -52,6 +55,32 @@ def make_shared(directory: Path) -> bool:
 def unmount(place: Path) -> None:
     """Unmount what is at `place`, now or as soon as its last user is gone. Raises CommandError."""
     run(["umount", "--lazy", place], timeout=_TIMEOUT)
+
+
+@contextlib.contextmanager
+def frozen(place: Path) -> Iterator[None]:
+    """Have the file system at `place` stand still: what is written to it waits. Raises InfrastructureError.
+
+    A program of its own sees to the end of it, so that it also ends when this process is killed.
+    """
+    script = 'fsfreeze --freeze "$1" && echo frozen && cat > /dev/null; fsfreeze --unfreeze "$1"'
+    until, hold = os.pipe()
+    hear, tell = os.pipe()
+    with os.fdopen(hold, "wb") as held, os.fdopen(hear, "rb", buffering=0) as heard:
+        try:
+            process = start(["sh", "-c", script, "sh", place], stdin=until, stdout=tell)
+        finally:
+            os.close(until)
+            os.close(tell)
+        try:
+            ready, _, _ = select.select([heard], [], [], _TIMEOUT)
+            if not ready or not heard.read(1):
+                raise InfrastructureError(f"{place} cannot be made to stand still")
+            yield
+        finally:
+            held.close()
+            if not wait(process, _TIMEOUT):
+                kill_group(process)
 
 
 def abandon(place: Path) -> None:

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cleanroom_base.errors import CleanroomError, TimedOut
+from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
 from cleanroom_base.run import run
 from cleanroom_images.description import native_architecture
 from cleanroom_images.store import Image
 from cleanroom_workers import isolations, kvm
 from cleanroom_workers.daemon import Daemon, emulator_account
 from cleanroom_workers.libvirt_access import Libvirt
-from cleanroom_workers.platforms import platform
+from cleanroom_workers.platforms import foreign, platform
 
 _TIMEOUT = 20.0
 
@@ -67,6 +67,22 @@ class Prober:
             temporary.write_text(json.dumps(kept, indent=1), encoding="utf-8")
             temporary.replace(self._file)
         return IsolationProbe(isolation, bool(kept[key]["works"]), str(kept[key]["reason"]))
+
+    def choose(self, image: Image) -> str:
+        """The first isolation that works; for an image of another architecture the only one. Raises
+        InfrastructureError."""
+        if foreign(image) is not None:
+            return "emulated"
+        probes = []
+        for name in isolations.ISOLATIONS:
+            probes.append(self.probe(name, image))
+            if probes[-1].works:
+                return name
+            if not probes[-1].certain:
+                # To go on with the next one would make a passing trouble a guest of another kind.
+                raise InfrastructureError(f"isolation {name} does not work just now: {probes[-1].reason}")
+        reasons = "; ".join(f"{probe.isolation}: {probe.reason}" for probe in probes)
+        raise InfrastructureError(f"no isolation works on this host: {reasons}")
 
     def _try(self, isolation: str, image: Image) -> IsolationProbe:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import json
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -19,6 +21,11 @@ from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
 
 _DATABASE_WAIT = 5.0
+
+# Colours, and the carriage returns with which terminals end lines. Source: ECMA-48, SGR.
+_LEFT_OUT = re.compile(r"\x1b\[[0-9;]*m|\r+(?=\n)")
+# What may be the beginning of those; no longer than they are in earnest.
+_BEGUN = re.compile(r"(\x1b(\[[0-9;]{0,32})?|\r{1,32})\Z")
 
 Handler = Callable[["Context", argparse.Namespace], int | None]
 
@@ -61,9 +68,20 @@ class Noun:
 
     _verbs: Any
 
-    def verb(self, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
-        """Add a verb; arguments are added to what is returned."""
-        return _verb(self._verbs, name, handler, help, example)
+    def verb(
+        self,
+        name: str,
+        handler: Handler,
+        help: str,  # noqa: A002 - argparse's own word
+        example: str,
+        *,
+        about: str = "",
+    ) -> argparse.ArgumentParser:
+        """Add a verb; arguments are added to what is returned. `about` tells more than `help`, in its own help only."""
+        parser = _verb(self._verbs, name, handler, help, example)
+        if about:
+            parser.description = f"{help}\n\n{about}"
+        return parser
 
 
 def _verb(group: Any, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
@@ -144,6 +162,23 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
 def printable(value: str) -> str:
     """Text that cannot steer a terminal: control and direction characters are shown as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+
+
+def harmless(chunks: Iterable[bytes]) -> Iterator[str]:
+    """What somebody printed, a piece at a time, as text that cannot steer a terminal; lines stay lines, and colours
+    are left out."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    kept = ""
+    for chunk in chunks:
+        text = _LEFT_OUT.sub("", kept + decoder.decode(chunk))
+        # What the end of it is, is said by what follows.
+        kept = found[0] if (found := _BEGUN.search(text)) else ""
+        yield _shown(text.removesuffix(kept))
+    yield _shown(kept)
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
 
 
 def _cell(value: object) -> str:

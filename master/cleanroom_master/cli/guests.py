@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cleanroom_base import run
 from cleanroom_base.errors import InputError
-from cleanroom_master.cli.frame import Commands, Context
+from cleanroom_master.cli.frame import Commands, Context, harmless
 from cleanroom_workers.host import Host
 
 COLUMNS = ["name", "image", "isolation", "network", "address", "state", "started_at", "reset_seconds"]
@@ -33,6 +34,18 @@ def register(commands: Commands) -> None:
     entering = guest.verb("shell", shell, "step into a guest", "cleanroom guest shell NAME --user builder")
     entering.add_argument("name")
     entering.add_argument("--user", default="root")
+    watching = guest.verb(
+        "console",
+        console,
+        "show what a guest printed on its console, or sit down at it",
+        "cleanroom guest console NAME --follow",
+        about="At a terminal: what is typed goes to the guest's console, and what the guest prints comes here as it\n"
+        "is; leave with Ctrl-]. Nobody asks for a login there: that is `cleanroom guest shell`.\n"
+        "Into a file or pipe, or with --follow: what was printed so far, made harmless. A virtual machine boots\n"
+        "quietly or not at all; its journal says more: cleanroom guest exec NAME -- journalctl --boot",
+    )
+    watching.add_argument("name")
+    watching.add_argument("--follow", action="store_true", help="go on until the guest ends")
     copying = guest.verb(
         "copy",
         copy,
@@ -43,6 +56,27 @@ def register(commands: Commands) -> None:
     copying.add_argument("destination", metavar="DESTINATION", help="the same; one of both is in a guest")
     checking = guest.verb("verify", verify, "compare a guest with its image", "cleanroom guest verify NAME")
     checking.add_argument("name")
+    keeping = guest.verb(
+        "snapshot",
+        snapshot,
+        "keep the state of a guest to go back to, list what is kept, or remove one",
+        "cleanroom guest snapshot NAME before-the-upgrade",
+        about="Of a virtual machine memory and disk are kept, of a container its files. The guest stands still\n"
+        "meanwhile. Without SNAPSHOT all that are kept are listed. They go with the guest.",
+    )
+    keeping.add_argument("name")
+    keeping.add_argument("snapshot", nargs="?", metavar="SNAPSHOT", help="a name for it")
+    keeping.add_argument("--remove", metavar="SNAPSHOT", help="forget this one")
+    returning = guest.verb(
+        "rollback",
+        rollback,
+        "have a guest be what it was at a snapshot",
+        "cleanroom guest rollback NAME before-the-upgrade",
+        about="A virtual machine goes on where it was; only its clock is set. A container is started anew from the\n"
+        "files that were kept: what ran in it does not run any more. Name, keys and address stay.",
+    )
+    returning.add_argument("name")
+    returning.add_argument("snapshot", metavar="SNAPSHOT")
     ending = guest.verb("destroy", destroy, "end a guest; nothing of it stays", "cleanroom guest destroy NAME")
     ending.add_argument("name")
 
@@ -117,6 +151,24 @@ def shell(context: Context, arguments: argparse.Namespace) -> None:
     run.replace(Host(context.settings).guest(arguments.name).interactive(arguments.user))
 
 
+def console(context: Context, arguments: argparse.Namespace) -> None:
+    """Sit down at a guest's console, or show what was printed on it."""
+    found = Host(context.settings).console(arguments.name)
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if at_terminal and not arguments.follow and not context.as_json:
+        context.progress(f"at the console of {arguments.name}; leave with Ctrl-]")
+        found.attach(sys.stdin.fileno())
+        context.progress(f"left the console of {arguments.name}")
+        return
+    if context.as_json:
+        context.emit({"name": arguments.name, "printed": "".join(harmless(found.printed(follow=arguments.follow)))})
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        for text in harmless(found.printed(follow=arguments.follow)):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
 def copy(context: Context, arguments: argparse.Namespace) -> None:
     """Copy a file, or what is in a directory. What comes out is regular files only, at most the artifacts' limit."""
     source, destination = _place(arguments.source), _place(arguments.destination)
@@ -158,6 +210,32 @@ def verify(context: Context, arguments: argparse.Namespace) -> int:
     shown = "\n".join(found) or f"{arguments.name} is identical with its image"
     context.emit({"name": arguments.name, "identical": not found, "differences": found}, shown)
     return 1 if found else 0
+
+
+def snapshot(context: Context, arguments: argparse.Namespace) -> None:
+    """Keep the state of a guest, list what is kept of it, or remove one."""
+    if arguments.snapshot is not None and arguments.remove is not None:
+        raise InputError("a snapshot is either made or removed", hint="cleanroom guest snapshot --help")
+    with Host(context.settings).saved_states(arguments.name) as states:
+        if arguments.remove is not None:
+            states.remove(arguments.remove)
+            context.emit({"removed": arguments.remove}, f"{arguments.remove} is gone")
+        elif arguments.snapshot is not None:
+            kept = asdict(states.keep(arguments.snapshot))
+            text = f"{arguments.snapshot} is kept\n  cleanroom guest rollback {arguments.name} {arguments.snapshot}"
+            context.emit({"guest": arguments.name, **kept}, text)
+        else:
+            context.rows([asdict(state) for state in states.all()], ["name", "made_at", "size"], "no snapshots")
+
+
+def rollback(context: Context, arguments: argparse.Namespace) -> None:
+    """Have a guest be what it was at a snapshot."""
+    with Host(context.settings).saved_states(arguments.name) as states:
+        seconds = states.roll_back(arguments.snapshot)
+    context.emit(
+        {"guest": arguments.name, "name": arguments.snapshot, "seconds": seconds},
+        f"{arguments.name} is what it was at {arguments.snapshot}, after {seconds:.2f} s",
+    )
 
 
 def destroy(context: Context, arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom_master import cli
-from cleanroom_master.cli.frame import plain, printable, table
+from cleanroom_master.cli.frame import harmless, plain, printable, table
 from cleanroom_recipes.model import Outcome
 
 NOUNS = {
@@ -24,7 +24,10 @@ NOUNS = {
     "ref": {"record", "list"},
     "release": {"list", "show", "wait", "retry", "approve", "hold"},
     "image": {"build", "import", "list", "show", "verify", "refresh", "remove"},
-    "guest": {"list", "reset", "exec", "shell", "copy", "verify", "destroy"},
+    "guest": {
+        *("list", "reset", "exec", "shell", "console", "copy"),
+        *("snapshot", "rollback", "verify", "destroy"),
+    },
     "repository": {"show", "history"},
 }
 ALONE = {"up", "down", "status", "doctor", "demo"}
@@ -170,6 +173,14 @@ def test_nothing_steers_the_terminal(hostile: str) -> None:
     assert all(character.isprintable() for character in printable(hostile))
     assert len(table([{"why": hostile}], ["why"]).splitlines()) == 2
     assert printable("grün → 漢字 ok") == "grün → 漢字 ok"
+
+
+def test_what_was_printed_stays_lines_and_steers_nothing() -> None:
+    printed = "one\r\r\ntwo\t\x1b[2J [\x1b[0;32m OK \x1b[0m] grün\rback\x9b31m\r\n".encode() + b"\xff\n\x1b["
+    expected = "one\ntwo\t\\x1b[2J [ OK ] grün\\rback\\x9b31m\n\ufffd\n\\x1b["
+    assert "".join(harmless([printed])) == expected
+    # However it was cut into pieces.
+    assert "".join(harmless(bytes([byte]) for byte in printed)) == expected
 
 
 def test_json_knows_our_values() -> None:
