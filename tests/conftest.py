@@ -10,6 +10,8 @@ settings.register_profile("cleanroom", deadline=None, max_examples=60, suppress_
 settings.load_profile("cleanroom")
 
 
+# Before pytest-xdist looks for what is said here.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs side by side (pytest-xdist): tests with guests share a host, others their file's fixtures."""
     for item in items:
