@@ -24,7 +24,7 @@ check: ## formatting, linters, types, import contract
 
 test: ## everything that CI runs; SUITE=tests/unit for a part
 	scripts/setup packages environment
-	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) --dist=loadgroup $(SUITE)
+	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) $(SUITE)
 
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 # A busy machine makes an example slow, not wrong: tests never judge time.
 settings.register_profile("cleanroom", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cleanroom")
 
 
-# Before pytest-xdist looks for what is said here.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs side by side (pytest-xdist): tests with guests share a host, others their file's fixtures."""
-    for item in items:
-        directory = item.path.parent.name
-        together = directory if directory in ("guest", "acceptance") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
+class _Together(LoadScopeScheduling):
+    """What one process runs, one after the other: tests with guests share a host, others their file's fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = PurePath(nodeid.partition("::")[0])
+        return str(file.parent if file.parent.name in ("guest", "acceptance") else file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:
+    """How tests are given to processes, where there are several."""
+    return _Together(config, log)
