@@ -372,7 +372,8 @@ class Host:
 
     def _try(self, name: str, image: str) -> None:
         """Start and end a guest. A machine is booted: whether it boots is the question, and not to make a snapshot."""
-        booting = Host(replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"}), self.catalogue)
+        settings = replace(self.settings, values={**self.settings.values, "worker.snapshots": "no"})
+        booting = Host(settings, self.catalogue)
         kind = Kind(image, name, "none", self.limits)
         booting.start(kind).destroy()
         booting.close()
