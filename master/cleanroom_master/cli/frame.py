@@ -48,14 +48,14 @@ class Commands:
         )
         self._nouns = self._parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def noun(self, name: str, help: str) -> Noun:  # noqa: A002 - argparse's own word
+    def noun(self, name: str, summary: str) -> Noun:
         """Add a noun; verbs are added to what is returned."""
-        parser = self._nouns.add_parser(name, help=help, description=help)
+        parser = self._nouns.add_parser(name, help=summary, description=summary)
         return Noun(parser.add_subparsers(metavar="VERB", required=True))
 
-    def verb(self, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
+    def verb(self, name: str, handler: Handler, summary: str, example: str) -> argparse.ArgumentParser:
         """Add a command without a noun, such as `up`."""
-        return _verb(self._nouns, name, handler, help, example)
+        return _verb(self._nouns, name, handler, summary, example)
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse a command line; exits with status 2 when it is not valid."""
@@ -72,23 +72,23 @@ class Noun:
         self,
         name: str,
         handler: Handler,
-        help: str,  # noqa: A002 - argparse's own word
+        summary: str,
         example: str,
         *,
         about: str = "",
     ) -> argparse.ArgumentParser:
-        """Add a verb; arguments are added to what is returned. `about` tells more than `help`, in its own help only."""
-        parser = _verb(self._verbs, name, handler, help, example)
+        """Add a verb; arguments are added to what is returned. `about` tells more, in its own help only."""
+        parser = _verb(self._verbs, name, handler, summary, example)
         if about:
-            parser.description = f"{help}\n\n{about}"
+            parser.description = f"{summary}\n\n{about}"
         return parser
 
 
-def _verb(group: Any, name: str, handler: Handler, help: str, example: str) -> argparse.ArgumentParser:  # noqa: A002
+def _verb(group: Any, name: str, handler: Handler, summary: str, example: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = group.add_parser(
         name,
-        help=help,
-        description=help,
+        help=summary,
+        description=summary,
         epilog=f"Example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
