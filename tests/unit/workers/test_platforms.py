@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import plans
 import pytest
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_images.description import native_architecture
-from cleanroom_images.store import Image
 from cleanroom_workers.container import Container
-from cleanroom_workers.identity import Identity
 from cleanroom_workers.machine import Machine
-from cleanroom_workers.plan import Limits, Plan
+from cleanroom_workers.plan import Plan
 from cleanroom_workers.platforms import foreign, platform
 
 FOREIGN = "riscv64" if native_architecture() != "riscv64" else "arm64"
@@ -22,28 +21,9 @@ FOREIGN = "riscv64" if native_architecture() != "riscv64" else "arm64"
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    image = Image(
-        *("tiny", "a" * 64, tmp_path, FOREIGN, "debian", "trixie", ("deb",), "", 0),
-        tree=tmp_path,
-        disk=tmp_path / "disk",
-        disk_format="raw",
-        kernel=tmp_path / "kernel",
-        initrd=tmp_path / "initrd",
-    )
-    return Plan(
-        name="guest-1",
-        home=tmp_path / "home",
-        image=image,
-        limits=Limits(processors=1, memory=512, disk=1024, processes=100),
-        identity=Identity("guest-1", "b" * 32, "52:54:00:00:00:01", b"key", "ssh-ed25519 AAAA", b""),
-        files={"etc/key": (0o600, b"secret")},
-        network="net",
-        device="tap0",
-        address="10.0.0.9",
-        gateway="10.0.0.1",
-        prefix=20,
-        first_user=0,
-    )
+    made = plans.plan(tmp_path)
+    image = replace(made.image, architecture=FOREIGN, tree=tmp_path)
+    return replace(made, image=image, files={"etc/key": (0o600, b"secret")})
 
 
 def test_an_image_for_another_architecture_can_only_be_emulated(plan: Plan) -> None:
