@@ -19,7 +19,7 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(nodeid.partition("::")[0])
-        return str(file.parent if file.parent.name in ("guest", "acceptance") else file)
+        return str(file.parent if file.parent.name in ("builders", "guest", "acceptance") else file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

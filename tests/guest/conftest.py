@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
@@ -20,8 +21,10 @@ def environment() -> dict[str, str]:
     """The variables of an installation for tests, as its processes have them."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
+    # Processes that run tests beside each other have an installation each.
+    process = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     return {
-        "CLEANROOM_STATE": str(kept_between_runs() / "guest"),
+        "CLEANROOM_STATE": str(kept_between_runs() / f"guest-{process}"),
         "CLEANROOM_SITE": "/nonexistent",
         "CLEANROOM_WORKER_DISK": "4096",
         "CLEANROOM_REPOSITORY_PORT": str(port),
