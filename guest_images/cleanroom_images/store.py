@@ -29,6 +29,7 @@ from cleanroom_images import manifest
 _CHECK_TIMEOUT = 60.0
 _OLD = ".old-"
 _TRIED = ".tried"
+_LOOKED = ".looked-at"
 
 
 class ImageMissing(InfrastructureError):
@@ -172,6 +173,15 @@ class Store:
         """Note that an image is tried to be built anew now."""
         (self.directory / name / _TRIED).touch()
 
+    def unverified(self, age: float) -> list[str]:
+        """The images whose content was not compared with their seals for `age` seconds."""
+        now = time.time()
+        return [name for name in self.names() if self._looked_at(name) + age < now]
+
+    def note_look(self, name: str) -> None:
+        """Note that the content of an image is compared with its seal now."""
+        (self.directory / name / _LOOKED).touch()
+
     @contextlib.contextmanager
     def held(self, name: str, *, exclusive: bool = False) -> Iterator[None]:
         """Keep an image from being removed (or, `exclusive`, from being taken into use) for a while."""
@@ -205,9 +215,14 @@ class Store:
             self._write_seal(image)
 
     def verify(self, image: Image) -> None:
-        """Compare all content of an image with what was sealed. Raises ImageChanged with the first differences."""
+        """Compare all content of an image with what was sealed. Raises ImageChanged with the first differences.
+
+        From then on the content decides each time, whatever times say: disks change what is on them without a word.
+        """
         differences = list(self._differences(image))
         if differences:
+            if image.directory.is_dir():
+                self._doubt(image)
             raise _changed(image.name, "; ".join(differences[:5]))
 
     def remove(self, name: str, *, force: bool = False) -> None:
@@ -259,6 +274,17 @@ class Store:
         seal = json.loads(self._seal(image.name, image.digest).read_text(encoding="utf-8"))
         return f"{float(seal['sealed_at']):.9f}"
 
+    def _looked_at(self, name: str) -> float:
+        """When an image was last compared with its seal: what is put in place was just sealed."""
+        home = self.directory / name
+        looked = home / _LOOKED
+        return max((home / "current").lstat().st_mtime, looked.stat().st_mtime if looked.exists() else 0.0)
+
+    def _doubt(self, image: Image) -> None:
+        """Have everything in an image count as newer than its seal."""
+        file = self._seal(image.name, image.digest)
+        _put(file, {**json.loads(file.read_text(encoding="utf-8")), "sealed_at": 0.0})
+
     def _same(self, name: str, digest: str) -> bool:
         if not self._seal(name, digest).exists():
             return False
@@ -277,10 +303,7 @@ class Store:
         parts = [part for part in (image.disk, image.kernel, image.initrd) if part is not None]
         content["checksums"] = {part.name: manifest.file_digest(part) for part in parts}
         content["sealed_at"] = time.time()
-        file = self._seal(image.name, image.digest)
-        temporary = file.with_name(f".{file.name}")
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(file)
+        _put(self._seal(image.name, image.digest), content)
 
     def _differences(self, image: Image) -> Iterator[str]:
         if not image.directory.is_dir():
@@ -372,6 +395,12 @@ def _moved(image: Image, place: Path) -> Image:
 
 def _size(directory: Path) -> int:
     return int(run(["du", "-s", "-B1", directory], timeout=_CHECK_TIMEOUT).text.split()[0])
+
+
+def _put(file: Path, content: dict[str, object]) -> None:
+    temporary = file.with_name(f".{file.name}")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(file)
 
 
 def _link(link: Path, target: str) -> None:

@@ -18,10 +18,11 @@ from types import FrameType
 from cleanroom_base import settings
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.parent import end_with_parent
+from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import phase_server
+from cleanroom_workers import chore, phase_server
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.layer_maker import LayerMaker
@@ -29,7 +30,7 @@ from cleanroom_workers.locks import locked
 from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
 from cleanroom_workers.pool import Pool, Room, watch
 from cleanroom_workers.records import Owner
-from cleanroom_workers.refresh import Refresher, refresh
+from cleanroom_workers.refresh import refresh
 
 EXIT_STATUS = {
     Outcome.PASSED: 0,
@@ -96,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     refreshing = commands.add_parser("refresh", help="build images anew, and switch to those that are good")
     refreshing.add_argument("names", nargs="*", metavar="IMAGE", help="default: all that are built from a description")
     refreshing.set_defaults(run=_refresh)
+    verifying = commands.add_parser("verify", help="compare all content of images with what was sealed")
+    verifying.add_argument("names", nargs="+", metavar="IMAGE")
+    verifying.set_defaults(run=_verify)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("phases", _phases, "start phases without their waiting for Python, until it is ended"),
@@ -140,14 +144,18 @@ def _pool(_: argparse.Namespace) -> int:
     room = Room(site.whole("worker.memory_reserve"))
     maker = LayerMaker(site.state / "logs/services/layers.log")
     pool = Pool(host, host.demand, room, site.whole("worker.parallel"), maker)
-    refresher = Refresher(host.catalogue, site.number("images.refresh"), site.state / "logs/services/refresh.log")
+    chores = [
+        chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services"),
+        chore.verify(host.catalogue, site.number("images.verify"), site.state / "logs/services"),
+    ]
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
-            for done in watch([pool, refresher], bell, pause=_POOL_PAUSE, ended=ended):
+            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended):
                 _say(done)
         finally:
             maker.end()
-            refresher.end()
+            for each in chores:
+                each.end()
             for record in host.ready():
                 host.discard(record.name)
             host.close()
@@ -181,6 +189,20 @@ def _refresh(options: argparse.Namespace) -> int:
         for done in refresh(settings.load(), options.names, _say):
             _say(f"{done.name} {done.outcome}" + (f": {done.why}" if done.why else ""))
             status = InfrastructureError.exit_status if done.outcome == "refused" else status
+    return status
+
+
+def _verify(options: argparse.Namespace) -> int:
+    site = settings.load()
+    catalogue = Catalogue(site.state, site.site)
+    status = 0
+    for name in options.names:
+        try:
+            catalogue.verify(name)
+            _say(f"{name} is what was sealed")
+        except CleanroomError as error:
+            _say(str(error))
+            status = error.exit_status
     return status
 
 

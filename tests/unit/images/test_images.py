@@ -179,6 +179,24 @@ def test_what_was_changed_is_noticed(catalogue: Catalogue, mmdebstrap: Path, par
         catalogue.verify("tiny")
 
 
+def test_what_changed_without_its_time_is_refused_once_it_was_seen(catalogue: Catalogue, mmdebstrap: Path) -> None:
+    image = build(catalogue, "tiny")
+    seal = image.directory.with_name(f"{image.digest}.json")
+    # As on a disk that lies: nothing is newer than the seal.
+    seal.write_text(json.dumps({**json.loads(seal.read_text()), "sealed_at": 4e9}), encoding="utf-8")
+    with (image.directory / "kernel").open("r+b") as file:
+        file.write(b"X")
+    catalogue.store.check(image)
+    with pytest.raises(ImageChanged, match="kernel has other content"):
+        catalogue.verify("tiny")
+    with pytest.raises(ImageChanged):
+        catalogue.store.check(image)
+    with (image.directory / "kernel").open("r+b") as file:
+        file.write(b"k")
+    catalogue.store.check(image)
+    assert json.loads(seal.read_text())["sealed_at"] > 0
+
+
 def test_what_was_touched_but_not_changed_is_no_change(catalogue: Catalogue, mmdebstrap: Path) -> None:
     image = build(catalogue, "tiny")
     (image.directory / "kernel").touch()

@@ -1,15 +1,17 @@
-"""When images are refreshed by themselves: by a program of its own, when one is due, and not again at once."""
+"""What is done to images by itself: by a program of its own, when it is time, and not again at once."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_workers.refresh import Refresher
+from cleanroom_workers import chore
+from cleanroom_workers.chore import Chore
 
 HOUR = 3600
 
@@ -43,10 +45,10 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return note
 
 
-def until_tended(refresher: Refresher, word: str) -> list[str]:
+def until_tended(tended: Chore, word: str) -> list[str]:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        said = list(refresher.tend())
+        said = list(tended.tend())
         if any(word in line for line in said):
             return said
         time.sleep(0.02)
@@ -54,26 +56,38 @@ def until_tended(refresher: Refresher, word: str) -> list[str]:
 
 
 def test_what_is_due_is_refreshed_once(catalogue: Catalogue, told: Path, tmp_path: Path) -> None:
-    refresher = Refresher(catalogue, 24, tmp_path / "log")
-    assert list(refresher.tend()) == ["refreshing described"]
-    assert list(refresher.tend()) == []
+    refreshing = chore.refresh(catalogue, 24, tmp_path)
+    assert list(refreshing.tend()) == ["refresh of described"]
+    assert list(refreshing.tend()) == []
     (tmp_path / "done").touch()
-    assert until_tended(refresher, "not all") == ["not all images could be refreshed: see log"]
+    assert until_tended(refreshing, "well") == ["refresh did not go well for all images: see refresh.log"]
     assert told.read_text() == "refresh described\n"
-    assert list(refresher.tend()) == []
+    assert list(refreshing.tend()) == []
 
 
-def test_nothing_is_refreshed_that_is_not_due_or_not_wanted(catalogue: Catalogue, told: Path, tmp_path: Path) -> None:
+def test_all_images_are_verified_once(catalogue: Catalogue, told: Path, tmp_path: Path) -> None:
+    verifying = chore.verify(catalogue, 24, tmp_path)
+    assert list(verifying.tend()) == ["verify of described, imported"]
+    (tmp_path / "done").touch()
+    assert until_tended(verifying, "well") == ["verify did not go well for all images: see verify.log"]
+    assert told.read_text() == "verify described imported\n"
+    assert list(verifying.tend()) == []
+
+
+@pytest.mark.parametrize("kind", [chore.refresh, chore.verify])
+def test_nothing_is_done_that_is_not_due_or_not_wanted(
+    kind: Callable[[Catalogue, float, Path], Chore], catalogue: Catalogue, told: Path, tmp_path: Path
+) -> None:
     for hours in (31, 0):
-        assert list(Refresher(catalogue, hours, tmp_path / "log").tend()) == []
+        assert list(kind(catalogue, hours, tmp_path).tend()) == []
     assert not told.exists()
 
 
 def test_it_ends_with_the_pool(catalogue: Catalogue, told: Path, tmp_path: Path) -> None:
-    refresher = Refresher(catalogue, 24, tmp_path / "log")
-    list(refresher.tend())
+    refreshing = chore.refresh(catalogue, 24, tmp_path)
+    list(refreshing.tend())
     deadline = time.monotonic() + 20
     while not told.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    refresher.end()
+    refreshing.end()
     assert told.read_text() == "refresh described\nended\n"
