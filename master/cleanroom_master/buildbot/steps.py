@@ -44,6 +44,7 @@ class AttemptBuild(Build):
     job: Job | None = None
     _heartbeat: LoopingCall | None = None
     _asked_to_stop: float | None = None
+    _broken: bool = False
 
     def begin(self, dispatch: Dispatch, job: Job) -> None:
         """Keep the lease of `job` alive until the build ends."""
@@ -53,12 +54,24 @@ class AttemptBuild(Build):
         self._heartbeat.start(dispatch.lease_seconds / 4, now=False).addErrback(log.err)
 
     @defer.inlineCallbacks
+    def _start_next_step_impl(self, step: Any) -> Any:
+        """Run a step; a build of which Buildbot cannot even write that it broke is ended by the heartbeat later."""
+        try:
+            yield super()._start_next_step_impl(step)
+        except Exception:
+            log.err(None, "Buildbot's own database is away")
+            self._broken = True
+
+    @defer.inlineCallbacks
     def _renew(self) -> Any:
         assert self.job is not None
         try:
             kept = yield deferToThread(self.dispatch.renew, self.job)
         except Exception:
             log.err(None, "the lease could not be renewed; trying again")
+            return
+        if kept and self._broken:
+            yield self.buildFinished(["interrupted"], results.EXCEPTION)
             return
         if not kept:
             log.msg(f"attempt {self.job.attempt} was taken away or cancelled")

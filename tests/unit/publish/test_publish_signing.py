@@ -37,6 +37,7 @@ def test_a_home_with_a_long_path_works(tmp_path: Path, signer: Signer):
     """The agent's socket would not fit into the 107 bytes of a socket's path."""
     home = tmp_path / ("long" * 30) / "gnupg"
     home.parent.mkdir()
+    signer.close()  # an agent that finds its home gone would be asked while it ends
     signer.home.rename(home)
     try:
         with Signer(home, tmp_path / "runtime", user_id="Test repository") as moved:
