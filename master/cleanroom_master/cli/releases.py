@@ -11,6 +11,7 @@ from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import products, ref_events, releases
 from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
+from cleanroom_master.cli import comparing
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
@@ -47,6 +48,7 @@ def register(commands: Commands) -> None:
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
         if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
+    comparing.register(release)
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
