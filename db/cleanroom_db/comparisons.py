@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cleanroom_base.errors import InputError
@@ -22,6 +22,9 @@ _SQL = load("comparisons")
 # Cases of each kind that are listed unless all are asked for, and names that are kept with an attempt.
 LISTED = 1000
 NAMES = 20
+# Names that a sentence tells, and the characters of each.
+_TOLD = 3
+_NAME_LIMIT = 80
 # Cases whose earlier times are looked up: those whose time grew most.
 _SLOWEST = 1000
 _ALL = 2**31 - 1
@@ -167,21 +170,136 @@ def compare(
         both,
         tuple(target for target in earlier if target not in later),
         tuple(target for target in later if target not in earlier),
-        cases.counts,
+        {target: _of_target(cases.counts, target) for target in both},
         cases.listed,
         tuple(part for part in parts if part.step is None),
         tuple(part for part in parts if part.step is not None),
     )
 
 
+def record(cursor: Cursor, attempt_id: int) -> None:
+    """Compare an attempt that has just ended with its bases, keep that, and let what regressed say so.
+
+    A failed phase in which tests regressed is `regressed`, and so is the attempt; one whose failing tests failed
+    before stays `failed`.
+    """
+    row = cursor.row(_SQL["subject"], attempt=attempt_id)
+    assert row is not None
+    release, target = Compared.from_row(row), str(row["target"])
+    before: dict[int, _Recording] = {}
+    for base in Base:
+        against = base_of(cursor, release, target, base)
+        attempt = None if against is None else _builds(cursor, against).get(target)
+        if against is None or attempt is None:
+            cursor.execute(_SQL["record"], **_Recording().columns, attempt=attempt_id, base=base, against=None)
+            continue
+        if against.id not in before:
+            before[against.id] = _recording(cursor, release, Pair(target, attempt, attempt_id))
+        found = before[against.id]
+        cursor.execute(_SQL["record"], **found.columns, attempt=attempt_id, base=base, against=against.id)
+        if base is Base.PUBLISHED:
+            _explain(cursor, attempt_id, found, against)
+
+
+@dataclass(frozen=True)
+class Recorded(Entity):
+    """What is kept of an attempt's comparison. `against_ref` None: there was nothing to compare with."""
+
+    attempt_id: int
+    target: str
+    base: Base
+    against_ref: str | None
+    against_version: str | None
+    regressed: int
+    fixed: int
+    still_failing: int
+    flaky: int
+    new: int
+    gone: int
+    slower: int
+    same: int
+    phases: tuple[str, ...]
+    names: Mapping[str, Sequence[str]]
+
+    @property
+    def since(self) -> str:
+        """What people call the release that it was compared with."""
+        return self.against_version or self.against_ref or ""
+
+
+def recorded(cursor: Cursor, attempts: Iterable[int]) -> list[Recorded]:
+    """What is kept of some attempts, in the order of their builds."""
+    return [Recorded.from_row(row) for row in cursor.rows(_SQL["recorded"], attempts=list(attempts))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """One target's comparison, to be kept."""
+
+    counts: Mapping[str, Mapping[Change, int]] = field(default_factory=dict)  # by phase
+    cases: tuple[CaseChange, ...] = ()
+    parts: tuple[PartChange, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, object]:
+        names: dict[str, list[str]] = {}
+        for case in self.cases:
+            names.setdefault(_column(case.change), []).append(case.place)
+        return {
+            **{_column(change): sum(counts.get(change, 0) for counts in self.counts.values()) for change in Change},
+            "phases": [part.phase for part in self.parts if part.step is None and part.change is Change.REGRESSED],
+            "names": {change: places[:NAMES] for change, places in names.items()},
+        }
+
+
+def _column(change: Change) -> str:
+    return change.replace(" ", "_")
+
+
+def _recording(cursor: Cursor, release: Compared, pair: Pair) -> _Recording:
+    cases = _cases(cursor, release, [pair], limit=NAMES)
+    counts = {phase: count for (_, phase), count in cases.counts.items()}
+    return _Recording(counts, cases.listed, tuple(_parts(cursor, [pair])))
+
+
+def _explain(cursor: Cursor, attempt_id: int, found: _Recording, against: Compared) -> None:
+    """Let the failed phases in which tests regressed say so, and the attempt."""
+    sentences = []
+    for phase, counts in found.counts.items():
+        number = counts.get(Change.REGRESSED, 0)
+        if not number:
+            continue
+        tests = sum(count for change, count in counts.items() if change is not Change.GONE)
+        names = [case.name for case in found.cases if case.phase == phase and case.change is Change.REGRESSED]
+        why = f"{number} of {tests} tests regressed since {against.name}{_told(names, number)}"
+        if cursor.execute(_SQL["explain_phase"], attempt=attempt_id, phase=phase, why=plain(why)):
+            sentences.append((phase, why))
+    if sentences:
+        why = cursor.value(_SQL["why"], attempt=attempt_id)
+        parts = [f"{phase}: {sentence}" for phase, sentence in sentences]
+        # What else failed first stays; of the phase itself the sentence says more.
+        if why and not any(why.startswith(f"{phase}: ") for phase, _ in sentences):
+            parts.insert(0, why)
+        cursor.execute(_SQL["explain_attempt"], attempt=attempt_id, why=plain("; ".join(parts)))
+
+
+def _told(names: Sequence[str], number: int) -> str:
+    """The first few names, each cut to a bearable length: they come out of a guest."""
+    if not names:
+        return ""
+    shown = [name if len(name) <= _NAME_LIMIT else f"{name[:_NAME_LIMIT]}..." for name in names[:_TOLD]]
+    return f": {', '.join(shown)}" + (", ..." if number > len(shown) else "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Cases:
-    counts: Mapping[str, Mapping[Change, int]]
+    counts: Mapping[tuple[str, str], Mapping[Change, int]]  # by target and phase
     listed: tuple[CaseChange, ...]
 
 
 def _cases(cursor: Cursor, release: Compared, pairs: Sequence[Pair], *, limit: int, all_cases: bool = False) -> _Cases:
-    """The cases of some attempts: how many of each kind on each target, and the first `limit` of each kind."""
+    """The cases of some attempts: how many of each kind in each phase, and the first `limit` of each kind."""
+    cursor.execute(_SQL["room"])
     rows = cursor.rows(
         _SQL["cases"],
         **_columns(pairs),
@@ -190,14 +308,14 @@ def _cases(cursor: Cursor, release: Compared, pairs: Sequence[Pair], *, limit: i
         limit=limit,
         all=all_cases,
     )
-    counts: dict[str, Counter[Change]] = {pair.target: Counter() for pair in pairs}
+    counts: dict[tuple[str, str], Counter[Change]] = {}
     for row in rows:
         if row["kind"] == "count":
-            counts[row["target"]][Change(row["change"])] += row["before"]
+            counts.setdefault((row["target"], row["phase"]), Counter())[Change(row["change"])] += row["before"]
     slower = _slower(cursor, release, [row for row in rows if row["kind"] == "candidate"])
     for case in slower:
-        counts[case.target][Change.SLOWER] += 1
-        counts[case.target][Change.SAME] -= 1
+        counts[case.target, case.phase][Change.SLOWER] += 1
+        counts[case.target, case.phase][Change.SAME] -= 1
     taken = {(case.target, case.place) for case in slower}
     listed = [_case(row) for row in rows if row["kind"] == "case"]
     listed = [case for case in listed if (case.target, case.place) not in taken] if taken else listed
@@ -205,6 +323,14 @@ def _cases(cursor: Cursor, release: Compared, pairs: Sequence[Pair], *, limit: i
     listed.extend(slower[:limit])
     listed.sort(key=lambda case: (order.index(case.change), case.target, case.place))
     return _Cases(counts, tuple(listed))
+
+
+def _of_target(counts: Mapping[tuple[str, str], Mapping[Change, int]], target: str) -> Mapping[Change, int]:
+    total: Counter[Change] = Counter()
+    for (one, _), phase in counts.items():
+        if one == target:
+            total.update(phase)
+    return total
 
 
 def _slower(cursor: Cursor, release: Compared, candidates: Sequence[Row]) -> list[CaseChange]:

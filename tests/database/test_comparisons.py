@@ -12,6 +12,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_db import comparisons
 from cleanroom_db.comparisons import Change, change_of
 from cleanroom_db.connection import Database
+from cleanroom_db.view import release_view
 from cleanroom_recipes.model import Outcome
 
 
@@ -155,3 +156,39 @@ def test_bad_input(owner: Database, product: str, refs: tuple[str, str | None], 
     add_product(owner, "other")
     with pytest.raises(InputError, match=message):
         comparisons.compare(owner, product, *refs)
+
+
+def outcomes(owner: Database, ref: str) -> tuple[str, str, dict[str, str]]:
+    """The outcome and the reason of a release's build, and the outcomes of its phases."""
+    [built] = release_view(owner, "hello", ref)["builds"]
+    return built["outcome"], built["why"], {phase["name"]: phase["outcome"] for phase in built["phases"]}
+
+
+def test_a_build_names_what_regressed(owner: Database, master: Database) -> None:
+    published(owner, "v1", {"a": P, "b": P, "c": P, "bad": F})
+    cases = {"a": F, "b": F, "c": P, "bad": F}
+    build(owner, claimed(owner, "v2"), cases, failing={"regress": "tests failed"}, writer=master)
+    outcome, why, phases = outcomes(owner, "v2")
+    assert (outcome, why) == ("regressed", "regress: 2 of 4 tests regressed since v1: a, b")
+    assert phases == {"build": "passed", "install": "passed", "upgrade": "passed", "regress": "regressed"}
+
+
+def test_a_failure_of_what_failed_before_stays_a_failure(owner: Database) -> None:
+    published(owner, "v1", {"a": P, "bad": F})
+    build(owner, claimed(owner, "v2"), {"a": P, "bad": F}, failing={"regress": "bad failed"})
+    assert outcomes(owner, "v2")[:2] == ("failed", "regress: bad failed")
+
+
+def test_what_failed_before_the_tests_is_told_first(owner: Database) -> None:
+    published(owner, "v1", {"a": P})
+    build(owner, claimed(owner, "v2"), {"a": F}, failing={"install": "no such file", "regress": "a failed"})
+    assert outcomes(owner, "v2")[1] == "install: no such file; regress: 1 of 1 tests regressed since v1: a"
+
+
+def test_a_sentence_holds_few_and_short_names(owner: Database) -> None:
+    names = [letter * 200 for letter in "abcd"]
+    published(owner, "v1", dict.fromkeys(names, P))
+    build(owner, claimed(owner, "v2"), dict.fromkeys(names, F), failing={"regress": "all failed"})
+    why = outcomes(owner, "v2")[1]
+    assert len(why) < 400
+    assert why.endswith(f"{'c' * 80}..., ...")

@@ -13,6 +13,10 @@ SELECT DISTINCT ON (build.target) build.target, attempt.id AS attempt
  WHERE build.release_id = %(release)s
  ORDER BY build.target, attempt.number DESC NULLS LAST
 
+-- name: room
+-- Two releases with 100,000 cases each fit; with the server's default of 4 MB they are sorted on its disk.
+SET LOCAL work_mem = '64MB'
+
 -- name: cases
 WITH pair AS MATERIALIZED (
     SELECT * FROM unnest(%(targets)s::text[], %(before)s::bigint[], %(now)s::bigint[]) AS pair (target, before, now)
@@ -56,9 +60,9 @@ WITH pair AS MATERIALIZED (
      WHERE change = 'same' AND before = 2 AND now = 2 AND seconds >= %(floor)s AND seconds > seconds_before
      ORDER BY seconds - seconds_before DESC LIMIT %(slowest)s
 )
-SELECT 'count' AS kind, target, NULL AS phase, NULL AS step, NULL AS name, change, count(*)::integer AS before, 0 AS now,
+SELECT 'count' AS kind, target, phase, NULL AS step, NULL AS name, change, count(*)::integer AS before, 0 AS now,
        NULL::double precision AS seconds_before, NULL::double precision AS seconds, NULL AS message
-  FROM compared GROUP BY target, change
+  FROM compared GROUP BY target, phase, change
 UNION ALL
 SELECT 'case', target, phase, step, name, change, before, now, seconds_before, seconds, left(message, 500)
   FROM listed WHERE place <= %(limit)s
@@ -135,3 +139,37 @@ SELECT release.*
             WHERE publication.release_id = release.id AND publication.channel = release.channel
               AND publication.state = 'published') END) DESC NULLS LAST, release.id DESC
  LIMIT 1
+
+-- name: subject
+-- An attempt with its release.
+SELECT release.id, release.product, release.ref, release.commit, release.version, release.channel, build.target
+  FROM cleanroom.attempt
+  JOIN cleanroom.build ON build.id = attempt.build_id
+  JOIN cleanroom.release ON release.id = build.release_id
+ WHERE attempt.id = %(attempt)s
+
+-- name: record
+INSERT INTO cleanroom.comparison
+    (attempt_id, base, against, regressed, fixed, still_failing, flaky, new, gone, slower, same, phases, names)
+VALUES (%(attempt)s, %(base)s, %(against)s, %(regressed)s, %(fixed)s, %(still_failing)s, %(flaky)s, %(new)s, %(gone)s,
+        %(slower)s, %(same)s, %(phases)s, %(names)s)
+ON CONFLICT DO NOTHING
+
+-- name: explain_phase
+UPDATE cleanroom.phase SET outcome = 'regressed', why = %(why)s
+ WHERE attempt_id = %(attempt)s AND name = %(phase)s AND outcome = 'failed'
+
+-- name: why
+SELECT why FROM cleanroom.attempt WHERE id = %(attempt)s
+
+-- name: explain_attempt
+UPDATE cleanroom.attempt SET outcome = 'regressed', why = %(why)s WHERE id = %(attempt)s AND outcome = 'failed'
+
+-- name: recorded
+SELECT comparison.*, build.target, against.ref AS against_ref, against.version AS against_version
+  FROM cleanroom.comparison
+  JOIN cleanroom.attempt ON attempt.id = comparison.attempt_id
+  JOIN cleanroom.build ON build.id = attempt.build_id
+  LEFT JOIN cleanroom.release AS against ON against.id = comparison.against
+ WHERE comparison.attempt_id = ANY(%(attempts)s)
+ ORDER BY build.id, comparison.base
