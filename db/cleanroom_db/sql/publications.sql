@@ -33,7 +33,7 @@ SELECT artifact.*, build.target, attempt.id AS attempt_id
   FROM cleanroom.build
   JOIN cleanroom.attempt ON attempt.build_id = build.id
   JOIN cleanroom.artifact ON artifact.attempt_id = attempt.id
- WHERE build.release_id = %(release)s AND attempt.outcome IN ('passed', 'flaky')
+ WHERE build.release_id = %(release)s AND attempt.outcome NOT IN ('infrastructure', 'cancelled')
    AND attempt.number = (SELECT max(number) FROM cleanroom.attempt AS latest WHERE latest.build_id = build.id)
  ORDER BY build.target, artifact.file
 
