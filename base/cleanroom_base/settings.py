@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,26 @@ def words(value: object) -> Value:
     raise _Invalid("must be a list of words")
 
 
+# The gates that a site can demand, as the recipes' vocabulary has them; it stands above this package.
+GATE = re.compile(
+    r"builds|no-regression|no-slowdown|no-lost-tests|signature|approval"
+    r"|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
+)
+
+
+def gates(value: object) -> Value:
+    """A list of gates."""
+    found = words(value)
+    assert isinstance(found, tuple)
+    wrong = [word for word in found if GATE.fullmatch(word) is None]
+    if wrong:
+        raise _Invalid(
+            f"{', '.join(repr(word[:100]) for word in wrong)}: a gate is one of builds, no-regression, no-slowdown,"
+            " no-lost-tests, signature, approval, phase:NAME, step:PHASE/NAME"
+        )
+    return found
+
+
 port = number(1, 65535, whole=True)
 seconds = number(0.01, 31_536_000)
 
@@ -105,6 +126,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
+    Setting("gates.all", gates, (), "gates of every release, beside those of its recipe"),
+    Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
+    Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),
+    Setting("gates.stable", gates, (), "further gates of what goes into the channel stable"),
     Setting("worker.parallel", number(1, 1000, whole=True), 2, "builds that this host runs side by side"),
     Setting("worker.libvirt_uri", text, None, "libvirt to use for all guests; default: probe, else run a private one"),
     Setting("worker.isolation", choice("auto", "kvm", "container", "emulated"), "auto", "how guests are isolated"),

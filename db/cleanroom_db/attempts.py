@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import releases
+from cleanroom_db import comparisons, releases
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -196,6 +196,8 @@ def _finish(
         return False
     cursor.execute(_SQL["close_steps"], id=attempt_id, outcome=outcome, why="its attempt ended")
     cursor.execute(_SQL["close_phases"], id=attempt_id, outcome=outcome, why="its attempt ended")
+    if outcome not in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
+        comparisons.record(cursor, attempt_id)
     attempt = Attempt.from_row(row)
     spoiled = attempt.number - attempt.series_start + 1
     if outcome is Outcome.INFRASTRUCTURE and spoiled < policy.limit:

@@ -15,7 +15,9 @@ GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_refs;
 GRANT UPDATE (state, why, not_before, settled_at) ON cleanroom.ref_event TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
                         cleanroom.host TO cleanroom_master;
-GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit TO cleanroom_master;
+GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
+                cleanroom.comparison TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 
 -- The publisher publishes. What was built is not its business.

@@ -57,7 +57,7 @@ def pending(database: Database, *, limit: int = 100) -> list[Pending]:
 
 
 def files(database: Database, release_id: int) -> list[ReleasedFile]:
-    """What a release has to publish: the files of each build's latest attempt, if that passed."""
+    """What a release has to publish: the files of each build's latest attempt, if that passed or was let pass."""
     with database.transaction() as cursor:
         return [ReleasedFile.from_row(row) for row in cursor.rows(_SQL["files"], release=release_id)]
 

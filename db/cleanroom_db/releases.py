@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, ref_events
+from cleanroom_db import audit, gates, ref_events
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
-from cleanroom_db.states import RefChange, RefEventState, ReleaseState, SignaturePolicy, SignatureState
-from cleanroom_recipes.model import Outcome, RefKind
+from cleanroom_db.states import GateState, RefChange, RefEventState, ReleaseState, SignaturePolicy, SignatureState
+from cleanroom_recipes.model import Gate, Outcome, RefKind
 
 _SQL = load("releases")
 _PRODUCTS = load("products")
@@ -28,6 +28,12 @@ _EVENTS = load("ref_events")
 POSTPONE_SECONDS = 30.0
 _OPEN = (ReleaseState.WAITING, ReleaseState.BUILDING)
 _GOOD = (Outcome.PASSED, Outcome.SKIPPED)
+# What becomes of a release by how its builds ended, the worst first.
+_SPOILED = (
+    ((Outcome.FAILED, Outcome.REGRESSED), ReleaseState.FAILED),
+    ((Outcome.CANCELLED,), ReleaseState.CANCELLED),
+    ((Outcome.INFRASTRUCTURE, Outcome.FLAKY), ReleaseState.HELD),
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Release(Entity):
     requested_by: str
     created_at: datetime
     finished_at: datetime | None
+    gates: tuple[str, ...] = (str(Gate.BUILDS),)
+    approved_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class PlannedBuild:
 class Planned:
     """What an event becomes. `version` None: known only once the source was looked at.
 
-    `hold_reason` keeps it from being published before a person approves; None: nothing does.
+    `gates` are what must hold before it is published. `hold_reason` keeps it from that before a person approves;
+    None: nothing does.
     """
 
     builds: tuple[PlannedBuild, ...]
@@ -73,6 +82,7 @@ class Planned:
     channel: str
     version: str | None = None
     hold_reason: str | None = None
+    gates: tuple[str, ...] = (str(Gate.BUILDS),)
 
 
 @dataclass(frozen=True)
@@ -172,6 +182,7 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
             raise InputError(f"all builds of {release.product} {release.ref} have passed")
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
+        gates.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]
@@ -187,16 +198,37 @@ def hold(database: Database, release_id: int, actor: str, reason: str) -> None:
         audit.record(database, actor, "release hold", f"{release.product} {release.ref}", reason=reason)
 
 
-def approve(database: Database, release_id: int, actor: str, reason: str) -> None:
-    """Let a held release go on, if its builds allow it. Raises InputError otherwise."""
+def approve(database: Database, release_id: int, actor: str, reason: str) -> Release:
+    """Let a held release go on, if its builds allow it; it stays held while another gate does not hold.
+
+    Raises InputError if it is not held, or held because of its surroundings.
+    """
     with database.transaction() as cursor:
         release = lock(cursor, release_id)
         outcomes = {_outcome(row) for row in _attempts(cursor, release_id)}
-        if release.state is not ReleaseState.HELD or not outcomes <= {*_GOOD, Outcome.FLAKY}:
+        if release.state is not ReleaseState.HELD or outcomes & {Outcome.INFRASTRUCTURE, Outcome.CANCELLED}:
             raise InputError(f"{release.product} {release.ref} is {release.state}: {release.why or 'not held'}")
-        cursor.execute(_SQL["set_hold"], id=release_id, reason=None)
-        _pass(cursor, release, requested_by=actor)
+        cursor.execute(_SQL["set_approved"], id=release_id, actor=plain(actor))
+        _settle(cursor, lock(cursor, release_id), requested_by=actor)
         audit.record(database, actor, "release approve", f"{release.product} {release.ref}", reason=reason)
+        return lock(cursor, release_id)
+
+
+def waive(database: Database, release_id: int, actor: str, gate: str, *, reason: str, expires_at: datetime) -> Release:
+    """Let a release pass without a gate, if it is judged before `expires_at`; one that was judged is judged again.
+
+    Raises InputError if the gate cannot be waived, or if it is too late for that.
+    """
+    with database.transaction() as cursor:
+        release = lock(cursor, release_id)
+        if release.state not in (*_OPEN, ReleaseState.FAILED, ReleaseState.HELD):
+            raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to waive")
+        gates.waive(cursor, release_id, gate, actor, reason, expires_at)
+        detail = {"gate": gate, "expires_at": expires_at.astimezone(UTC).isoformat()}
+        audit.record(database, actor, "release waive", f"{release.product} {release.ref}", reason=reason, detail=detail)
+        if release.state not in _OPEN:
+            _settle(cursor, release, requested_by=actor)
+        return lock(cursor, release_id)
 
 
 def lock(cursor: Cursor, release_id: int) -> Release:
@@ -218,19 +250,26 @@ def judge(cursor: Cursor, release: Release) -> None:
     rows = _attempts(cursor, release.id)
     if release.state not in _OPEN or any(row["outcome"] is None for row in rows):
         return
-    for outcomes, state in (
-        ((Outcome.FAILED, Outcome.REGRESSED), ReleaseState.FAILED),
-        ((Outcome.CANCELLED,), ReleaseState.CANCELLED),
-        ((Outcome.INFRASTRUCTURE, Outcome.FLAKY), ReleaseState.HELD),
-    ):
+    _settle(cursor, release, requested_by="verdict")
+
+
+def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
+    """Evaluate the gates of a (locked) release whose builds have ended, and let it pass, fail or wait."""
+    results = gates.evaluate(cursor, release.id)
+    closed = [result for result in results if result.state is GateState.FAILS]
+    tally = [words] if (words := gates.tally(results)) else []
+    unbuilt = {result.target for result in closed if result.gate == Gate.BUILDS}
+    rows = [row for row in _attempts(cursor, release.id) if row["target"] in unbuilt]
+    for outcomes, state in _SPOILED:
         spoiled = [row for row in rows if _outcome(row) in outcomes]
         if spoiled:
-            _set_state(cursor, release.id, state, "; ".join(_sentence(row) for row in spoiled))
+            _set_state(cursor, release.id, state, "; ".join([*(_sentence(row) for row in spoiled), *tally]))
             return
-    if release.hold_reason is not None:
-        _set_state(cursor, release.id, ReleaseState.HELD, f"held: {release.hold_reason}")
+    reasons = [result.why for result in closed] + ([release.hold_reason] if release.hold_reason is not None else [])
+    if reasons:
+        _set_state(cursor, release.id, ReleaseState.HELD, f"held: {'; '.join([*reasons, *tally])}")
         return
-    _pass(cursor, release, requested_by="verdict")
+    _pass(cursor, release, requested_by=requested_by)
 
 
 def _plan(database: Database, event: RefEvent, product: Product, plan: Plan, *, released: bool) -> Planned | None:
@@ -300,6 +339,7 @@ def _release_values(event: RefEvent, plan: Planned) -> tuple[object, ...]:
         event.recorded_by,
         "waits for a worker",
         plan.hold_reason,
+        plan.gates,
     )
 
 

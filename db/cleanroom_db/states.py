@@ -81,3 +81,11 @@ class HostState(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     DRAINED = "drained"
+
+
+class GateState(StrEnum):
+    """Whether a gate lets a release pass."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    WAIVED = "waived"

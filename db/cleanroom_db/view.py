@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
+from cleanroom_db import comparisons, gates
+from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.sql import load
 from cleanroom_db.states import ReleaseState
@@ -17,6 +19,8 @@ from cleanroom_db.states import ReleaseState
 _SQL = load("view")
 
 View = dict[str, Any]
+
+_COUNTS = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 
 
 def release_view(database: Database, product: str, ref: str) -> View:
@@ -30,12 +34,25 @@ def release_view(database: Database, product: str, ref: str) -> View:
             )
         builds = _builds(cursor, release["id"])
         published = cursor.rows(_SQL["published"], release=release["id"])
+        held_to = _gates(cursor, release)
+        waivers = gates.waivers(cursor, release["id"])
     view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
     view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
     view["builds"] = builds
     view["published"] = [
         {"channel": row["channel"], "generation": row["generation"], "at": iso(row["at"])} for row in published
+    ]
+    view["comparison"] = _compared([build["comparison"] for build in builds])
+    view["comparison_with_previous"] = _compared([build["comparison_with_previous"] for build in builds])
+    view["gates"] = held_to
+    view["waivers"] = [
+        {
+            **{name: getattr(waiver, name) for name in ("gate", "actor", "reason", "active")},
+            "waived_at": iso(waiver.waived_at),
+            "expires_at": iso(waiver.expires_at),
+        }
+        for waiver in waivers
     ]
     return view
 
@@ -51,6 +68,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     latest = [rows[-1]["id"] for rows in attempts.values()]
     steps = _grouped(cursor.rows(_SQL["steps"], attempts=latest), lambda row: row["phase_id"])
     phases = _grouped(cursor.rows(_SQL["phases"], attempts=latest), lambda row: row["attempt_id"])
+    compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
     return [
         _build(
@@ -59,7 +77,61 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
             [_phase(phase, steps.get(phase["id"], [])) for phase in phases.get(rows[-1]["id"], [])],
             artifacts.get(rows[-1]["id"], []),
         )
+        | {
+            "comparison": _comparison(compared.get((rows[-1]["id"], Base.PUBLISHED))),
+            "comparison_with_previous": _comparison(compared.get((rows[-1]["id"], Base.PREVIOUS))),
+        }
         for target, rows in attempts.items()
+    ]
+
+
+def _comparison(found: Recorded | None) -> View | None:
+    """What became of a build's tests since another release; None where it was not compared."""
+    if found is None:
+        return None
+    return {
+        "against": found.against_ref,
+        **{name: getattr(found, name) for name in _COUNTS},
+        "phases": list(found.phases),
+        "names": {name: list(found.names.get(name, ())) for name in _COUNTS if name != "same"},
+    }
+
+
+def _compared(builds: list[View | None]) -> View | None:
+    """The comparisons of all builds together; None until one was compared.
+
+    `against` is the first release that one of them was compared with: the builds' own say which was whose.
+    """
+    found = [build for build in builds if build is not None]
+    if not found:
+        return None
+    return {
+        "against": next((build["against"] for build in found if build["against"] is not None), None),
+        **{name: sum(build[name] for build in found) for name in _COUNTS},
+        "phases": list(dict.fromkeys(phase for build in found for phase in build["phases"])),
+        "names": {
+            name: list(dict.fromkeys(case for build in found for case in build["names"][name]))[: comparisons.NAMES]
+            for name in _COUNTS
+            if name != "same"
+        },
+    }
+
+
+def _gates(cursor: Cursor, release: Row) -> list[View]:
+    """Every gate with what was found of it; without a state before its release is judged."""
+    demanded = release["gates"]
+    results = gates.results(cursor, release["id"], demanded)
+    judged = {result.gate for result in results}
+    waiting = [{"gate": gate, "target": None, "state": None, "why": "", "evaluated_at": None} for gate in demanded]
+    return [gate for gate in waiting if gate["gate"] not in judged] + [
+        {
+            "gate": result.gate,
+            "target": result.target,
+            "state": str(result.state),
+            "why": result.why,
+            "evaluated_at": iso(result.evaluated_at),
+        }
+        for result in results
     ]
 
 

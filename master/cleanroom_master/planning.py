@@ -41,7 +41,9 @@ class Planner:
         recipe = self._recipe_of(event, product)
         check_targets(self._settings, recipe)
         tagged = event.kind is RefKind.TAG
-        if tagged and Gate.SIGNATURE in recipe.gates and event.signature is not SignatureState.GOOD:
+        channel = CHANNELS[event.kind]
+        gates = demanded(self._settings, recipe, channel)
+        if tagged and Gate.SIGNATURE in gates and event.signature is not SignatureState.GOOD:
             raise InputError(
                 f"the gate 'signature' does not hold: the tag's signature is {event.signature.value}",
                 hint="refs.keyring names the keys that are trusted",
@@ -50,8 +52,7 @@ class Planner:
             PlannedBuild(str(target), tuple(phase.name for phase in self.phases(recipe, target)))
             for target in recipe.targets
         )
-        hold = "waits for approval" if Gate.APPROVAL in recipe.gates else None
-        return Planned(builds, loader.to_json(recipe), loader.digest(recipe), CHANNELS[event.kind], hold_reason=hold)
+        return Planned(builds, loader.to_json(recipe), loader.digest(recipe), channel, gates=gates)
 
     def recipe(self, stored: Mapping[str, Any]) -> Recipe:
         """A recipe as it was recorded with a release."""
@@ -74,6 +75,12 @@ class Planner:
                 hint=f"put a {OWN_RECIPE} into the repository, or 'cleanroom product add --recipe'",
             )
         return loader.from_json(product.recipe)
+
+
+def demanded(settings: Settings, recipe: Recipe, channel: str) -> tuple[str, ...]:
+    """What must hold before a release goes into a channel: what the site demands and what the recipe adds to it."""
+    site = (*settings.words("gates.all"), *settings.words(f"gates.{channel}"))
+    return tuple(dict.fromkeys((str(Gate.BUILDS), *site, *recipe.gates_of(channel))))
 
 
 def check_targets(settings: Settings, recipe: Recipe) -> None:

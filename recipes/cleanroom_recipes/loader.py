@@ -118,6 +118,7 @@ def _contradictions(table: dict[str, Any]) -> Iterator[Problem]:
                 yield Problem(key, "is missing: the script builder needs it")
     yield from _target_contradictions(table, chosen)
     yield from _phase_contradictions(table, chosen)
+    yield from _gate_contradictions(table, chosen)
     for key in ("builders", "targets", "packages", "gates"):
         yield from _doubles(key, table.get(key))
 
@@ -163,6 +164,35 @@ def _not_to_be_left_out(name: str, without: object, chosen: list[Builder]) -> It
         if isinstance(word, str) and word not in optional:
             which = f"only {', '.join(sorted(optional))}" if optional else "no step"
             yield Problem(f"phases.{name}.without", f"{word!r}: {which} of this phase can be left out")
+
+
+def _gate_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Iterator[Problem]:
+    """Gates that could never hold: of phases and steps that no build has."""
+    lists = {"gates": table.get("gates")}
+    channels = table.get("channels")
+    for name, channel in channels.items() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict):
+            lists[f"channels.{name[:100]}.gates"] = channel.get("gates")
+            yield from _doubles(f"channels.{name[:100]}.gates", channel.get("gates"))
+    known = {phase.name for builder in chosen for phase in builders.definition(builder).phases}
+    switched_off = _switched_off(table.get("phases"))
+    for place, gates in lists.items():
+        for index, gate in enumerate(gates if isinstance(gates, list) else ()):
+            kind, _, rest = gate.partition(":") if isinstance(gate, str) else ("", "", "")
+            phase = rest.partition("/")[0]
+            if kind not in ("phase", "step") or not chosen:
+                continue
+            if phase not in known:
+                yield Problem(
+                    f"{place}[{index}]", f"there is no phase {phase[:100]!r}; one of: {', '.join(sorted(known))}"
+                )
+            elif phase in switched_off:
+                yield Problem(f"{place}[{index}]", f"the phase {phase} is switched off by phases.{phase}.enabled")
+
+
+def _switched_off(phases: object) -> set[str]:
+    table = phases if isinstance(phases, dict) else {}
+    return {name for name, phase in table.items() if isinstance(phase, dict) and phase.get("enabled") is False}
 
 
 def _doubles(place: str, given: object) -> Iterator[Problem]:

@@ -94,11 +94,26 @@ class User(StrEnum):
 
 
 class Gate(StrEnum):
-    """A rule that must hold before publication."""
+    """A rule that must hold before publication, and that has a word of its own.
+
+    Besides these there are `phase:NAME` (that phase is part of every build, and passed or had nothing to do) and
+    `step:PHASE/NAME` (the same of a step, also of one that only informs, such as lint).
+    """
 
     BUILDS = "builds"  # every target's build passed; always demanded
+    NO_REGRESSION = "no-regression"  # no test and no phase fails that passed in the published release
+    NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
+    NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
+
+
+GATE_FORMS = f"{', '.join(Gate)}, phase:NAME, step:PHASE/NAME"
+GateName = Annotated[
+    str,
+    Text(120, rf"{'|'.join(Gate)}|phase:{names.PHASE}|step:{names.PHASE}/{names.STEP}", f"one of: {GATE_FORMS}"),
+]
+ChannelName = Annotated[str, Text(32, names.CHANNEL, "a channel's name such as testing")]
 
 
 class Input(StrEnum):
@@ -205,6 +220,13 @@ class PhaseRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelRecipe:
+    """What a product demands in one channel beside what it demands in all."""
+
+    gates: Annotated[tuple[GateName, ...], Items(32)] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How a product is built and tested.
 
@@ -232,11 +254,16 @@ class Recipe:
     tests: Annotated[tuple[Command, ...], Items(100)] = ()
     artifacts: Annotated[tuple[TreePath, ...], Items(100)] = ()
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
-    gates: Annotated[tuple[Gate, ...], Items(8)] = (Gate.BUILDS,)
+    gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
+    channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
 
     def phase(self, name: str) -> PhaseRecipe:
         """What the product says about the phase `name`; the defaults when it says nothing."""
         return self.phases.get(name, PhaseRecipe())
+
+    def gates_of(self, channel: str) -> tuple[str, ...]:
+        """What the product demands before it goes into a channel, each once."""
+        return tuple(dict.fromkeys((*self.gates, *self.channels.get(channel, ChannelRecipe()).gates)))
 
 
 @dataclass(frozen=True, slots=True)

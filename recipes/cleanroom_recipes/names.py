@@ -13,6 +13,7 @@ PRODUCT = r"[a-z0-9][a-z0-9+.-]{0,63}"
 IMAGE = r"[a-z0-9][a-z0-9.-]{0,63}"
 PHASE = r"[a-z][a-z0-9-]{0,31}"
 STEP = r"[a-z0-9][a-z0-9-]{0,63}"
+CHANNEL = r"[a-z][a-z0-9-]{0,31}"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 # Debian policy 5.6.1.
 DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]{1,127}"

@@ -36,16 +36,23 @@ def test_release_show(release: Any) -> None:
     assert set(release) == set(
         keys(
             "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
-            " recorded_at claimed_at created_at finished_at builds published"
+            " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
+            " waivers"
         )
     )
     [build] = release["builds"]
     assert set(build) == set(
         keys(
             "target attempt outcome why worker buildbot_url pauses isolation image queued_at not_before started_at"
-            " finished_at phases artifacts attempts"
+            " finished_at phases artifacts attempts comparison comparison_with_previous"
         )
     )
+    counts = "regressed fixed still_failing flaky new gone slower same"
+    for compared in (release["comparison"], release["comparison_with_previous"], build["comparison"]):
+        assert list(compared) == keys(f"against {counts} phases names")
+        assert list(compared["names"]) == keys(counts)[:-1]
+    for gate in release["gates"]:
+        assert list(gate) == keys("gate target state why evaluated_at")
     assert set(build["image"]) == {"name", "digest"}
     for phase in build["phases"]:
         assert set(phase) == set(

@@ -18,6 +18,7 @@ from cleanroom_db.view import release_view
 TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
+    *("comparison", "gate_result", "gate_waiver"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -37,6 +38,8 @@ ALLOWED = {
         "service": "IU",
         "host": "IU",
         "audit": "I",
+        "comparison": "I",
+        "gate_result": "ID",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

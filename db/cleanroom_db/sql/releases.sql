@@ -1,6 +1,7 @@
 -- name: insert_many
 INSERT INTO cleanroom.release
-    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why, hold_reason)
+    (product, ref, commit, kind, version, ref_event_id, recipe, recipe_digest, channel, requested_by, why, hold_reason,
+     gates)
 VALUES %s
 ON CONFLICT DO NOTHING
 RETURNING *
@@ -41,6 +42,9 @@ UPDATE cleanroom.release
 
 -- name: set_hold
 UPDATE cleanroom.release SET hold_reason = %(reason)s WHERE id = %(id)s
+
+-- name: set_approved
+UPDATE cleanroom.release SET hold_reason = NULL, approved_by = %(actor)s, approved_at = now() WHERE id = %(id)s
 
 -- name: latest_attempts
 SELECT DISTINCT ON (build.id)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import getpass
 import time
+from datetime import datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import products, ref_events, releases
 from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
+from cleanroom_master.cli import comparing
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
 _LOOK = 0.5
+_COMPARED = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 # A wait ends in these states; the exit status says which kind of end it is.
 _DONE = {
     "published": 0,
@@ -47,6 +50,18 @@ def register(commands: Commands) -> None:
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
         if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
+    waiver = release.verb(
+        "waive",
+        waive,
+        "let a release pass without a gate, for some time",
+        'cleanroom release waive hello v2.10 phase:upgrade --reason "known" --expires 2030-01-31T12:00:00Z',
+        about="`release show` names the gates. A release that was judged is judged again at once.",
+    )
+    for name in ("product", "ref", "gate"):
+        waiver.add_argument(name)
+    waiver.add_argument("--reason", required=True, help="is kept in the audit log")
+    waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
+    comparing.register(release)
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
@@ -121,8 +136,11 @@ def retry(context: Context, arguments: argparse.Namespace) -> None:
 def approve(context: Context, arguments: argparse.Namespace) -> None:
     """Let a held release go on to its channel."""
     release = releases.find(context.database, arguments.product, arguments.ref)
-    releases.approve(context.database, release.id, getpass.getuser(), arguments.reason)
-    context.emit({"approved": release.ref}, f"{release.product} {release.ref} is approved")
+    after = releases.approve(context.database, release.id, getpass.getuser(), arguments.reason)
+    context.emit(
+        {"approved": release.ref, "state": after.state, "why": after.why},
+        f"{release.product} {release.ref} is approved; it is {after.state}: {printable(after.why)}",
+    )
 
 
 def hold(context: Context, arguments: argparse.Namespace) -> None:
@@ -132,6 +150,34 @@ def hold(context: Context, arguments: argparse.Namespace) -> None:
     context.emit({"held": release.ref}, f"{release.product} {release.ref} is held: {arguments.reason}")
 
 
+def waive(context: Context, arguments: argparse.Namespace) -> None:
+    """Let a release pass without one of its gates, for some time."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    after = releases.waive(
+        context.database,
+        release.id,
+        getpass.getuser(),
+        arguments.gate,
+        reason=arguments.reason,
+        expires_at=_time(arguments.expires),
+    )
+    context.emit(
+        {"waived": arguments.gate, "ref": release.ref, "state": after.state, "why": after.why},
+        f"{arguments.gate} is waived for {release.product} {release.ref}; it is {after.state}: {printable(after.why)}",
+    )
+
+
+def _time(text: str) -> datetime:
+    """A time with its zone. Raises InputError."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InputError(f"a time is written 2030-01-31T12:00:00Z, not {text[:100]!r}")
+    return time
+
+
 def describe(view: dict[str, Any]) -> str:
     """A release for people: the sentence first, then every phase of every build."""
     lines = [
@@ -139,6 +185,13 @@ def describe(view: dict[str, Any]) -> str:
         f"  {printable(view['why'])}" if view["why"] else "",
         f"  commit {view['commit']}",
     ]
+    compared = view["comparison"]
+    if compared is not None and compared["against"] is not None:
+        counts = [f"{compared[name]} {name.replace('_', ' ')}" for name in _COMPARED if compared[name]]
+        lines.append(f"  since {compared['against']}: {', '.join(counts) or 'no tests'}")
+        lines += [f"    regressed: {printable(name)}" for name in compared["names"]["regressed"]]
+    if view["gates"]:
+        lines += ["", _indent(table(view["gates"], ["gate", "target", "state", "why"]))]
     for build in view["builds"]:
         lines += ["", f"{build['target']}, attempt {build['attempt']}: {build['outcome'] or 'running'}"]
         phases = [

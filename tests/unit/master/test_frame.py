@@ -22,7 +22,7 @@ NOUNS = {
     "config": {"check", "show"},
     "product": {"add", "list", "show", "remove"},
     "ref": {"record", "list"},
-    "release": {"list", "show", "wait", "retry", "approve", "hold"},
+    "release": {"list", "show", "wait", "retry", "approve", "hold", "compare", "waive"},
     "image": {"build", "import", "list", "show", "verify", "refresh", "remove"},
     "guest": {
         *("list", "reset", "exec", "shell", "console", "copy"),
