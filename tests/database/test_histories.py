@@ -70,6 +70,20 @@ def test_what_nobody_knows_is_bad_input(owner: Database) -> None:
         histories.history(owner, "other", "a")
 
 
+def test_a_case_is_found_by_the_index_among_many(owner: Database) -> None:
+    releases(owner, P)
+    with owner.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO cleanroom.test_case (phase_id, step, name, outcome)"
+            " SELECT phase_id, step, repeat('x', 3000) || n, 'passed'"
+            " FROM cleanroom.test_case, generate_series(1, 5000) n"
+        )
+        cursor.execute("ANALYZE cleanroom.test_case")
+        block = histories._SQL["runs"]
+        lines = cursor.rows(f"EXPLAIN {block}", product="hello", name="x", channel=None, releases=10)
+    assert any("test_case_name" in line["QUERY PLAN"] for line in lines)
+
+
 def test_history_on_the_command_line(
     owner: Database,
     server: Server,
