@@ -189,7 +189,7 @@ def record(cursor: Cursor, attempt_id: int) -> None:
     before: dict[int, _Recording] = {}
     for base in Base:
         against = base_of(cursor, release, target, base)
-        attempt = None if against is None else _builds(cursor, against).get(target)
+        attempt = None if against is None else _attempts(cursor, against).get(target)
         if against is None or attempt is None:
             cursor.execute(_SQL["record"], **_Recording().columns, attempt=attempt_id, base=base, against=None)
             continue
@@ -437,10 +437,14 @@ def _targets(cursor: Cursor, release: Compared) -> list[str]:
     return [row["target"] for row in cursor.rows(_SQL["releases_builds"], release=release.id)]
 
 
+def _attempts(cursor: Cursor, release: Compared) -> dict[str, int]:
+    rows = cursor.rows(_SQL["releases_builds"], release=release.id)
+    return {row["target"]: row["attempt"] for row in rows if row["attempt"] is not None}
+
+
 def _builds(cursor: Cursor, release: Compared) -> dict[str, int]:
     """The attempts to compare, by target. Raises InputError if there is none."""
-    rows = cursor.rows(_SQL["releases_builds"], release=release.id)
-    found = {row["target"]: row["attempt"] for row in rows if row["attempt"] is not None}
+    found = _attempts(cursor, release)
     if not found:
         raise InputError(f"no build of {release.product} {release.ref} has ended yet")
     return found

@@ -19,7 +19,7 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_master.cli.frame import plain, table
 from cleanroom_workers.locks import attempted
 
-PARTS = ("guests", "claims", "events", "way")
+PARTS = ("guests", "claims", "events", "way", "regression")
 _FILE = Path("bench.json")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from figures import Row, summary
 from installation import fresh, say
 
-from cleanroom_db import comparisons
+from cleanroom_db import comparisons, histories
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
@@ -18,6 +18,7 @@ RUNS = 10
 _EARLIER = 12
 _BOUND = 1.0
 _TARGET = "debian-12/deb"
+_CASE = "suite-1/module-1/test case number 1"
 
 # Release `number` with one build of one phase. In the last one, one case of a hundred fails, another is new, another
 # gone, and another takes longer, as after a bad day.
@@ -60,6 +61,7 @@ def measure(runs: int | None = None) -> dict[str, Any]:
         first, last = f"v{_EARLIER - 1}", f"v{_EARLIER}"
         times = {
             "two releases compared": _timed(runs, lambda: comparisons.compare(database, "bench", last, first)),
+            "the history of one case": _timed(runs, lambda: histories.history(database, "bench", _CASE)),
         }
         found = comparisons.compare(database, "bench", last, first)
         database.close()

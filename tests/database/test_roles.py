@@ -89,6 +89,14 @@ def test_a_role_has_exactly_its_rights(owner: Database, role: Role) -> None:
         (Role.MASTER, "UPDATE cleanroom.publication SET state = 'published', generation = 1"),
         (Role.MASTER, "UPDATE cleanroom.ref_event SET commit = repeat('b', 40)"),
         (Role.MASTER, "DELETE FROM cleanroom.artifact"),
+        # Gates are waived by people.
+        (
+            Role.MASTER,
+            "INSERT INTO cleanroom.gate_waiver (release_id, gate, actor, reason, expires_at)"
+            " VALUES (1, 'no-regression', 'master', 'why not', now() + interval '1 day')",
+        ),
+        (Role.PUBLISHER, "UPDATE cleanroom.release SET gates = '{builds}'"),
+        (Role.PUBLISHER, "DELETE FROM cleanroom.gate_result"),
         (Role.REFS, "UPDATE cleanroom.product SET recipe = '{}'"),
         (Role.REFS, "INSERT INTO cleanroom.release DEFAULT VALUES"),
         (Role.REFS, "SELECT set_config('role', 'cleanroom_master', false)"),

@@ -10,7 +10,7 @@ from enum import StrEnum
 import pytest
 from database_server import Server
 
-from cleanroom_db import comparisons, listen, migrate, states
+from cleanroom_db import comparisons, listen, migrate, releases, states
 from cleanroom_db.connection import ConstraintViolated, Database
 from cleanroom_db.listen import Listener
 from cleanroom_db.roles import Role
@@ -38,6 +38,43 @@ def test_two_processes_migrate_an_empty_database_at_once(server: Server, name: s
         database.close()
     server.execute(f"DROP DATABASE {name}_empty")
     assert sorted(applied) == [[], [f"{one.number:04}_{one.name}" for one in migrate.migrations()]]
+
+
+def test_releases_from_before_there_were_gates_keep_theirs(server: Server, name: str) -> None:
+    server.execute(f"CREATE DATABASE {name}_old TEMPLATE template1")
+    owner = Database(server.url(Role.OWNER, f"{name}_old"))
+    earlier = [one for one in migrate.migrations() if one.number < _number("gates")]
+    with owner.transaction() as cursor:
+        for one in earlier:
+            cursor.execute(one.statements)
+            cursor.execute(
+                "INSERT INTO cleanroom.migration VALUES (%(number)s, %(name)s, %(checksum)s)",
+                number=one.number,
+                name=one.name,
+                checksum=one.checksum,
+            )
+        cursor.execute("INSERT INTO cleanroom.product (name, url) VALUES ('hello', 'https://example.org/hello.git')")
+        for ref, recipe in (("v1", {"gates": ["builds", "approval"]}), ("v2", {})):
+            cursor.execute(
+                "WITH event AS (INSERT INTO cleanroom.ref_event (product, ref, commit) VALUES"
+                " ('hello', %(ref)s, %(commit)s) RETURNING id)"
+                " INSERT INTO cleanroom.release (product, ref, commit, kind, state, ref_event_id, recipe,"
+                " recipe_digest, channel, requested_by, hold_reason) SELECT 'hello', %(ref)s, %(commit)s, 'tag',"
+                " 'building', id, %(recipe)s, '', 'testing', 'anna', 'waits for approval' FROM event",
+                ref=ref,
+                commit=COMMIT,
+                recipe=recipe,
+            )
+    assert len(migrate.apply(owner)) == len(migrate.migrations()) - len(earlier)
+    first, second = (releases.find(owner, "hello", ref) for ref in ("v1", "v2"))
+    owner.close()
+    server.execute(f"DROP DATABASE {name}_old WITH (FORCE)")
+    assert (first.gates, first.hold_reason) == (("builds", "approval"), None)
+    assert (second.gates, second.hold_reason) == (("builds",), "waits for approval")
+
+
+def _number(name: str) -> int:
+    return next(one.number for one in migrate.migrations() if one.name == name)
 
 
 def test_a_newer_database_is_refused(owner: Database) -> None:

@@ -9,7 +9,6 @@ CREATE TYPE gate_state AS ENUM ('holds', 'fails', 'waived');
 CREATE INDEX test_case_name ON test_case (phase_id, (md5(name)::uuid));
 DROP INDEX test_case_phase;
 CREATE INDEX release_of_channel ON release (product, channel, id DESC);
-CREATE INDEX build_target ON build (target, release_id);
 
 ALTER TABLE release
     ADD gates text[] NOT NULL DEFAULT '{builds}' CHECK ('builds' = ANY(gates)),
@@ -18,6 +17,8 @@ ALTER TABLE release
     ADD CHECK ((approved_by IS NULL) = (approved_at IS NULL));
 UPDATE release SET gates = ARRAY(SELECT jsonb_array_elements_text(recipe -> 'gates'))
  WHERE jsonb_typeof(recipe -> 'gates') = 'array' AND recipe -> 'gates' ? 'builds';
+-- What waited for approval was held by a reason; now the gate says so.
+UPDATE release SET hold_reason = NULL WHERE hold_reason = 'waits for approval' AND 'approval' = ANY(gates);
 
 -- What became of an attempt's tests and phases since another release; written once, when the attempt ends.
 CREATE TABLE comparison (

@@ -20,37 +20,37 @@ SET LOCAL work_mem = '64MB'
 -- name: cases
 WITH pair AS MATERIALIZED (
     SELECT * FROM unnest(%(targets)s::text[], %(before)s::bigint[], %(now)s::bigint[]) AS pair (target, before, now)
-), earlier AS (
-    SELECT pair.target, phase.name AS phase, test_case.step, test_case.name,
-           max(CASE test_case.outcome WHEN 'failed' THEN 4 WHEN 'regressed' THEN 4 WHEN 'flaky' THEN 3
-                                      WHEN 'passed' THEN 2 ELSE 1 END) AS rank,
-           max(test_case.seconds) AS seconds
-      FROM pair
-      JOIN cleanroom.phase ON phase.attempt_id = pair.before
-      JOIN cleanroom.test_case ON test_case.phase_id = phase.id
-     GROUP BY pair.target, phase.name, test_case.step, test_case.name
-), later AS (
-    SELECT pair.target, phase.name AS phase, test_case.step, test_case.name,
-           max(CASE test_case.outcome WHEN 'failed' THEN 4 WHEN 'regressed' THEN 4 WHEN 'flaky' THEN 3
-                                      WHEN 'passed' THEN 2 ELSE 1 END) AS rank,
-           max(test_case.seconds) AS seconds,
-           max(test_case.message) FILTER (WHERE test_case.outcome IN ('failed', 'regressed')) AS message
-      FROM pair
-      JOIN cleanroom.phase ON phase.attempt_id = pair.now
-      JOIN cleanroom.test_case ON test_case.phase_id = phase.id
-     GROUP BY pair.target, phase.name, test_case.step, test_case.name
+), place AS MATERIALIZED (
+    SELECT pair.target, phase.name AS phase, phase.id, false AS later
+      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.before
+    UNION ALL
+    SELECT pair.target, phase.name, phase.id, true
+      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.now
+), known AS (
+    -- One pass over both: to group each and join them takes half as long again.
+    SELECT place.target, place.phase, test_case.step, test_case.name,
+           max(ranked.rank) FILTER (WHERE NOT place.later) AS before,
+           max(ranked.rank) FILTER (WHERE place.later) AS now,
+           max(test_case.seconds) FILTER (WHERE NOT place.later) AS seconds_before,
+           max(test_case.seconds) FILTER (WHERE place.later) AS seconds,
+           max(test_case.message) FILTER (WHERE place.later AND ranked.rank = 4) AS message
+      FROM place
+      JOIN cleanroom.test_case ON test_case.phase_id = place.id
+     CROSS JOIN LATERAL (SELECT CASE test_case.outcome WHEN 'failed' THEN 4 WHEN 'regressed' THEN 4 WHEN 'flaky' THEN 3
+                                                       WHEN 'passed' THEN 2 ELSE 1 END AS rank) AS ranked
+     GROUP BY place.target, place.phase, test_case.step, test_case.name
 ), compared AS MATERIALIZED (
-    SELECT target, phase, step, name, coalesce(earlier.rank, 0) AS before, coalesce(later.rank, 0) AS now,
-           earlier.seconds AS seconds_before, later.seconds, later.message,
-           CASE WHEN coalesce(earlier.rank, 1) = 1 AND coalesce(later.rank, 1) = 1 THEN 'same'
-                WHEN coalesce(earlier.rank, 1) = 1 THEN 'new'
-                WHEN coalesce(later.rank, 1) = 1 THEN 'gone'
-                WHEN later.rank = 4 AND earlier.rank = 4 THEN 'still failing'
-                WHEN later.rank = 4 THEN 'regressed'
-                WHEN later.rank = 3 THEN 'flaky'
-                WHEN earlier.rank = 4 THEN 'fixed'
+    SELECT target, phase, step, name, coalesce(before, 0) AS before, coalesce(now, 0) AS now, seconds_before, seconds,
+           message,
+           CASE WHEN coalesce(before, 1) = 1 AND coalesce(now, 1) = 1 THEN 'same'
+                WHEN coalesce(before, 1) = 1 THEN 'new'
+                WHEN coalesce(now, 1) = 1 THEN 'gone'
+                WHEN now = 4 AND before = 4 THEN 'still failing'
+                WHEN now = 4 THEN 'regressed'
+                WHEN now = 3 THEN 'flaky'
+                WHEN before = 4 THEN 'fixed'
                 ELSE 'same' END AS change
-      FROM earlier FULL JOIN later USING (target, phase, step, name)
+      FROM known
 ), listed AS (
     SELECT *, row_number() OVER (PARTITION BY change ORDER BY target COLLATE "C", phase COLLATE "C",
                                  step COLLATE "C", name COLLATE "C") AS place

@@ -42,9 +42,19 @@ def run(words: Sequence[str]) -> int:
 
 
 def _commands() -> Commands:
-    from cleanroom_master.cli import configuration, guests, images, products, refs, releases, repository, site
+    from cleanroom_master.cli import (
+        configuration,
+        guests,
+        images,
+        products,
+        refs,
+        releases,
+        repository,
+        site,
+        test_cases,
+    )
 
     commands = Commands()
-    for module in (site, configuration, products, refs, releases, images, guests, repository):
+    for module in (site, configuration, products, refs, releases, test_cases, images, guests, repository):
         module.register(commands)
     return commands

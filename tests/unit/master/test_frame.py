@@ -29,6 +29,7 @@ NOUNS = {
         *("snapshot", "rollback", "verify", "destroy"),
     },
     "repository": {"show", "history"},
+    "test": {"history"},
 }
 ALONE = {"up", "down", "status", "doctor", "demo"}
 COMMANDS = [
