@@ -14,12 +14,16 @@ settings.register_profile("cleanroom", deadline=None, max_examples=60, suppress_
 settings.load_profile("cleanroom")
 
 
+# Folders whose tests share what is dear to start: a host with guests, or a whole installation.
+_WITH_GUESTS = ("builders", "guest", "packages", "acceptance")
+
+
 class _Together(LoadScopeScheduling):
     """What one process runs, one after the other: tests with guests share a host, others their file's fixtures."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(nodeid.partition("::")[0])
-        return str(file.parent if file.parent.name in ("builders", "guest", "acceptance") else file)
+        return str(file.parent if file.parent.name in _WITH_GUESTS else file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Together:

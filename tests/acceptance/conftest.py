@@ -9,7 +9,7 @@ from live_site import LiveSite, installed
 
 # Fixtures that the unit tests of the publication share.
 from publishing import repository, signer
-from surroundings import kept_between_runs
+from surroundings import of_this_process
 
 __all__ = ["repository", "signer", "site"]
 
@@ -17,7 +17,7 @@ __all__ = ["repository", "signer", "site"]
 @pytest.fixture(scope="session")
 def site() -> Iterator[LiveSite]:
     """Everything runs, in the background."""
-    with installed(kept_between_runs() / "acceptance") as site:
+    with installed(of_this_process("acceptance")) as site:
         started = site.run("up", "--detach", timeout=180)
         assert started.status == 0, started
         yield site

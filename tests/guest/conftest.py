@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 
 import pytest
-from surroundings import IMAGE, copied_image, kept_between_runs
+from surroundings import IMAGE, copied_image, of_this_process
 from traces import of_guests
 
 from cleanroom_base.settings import Settings, load
@@ -21,10 +20,8 @@ def environment() -> dict[str, str]:
     """The variables of an installation for tests, as its processes have them."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    # Processes that run tests beside each other have an installation each.
-    process = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     return {
-        "CLEANROOM_STATE": str(kept_between_runs() / f"guest-{process}"),
+        "CLEANROOM_STATE": str(of_this_process("guest")),
         "CLEANROOM_SITE": "/nonexistent",
         "CLEANROOM_WORKER_DISK": "4096",
         "CLEANROOM_REPOSITORY_PORT": str(port),

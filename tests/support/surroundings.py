@@ -28,6 +28,11 @@ def kept_between_runs() -> Path:
     return Path(os.environ.get("CLEANROOM_TEST_STATE", "/var/tmp/cleanroom-test"))
 
 
+def of_this_process(name: str) -> Path:
+    """A state directory of that name; processes that run tests beside each other have an installation each."""
+    return kept_between_runs() / f"{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+
+
 def image_of_tests() -> Path:
     """The state directory in which the image of all tests is built; the first who asks builds it."""
     state = kept_between_runs()
