@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from database_server import add_product
 from recorded import build, claimed
 
 from cleanroom_base.errors import InputError
@@ -43,6 +44,7 @@ def end(master: Database, outcome: Outcome, why: str = "", policy: RetryPolicy =
 @pytest.fixture
 def trial(owner: Database, master: Database) -> Trial:
     """A trial for a release that was built."""
+    add_product(owner)
     release = claimed(owner, "v1")
     build(owner, release)
     return trials.get(master, trials.request(master, replace(NEW, subject=release.id)))
