@@ -17,7 +17,8 @@ ATTEMPT = "cleanroom_attempt"
 PUBLICATION = "cleanroom_publication"
 CHANGE = "cleanroom_change"
 TRIAL = "cleanroom_trial"
-CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL)
+REQUEST = "cleanroom_request"
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST)
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

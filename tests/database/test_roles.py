@@ -19,6 +19,7 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("channel_release", "repository_request", "security_fix"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -45,6 +46,9 @@ ALLOWED = {
     Role.PUBLISHER: {
         "generation": "IUD",
         "channel_package": "IUD",
+        "channel_release": "IUD",
+        "repository_request": "U",
+        "security_fix": "I",
         "publication": "U",
         "release": "U",
         "service": "IU",

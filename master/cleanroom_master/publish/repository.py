@@ -29,6 +29,8 @@ from cleanroom_master.publish.signing import Signer
 # The index files of this many generations stay fetchable in the next one.
 KEPT_INDEXES = 16
 _PARTIAL = ".partial"
+_REMOVED = ".removed"
+_UNFINISHED = (_PARTIAL, _REMOVED)
 # Several publications in one second take the next seconds as theirs, so that none waits; clients accept a time
 # that lies so little ahead (apt: 10 s, apt.conf(5), Acquire::Max-FutureTime).
 _AHEAD = timedelta(seconds=2)
@@ -106,6 +108,27 @@ class Repository:
             storage.flush(self._generations)
         return directory
 
+    def change(
+        self,
+        number: int,
+        *,
+        start: int | None,
+        added: Iterable[Package],
+        removed: Iterable[Package],
+        anew: bool = False,
+    ) -> Path:
+        """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
+
+        `anew`: nothing is taken over that was written before. Raises as `build` does.
+        """
+        there = set() if start is None else set(self.read(start).packages)
+        del anew
+        return self.build(number, (there - set(removed)) | set(added))
+
+    def exists(self, number: int) -> bool:
+        """Whether a generation is on the disk."""
+        return self._path(number).is_dir()
+
     def verify(self, number: int, *, since: int | None = None) -> list[Problem]:
         """Check a generation as its clients do; an empty list means that it may be shown.
 
@@ -135,12 +158,17 @@ class Repository:
 
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
-        current = self.current() or 0
         with storage.reported("tidying the repository"):
             self._pool.discard_unfinished()
+        self.discard_unshown()
+
+    def discard_unshown(self) -> None:
+        """Remove generations that were never shown, or were being removed; what is on its way in stays."""
+        current = self.current() or 0
+        with storage.reported("tidying the repository"):
             for directory in self._generations.glob("*"):
                 never_shown = directory.name.isdecimal() and int(directory.name) > current
-                if never_shown or directory.suffix == _PARTIAL:
+                if never_shown or directory.suffix in _UNFINISHED:
                     storage.remove(directory)
 
     def _path(self, number: int) -> Path:
