@@ -100,9 +100,14 @@ def get(database: Database, publication_id: int) -> Publication:
 
 
 def withdraw_waiting(database: Database, release_id: int, channel: str | None, why: str) -> list[str]:
-    """A release shall not go into a channel (None: any) that it waits for; returns those channels."""
+    """A release shall not go into a channel (None: any) that it waits for; returns those channels.
+
+    One that is published nowhere is withdrawn then.
+    """
     with database.transaction() as cursor:
         rows = cursor.rows(_SQL["withdraw_waiting"], release=release_id, channel=channel, why=plain(why))
+        if rows:
+            cursor.execute(_SQL["withdraw_release"], release=release_id, why=plain(why))
     return [str(row["channel"]) for row in rows]
 
 

@@ -231,14 +231,6 @@ def waive(database: Database, release_id: int, actor: str, gate: str, *, reason:
         return lock(cursor, release_id)
 
 
-def withdraw_unpublished(database: Database, release_id: int, why: str) -> None:
-    """Note that a release that waited for publication shall not be published; one that is published stays so."""
-    with database.transaction() as cursor:
-        release = lock(cursor, release_id)
-        if release.state in (ReleaseState.PASSED, ReleaseState.HELD):
-            _set_state(cursor, release_id, ReleaseState.WITHDRAWN, why)
-
-
 def lock(cursor: Cursor, release_id: int) -> Release:
     """The release, which nobody else changes until the transaction's end."""
     row = cursor.row(_SQL["lock"], id=release_id)

@@ -42,7 +42,7 @@ _PATIENCE = 10.0
 _PAUSE = 0.1
 # How long the first of several releases is waited for at once, and then how long it waits for the others.
 _PATIENCE_FOR_ONE = 1.0
-_PATIENCE_FOR_ALL = 0.3
+_PATIENCE_FOR_ALL = 1.0
 _CHANGES_LIMIT = 1 << 20
 # A .udeb is for Debian's installer, which has indexes of its own: it stays an artifact.
 _APT = ("deb",)
@@ -189,6 +189,12 @@ class Publisher:
 
     def _check(self, candidate: _Candidate) -> None:
         """What a version is was decided when it was first published, whatever happened to it since."""
+        for row in generations.withdrawn_among(self._database, candidate.packages):
+            raise InputError(
+                f"{row['name']} {row['version']} was withdrawn from {row['channel']} by {row['actor']}:"
+                f" {row['reason']}",
+                hint="what was withdrawn does not come back; a new version is needed",
+            )
         packages = {_version(package): package for package in candidate.packages}
         for other in generations.ever_published(self._database, candidate.packages):
             package = packages[_version(other)]
@@ -198,12 +204,6 @@ class Publisher:
                     f" bytes: {other.built_sha256} then, {package.built_sha256} now",
                     hint="a changed package needs a new version",
                 )
-        for row in generations.withdrawn_among(self._database, candidate.packages):
-            raise InputError(
-                f"{row['name']} {row['version']} was withdrawn from {row['channel']} by {row['actor']}:"
-                f" {row['reason']}",
-                hint="what was withdrawn does not come back; a new version is needed",
-            )
 
     def _note_security(self, publication: Pending, files: Sequence[ReleasedFile]) -> None:
         """Keep with the release by what it says that it mends a hole; a rollback warns of that."""

@@ -114,7 +114,6 @@ def withdraw(database: Database, repository: Repository, request: Request) -> No
         if not there:
             if not waiting:
                 raise InputError(f"{name} is in no channel{f' {request.channel}' if request.channel else ''}")
-            releases.withdraw_unpublished(database, release.id, why)
             requests.finish(database, request.id, RequestState.DONE, why, {"channels": waiting})
             return
     result = {"warnings": [f"withdraws the security fix {fix}" for fix in fixed], "channels": channels}

@@ -72,6 +72,11 @@ UPDATE cleanroom.publication SET state = 'withdrawn', why = %(why)s
    AND (%(channel)s::text IS NULL OR channel = %(channel)s)
 RETURNING channel
 
+-- name: withdraw_release
+UPDATE cleanroom.release SET state = 'withdrawn', why = %(why)s
+ WHERE id = %(release)s AND state IN ('passed', 'held')
+   AND NOT EXISTS (SELECT FROM cleanroom.publication WHERE release_id = release.id AND state = 'pending')
+
 -- name: note_security_fix
 INSERT INTO cleanroom.security_fix (release_id, evidence) VALUES (%(release)s, %(evidence)s) ON CONFLICT DO NOTHING
 
