@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 from cleanroom_base.errors import CleanroomError, InputError
 from cleanroom_db import generations
-from cleanroom_db.connection import Database
+from cleanroom_db.connection import Database, Row
 from cleanroom_db.generations import ChannelPackage, Leaving, NewPackage
 from cleanroom_master.publish.package import Package, recorded_format
+from cleanroom_master.publish.page import Withdrawn
 from cleanroom_master.publish.repository import Repository
 
 _REASON = 1000
+# So many withdrawn packages are on the consumer's page.
+_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,8 @@ def make(database: Database, repository: Repository, change: Change) -> int:
     )
     number = generation.number
     try:
-        _write(repository, number, current, change)
-        problems = repository.verify(number, since=None if change.anew else current)
+        since = _write(database, repository, number, current, change)
+        problems = repository.verify(number, since=since, also=change.start)
         if problems:
             raise InputError("a client would not accept the repository", problems=problems)
         repository.switch(number)
@@ -89,13 +92,29 @@ def make(database: Database, repository: Repository, change: Change) -> int:
     return number
 
 
-def _write(repository: Repository, number: int, current: int | None, change: Change) -> None:
-    if change.start is None:
-        added, removed = map(published, change.added), map(published, change.removed)
-        repository.change(number, start=current, added=added, removed=removed, anew=change.anew)
-    else:
-        # What the record calls added and removed is in comparison with the current one, not with this.
-        repository.change(number, start=change.start, added=(), removed=map(published, change.without))
+def _write(database: Database, repository: Repository, number: int, current: int | None, change: Change) -> int | None:
+    """Write a generation that the record describes; returns the one of which what is the same needs no check."""
+    told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
+    start = current if change.start is None else change.start
+    if change.anew or (start is not None and not repository.readable(start)):
+        repository.build(number, map(published, generations.contents(database, number)), anew=True, withdrawn=told)
+        return None
+    # What the record calls added and removed is in comparison with the current generation, not with another start.
+    added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
+    repository.change(number, start=start, added=map(published, added), removed=map(published, removed), withdrawn=told)
+    return current
+
+
+def _withdrawn(row: Row) -> Withdrawn:
+    return Withdrawn(
+        name=row["name"],
+        version=row["version"],
+        architecture=row["architecture"],
+        channel=row["channel"],
+        image=row["target"].partition("/")[0],
+        at=row["at"],
+        reason=row["reason"],
+    )
 
 
 def published(one: NewPackage | ChannelPackage) -> Package:

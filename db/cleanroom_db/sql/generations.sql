@@ -169,13 +169,12 @@ SELECT DISTINCT ON (package.channel, package.target, package.format, package.nam
 
 -- name: withdrawn
 SELECT package.channel, package.target, package.format, package.name, package.version, package.architecture,
-       package.file, package.sha256, request.actor, request.reason, request.finished_at AS at,
+       package.file, package.sha256, request.actor, request.reason, request.requested_at AS at,
        request.generation, release.product, release.ref
   FROM cleanroom.channel_package AS package
   JOIN cleanroom.repository_request AS request ON request.id = package.withdrawn_by
   LEFT JOIN cleanroom.release ON release.id = package.release_id
- WHERE request.state = 'done'
-   AND NOT EXISTS (SELECT FROM cleanroom.channel_package AS later
+ WHERE NOT EXISTS (SELECT FROM cleanroom.channel_package AS later
                     WHERE later.withdrawn_by = package.withdrawn_by AND later.channel = package.channel
                       AND later.target = package.target AND later.file = package.file AND later.id > package.id)
  ORDER BY package.id DESC LIMIT %(limit)s

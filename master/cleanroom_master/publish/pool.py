@@ -19,6 +19,8 @@ from cleanroom_master.publish.inspect import check_file_name, check_rpm, inspect
 from cleanroom_master.publish.package import PackageFile
 from cleanroom_master.publish.signing import Signer
 
+_REMEMBERED = 2048
+
 
 class Pool:
     """Files by sha256 in `pool/`, what they say of themselves in `facts/`, both below a directory."""
@@ -28,6 +30,7 @@ class Pool:
         self._facts = directory / "facts"
         self._incoming = directory / "incoming"
         self._signer = signer
+        self._known: dict[str, PackageFile] = {}
 
     def path(self, sha256: str) -> Path:
         """Where the file with this checksum is, or would be."""
@@ -42,6 +45,15 @@ class Pool:
 
         Raises InfrastructureError when the pool does not hold it.
         """
+        known = self._known.get(sha256)
+        if known is None:
+            known = self._known[sha256] = self._read_facts(sha256)
+            # Those that came last are asked for again when the next ones come.
+            while len(self._known) > _REMEMBERED:
+                self._known.pop(next(iter(self._known)), None)
+        return known
+
+    def _read_facts(self, sha256: str) -> PackageFile:
         try:
             return PackageFile(**json.loads(self._facts_path(sha256).read_bytes()))
         except FileNotFoundError as error:

@@ -13,16 +13,20 @@ only grow: a reader of an older generation can finish, and a new generation cost
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_master.publish import apt, generation, page, storage, verification, yum
+from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
-from cleanroom_master.publish.package import Package, PackageFile, Stream, VersionConflict, conflicts
+from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
 from cleanroom_master.publish.signing import Signer
 
@@ -54,6 +58,7 @@ class Repository:
         self._url = url.rstrip("/")
         self._pool = Pool(directory, signer)
         self._generations = directory / "generations"
+        self._memory = Memory()
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -79,34 +84,25 @@ class Repository:
         """Whether the pool has taken in a file, a package or a companion, that was built with this checksum."""
         return self._pool.holds(sha256)
 
-    def build(self, number: int, packages: Iterable[Package]) -> Path:
+    def build(
+        self,
+        number: int,
+        packages: Iterable[Package],
+        *,
+        anew: bool = False,
+        withdrawn: Sequence[Withdrawn] = (),
+    ) -> Path:
         """Make generation `number`, which publishes just these packages, and return its directory.
 
-        It is not visible before `switch`. Raises VersionConflict when one version is there with two contents,
-        InputError when the number is not above the current one's.
+        It is not visible before `switch`. `anew`: nothing is taken over that was written before. Raises
+        VersionConflict when one version is there with two contents, InputError when the number is not above the
+        current one's.
         """
         current = self.current()
-        if current is not None and number <= current:
-            raise InputError(f"generation {number} cannot follow generation {current}")
-        wanted = tuple(sorted(set(packages)))
-        problems = conflicts(wanted)
-        if problems:
-            raise VersionConflict("the same version of a package was published with other bytes", problems=problems)
-        directory = self._path(number)
-        partial = directory.with_name(directory.name + _PARTIAL)
-        with storage.reported(f"building generation {number} of the repository"):
-            storage.remove(directory)
-            storage.remove(partial)
-            storage.make_lasting_directory(self._generations)
-            storage.make_directory(partial)
-            try:
-                self._write(self._draft(number, partial, wanted))
-                storage.flush_tree(partial)
-                partial.rename(directory)
-            finally:
-                storage.remove(partial)
-            storage.flush(self._generations)
-        return directory
+        start = None if anew or current is None else self.read(current)
+        there = set() if start is None else set(start.packages)
+        wanted = set(packages)
+        return self._make(number, start, wanted - there, there - wanted, withdrawn)
 
     def change(
         self,
@@ -115,27 +111,60 @@ class Repository:
         start: int | None,
         added: Iterable[Package],
         removed: Iterable[Package],
-        anew: bool = False,
+        withdrawn: Sequence[Withdrawn] = (),
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
-        `anew`: nothing is taken over that was written before. Raises as `build` does.
+        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. Raises as `build` does.
         """
-        there = set() if start is None else set(self.read(start).packages)
-        del anew
-        return self.build(number, (there - set(removed)) | set(added))
+        return self._make(number, None if start is None else self.read(start), added, removed, withdrawn)
+
+    def _make(
+        self,
+        number: int,
+        start: Generation | None,
+        added: Iterable[Package],
+        removed: Iterable[Package],
+        withdrawn: Sequence[Withdrawn] = (),
+    ) -> Path:
+        current = self.current()
+        if current is not None and number <= current:
+            raise InputError(f"generation {number} cannot follow generation {current}")
+        directory = self._path(number)
+        partial = directory.with_name(directory.name + _PARTIAL)
+        with storage.reported(f"building generation {number} of the repository"):
+            storage.remove(directory)
+            storage.remove(partial)
+            storage.make_lasting_directory(self._generations)
+            storage.make_directory(partial)
+            try:
+                coming = list(added)
+                composition = compose(self._pool, start, coming, removed)
+                draft = self._draft(number, partial, start, composition)
+                self._write(draft, composition, coming, withdrawn)
+                storage.flush_new(partial, draft.written)
+                partial.rename(directory)
+            finally:
+                storage.remove(partial)
+            storage.flush(self._generations)
+        return directory
+
+    def readable(self, number: int) -> bool:
+        """Whether a generation can be the start of another: it is there, and this version knows its form."""
+        return self._read_if_possible(number) is not None
 
     def exists(self, number: int) -> bool:
         """Whether a generation is on the disk."""
         return self._path(number).is_dir()
 
-    def verify(self, number: int, *, since: int | None = None) -> list[Problem]:
+    def verify(self, number: int, *, since: int | None = None, also: int | None = None) -> list[Problem]:
         """Check a generation as its clients do; an empty list means that it may be shown.
 
-        With `since`, a generation that was verified, what is unchanged from it is not looked at again.
+        With `since`, a generation that was verified, what is unchanged from it, or from `also`, is not looked at
+        again. Without, every file is, and files are named that do not belong there.
         """
         with storage.reported(f"verifying generation {number} of the repository"):
-            earlier = None if since is None else self._path(since)
+            earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
             return verification.verify(self._path(number), earlier, self._signer)
 
     def switch(self, number: int) -> None:
@@ -174,59 +203,87 @@ class Repository:
     def _path(self, number: int) -> Path:
         return self._generations / str(number)
 
-    def _draft(self, number: int, partial: Path, packages: tuple[Package, ...]) -> Draft:
+    def _draft(self, number: int, partial: Path, start: Generation | None, composition: Composition) -> Draft:
         current = self.current()
-        last = None if current is None else generation.read(self._path(current))
-        streams = {package.stream for package in packages} | set(last.streams if last else ())
+        last = None if current is None else self._read_if_possible(current)
+        streams = {name.stream for name in composition.parts} | set(last.streams if last else ())
         new = Generation(
             number=number,
             at=_moment_after(last),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
             streams=tuple(sorted(streams)),
-            packages=packages,
+            parts={name: composition.parts[name] for name in sorted(composition.parts)},
+            directory=partial,
         )
-        same = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
-        return Draft(new, partial, self._earlier(current), last if same else None)
+        alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
+        # What is made anew has no start, and nothing is linked into it.
+        return Draft(new, partial, self._earlier(current), last if alike and start is not None else None, start)
+
+    def _read_if_possible(self, number: int) -> Generation | None:
+        """A generation, None where its listing was damaged, or written by a version before there were runs."""
+        try:
+            return self.read(number)
+        except InfrastructureError:
+            return None
 
     def _earlier(self, current: int | None) -> tuple[Path, ...]:
         numbers = [int(path.name) for path in self._generations.glob("*") if path.name.isdecimal()]
         shown = sorted((number for number in numbers if number <= (current or 0)), reverse=True)
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
-    def _write(self, draft: Draft) -> None:
+    def _write(
+        self, draft: Draft, composition: Composition, added: Iterable[Package], withdrawn: Sequence[Withdrawn]
+    ) -> None:
         new = draft.generation
-        for stream in new.streams:
-            self._place_files(draft, stream)
+        self._place_files(draft, added)
+        self._write_listings(draft, composition)
         channels = sorted({stream.channel for stream in new.streams if stream.family == "apt"})
+        fresh = composition.fresh
         # Side by side: most of the time goes into waiting for gpg and the compressors.
         with ThreadPoolExecutor() as threads:
-            written = [threads.submit(apt.write_channel, draft, one, self._pool, self._signer) for one in channels]
+            written = [
+                threads.submit(apt.write_channel, draft, one, fresh, self._memory, self._signer) for one in channels
+            ]
             written += [
-                threads.submit(yum.write_repository, draft, stream, self._pool, self._signer)
+                threads.submit(yum.write_repository, draft, stream, fresh, self._signer)
                 for stream in new.streams
                 if stream.family == "yum"
             ]
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
         for one in written:
             one.result()
         key = self._signer.public_key()
-        storage.write(draft.root / "keys/cleanroom.asc", key)
-        page.write(draft, self._url, key, self._signer.key)
-        storage.write(draft.root / generation.LISTING, new.to_json())
+        draft.write("keys/cleanroom.asc", key)
+        draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
 
-    def _place_files(self, draft: Draft, stream: Stream) -> None:
-        """Give the files of a stream their addresses, and lead the generation's `pool` there."""
-        root = Path(generation.root_of(stream))
-        for package in draft.generation.of(stream):
-            address = self.directory / "files" / root / package.path
+    @staticmethod
+    def _write_listings(draft: Draft, composition: Composition) -> None:
+        """Bring the listings of all runs into the generation."""
+        storage.make_directory(draft.root / generation.LISTINGS)
+        for part in draft.generation.parts.values():
+            for run in part.runs:
+                place = f"{generation.LISTINGS}/{run.listing}.json"
+                if run.listing not in composition.listings:
+                    assert draft.start is not None
+                    draft.link(draft.start.directory / place, place)
+                elif not (draft.root / place).exists():
+                    draft.write(place, composition.listings[run.listing])
+
+    def _place_files(self, draft: Draft, added: Iterable[Package]) -> None:
+        """Give the files of packages their addresses, and lead the generation's `pool`s there."""
+        for package in added:
+            address = self.directory / "files" / generation.root_of(package.stream) / package.path
             if not address.exists():
                 self._place(package, address)
-        link = draft.root / root / "pool"
-        if not link.is_symlink():
-            storage.make_directory(link.parent)
-            storage.make_lasting_directory(self.directory / "files" / root / "pool")
-            up = Path(*[".."] * (len(root.parts) + 2))
-            link.symlink_to(up / "files" / root / "pool")
+        for stream in draft.generation.streams:
+            root = Path(generation.root_of(stream))
+            link = draft.root / root / "pool"
+            if not link.is_symlink():
+                storage.make_directory(link.parent)
+                storage.make_lasting_directory(self.directory / "files" / root / "pool")
+                up = Path(*[".."] * (len(root.parts) + 2))
+                link.symlink_to(up / "files" / root / "pool")
 
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)
