@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cleanroom_base.errors import InputError
@@ -79,6 +79,14 @@ class ChannelPackage(Entity):
     def again(self) -> NewPackage:
         """The same, to enter its channel once more."""
         return NewPackage(**{field.name: getattr(self, field.name) for field in fields(NewPackage)})
+
+
+@dataclass(frozen=True)
+class Aged:
+    """A package in a channel, and since when consumers see it there."""
+
+    package: ChannelPackage
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -257,6 +265,38 @@ def packages_of(database: Database, release_id: int, channels: Sequence[str]) ->
     with database.transaction() as cursor:
         rows = cursor.rows(_SQL["packages_of_release"], release=release_id, channels=list(channels))
     return [ChannelPackage.from_row(row) for row in rows]
+
+
+def shown_within(database: Database, grace: timedelta) -> set[int]:
+    """The generations that consumers saw within some time until now."""
+    with database.transaction() as cursor:
+        return {row["number"] for row in cursor.rows(_SQL["shown_within"], grace=grace.total_seconds())}
+
+
+def needed(database: Database, *, oldest: int, grace: timedelta) -> list[ChannelPackage]:
+    """The packages whose files somebody may still read: those of a generation from `oldest` on, those that left within
+    `grace`, and those that were never shown (they may be on their way)."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["needed"], oldest=oldest, grace=grace.total_seconds())
+    return [ChannelPackage.from_row(row) for row in rows]
+
+
+def aged(database: Database, channel: str) -> list[Aged]:
+    """The packages that a channel has now, each since when."""
+    with database.transaction() as cursor:
+        return [Aged(ChannelPackage.from_row(row), row["since"]) for row in cursor.rows(_SQL["aged"], channel=channel)]
+
+
+def builds(database: Database, channel: str) -> set[str]:
+    """The built checksums of what a channel has now."""
+    with database.transaction() as cursor:
+        return {row["built_sha256"] for row in cursor.rows(_SQL["builds"], channel=channel)}
+
+
+def emptied(database: Database, channel: str, going: Sequence[int]) -> list[int]:
+    """The releases of a channel (their ids in `channel_release`) of which these packages are all that there is."""
+    with database.transaction() as cursor:
+        return [row["id"] for row in cursor.rows(_SQL["emptied"], channel=channel, ids=list(going))]
 
 
 def withdrawn(database: Database, *, limit: int = 1000) -> list[Row]:

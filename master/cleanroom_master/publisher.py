@@ -25,9 +25,10 @@ from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, NewPackage
 from cleanroom_db.listen import PUBLICATION, Listener
 from cleanroom_db.publications import Pending, ReleasedFile
+from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind, RequestState
-from cleanroom_master import security
+from cleanroom_master import security, upkeep
 from cleanroom_master.files import FileStore
 from cleanroom_master.making import Change, make, recover
 from cleanroom_master.places import Places
@@ -35,6 +36,7 @@ from cleanroom_master.publish.package import PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.site import open_repository, open_signer, repository_directory
 from cleanroom_master.taking_back import rollback, withdraw
+from cleanroom_master.upkeep import Keeping
 
 _BATCH = 100
 _AFTER_TROUBLE = 5.0
@@ -65,13 +67,29 @@ class _Candidate:
     packages: list[NewPackage] = field(default_factory=list)
 
 
+class Due:
+    """Something that is to be done every so many seconds (0: never), the first time after as long."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last = time.monotonic()
+
+    def now(self) -> bool:
+        """Whether it is time; then the next time is as long away again."""
+        if not self._interval or time.monotonic() - self._last < self._interval:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
 class Publisher:
     """One publisher at work on one repository."""
 
-    def __init__(self, database: Database, repository: Repository, files: FileStore) -> None:
+    def __init__(self, database: Database, repository: Repository, files: FileStore, keeping: Keeping) -> None:
         self._database = database
         self._repository = repository
         self._files = files
+        self._keeping = keeping
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
         self._preparing: dict[int, Future[_Candidate | None]] = {}
 
@@ -82,7 +100,7 @@ class Publisher:
     def recover(self) -> None:
         """After a start: let the record follow what is visible, and clear away what a kill left."""
         # What is on its way into the pool would be cleared away under those who bring it.
-        wait(self._preparing.values())
+        self._forget_preparations()
         recover(self._database, self._repository)
 
     def turn(self) -> int:
@@ -102,11 +120,36 @@ class Publisher:
         served = 0
         while (request := requests.first_pending(self._database)) is not None:
             try:
-                _DUTIES[request.kind](self._database, self._repository, request)
+                self._do(request)
             except InputError as error:
                 requests.finish(self._database, request.id, RequestState.REFUSED, str(error))
             served += 1
         return served
+
+    def _do(self, request: Request) -> None:
+        match request.kind:
+            case RequestKind.ROLLBACK:
+                rollback(self._database, self._repository, request)
+            case RequestKind.WITHDRAW:
+                withdraw(self._database, self._repository, request)
+            case RequestKind.VERIFY:
+                upkeep.verify(self._database, self._repository, request)
+            case RequestKind.REPAIR:
+                upkeep.repair(self._database, self._repository, self._files, request)
+            case RequestKind.COLLECT:
+                self._forget_preparations()
+                upkeep.collect_on_request(self._database, self._repository, self._keeping, request)
+
+    def keep_up(self) -> None:
+        """Take out what channels keep no more, and remove what nobody needs."""
+        self._forget_preparations()
+        upkeep.retire(self._database, self._repository, self._keeping.rules)
+        upkeep.collect(self._database, self._repository, self._keeping)
+
+    def _forget_preparations(self) -> None:
+        """Nothing is on its way into the pool while it is cleared up; what was is prepared again."""
+        wait(self._preparing.values())
+        self._preparing.clear()
 
     def _publish_waiting(self) -> int:
         ready, trouble = self._prepared()
@@ -238,12 +281,6 @@ class Publisher:
         )
 
 
-_DUTIES = {
-    RequestKind.ROLLBACK: rollback,
-    RequestKind.WITHDRAW: withdraw,
-}
-
-
 def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     """Those that can be in one generation: of two that bring other bytes under one version, the later one waits.
 
@@ -324,8 +361,10 @@ def work(settings: Settings) -> None:
         open_signer(settings) as signer,
         contextlib.ExitStack() as held,
     ):
-        publisher = Publisher(database, open_repository(settings, signer), FileStore(Places(settings).artifacts))
+        store, keeping = FileStore(Places(settings).artifacts), Keeping.of(settings)
+        publisher = Publisher(database, open_repository(settings, signer), store, keeping)
         held.callback(publisher.close)
+        upkeep_due = Due(settings.number("repository.collect") * 3600)
         recovered = False
         while not ended:
             try:
@@ -333,6 +372,8 @@ def work(settings: Settings) -> None:
                     publisher.recover()
                     recovered = True
                 if publisher.turn() == 0 and not publisher.busy:
+                    if upkeep_due.now():
+                        publisher.keep_up()
                     listener.wait(settings.number("publisher.poll"))
             except InfrastructureError as error:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")

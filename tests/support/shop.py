@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
 from cleanroom_master.publisher import Publisher
+from cleanroom_master.retention import Rule
+from cleanroom_master.upkeep import Keeping
 
 
 class Killed(BaseException):
@@ -59,13 +62,16 @@ class Shop:
     def __init__(self, owner: Database, publisher: Database, signer: Signer, home: Path) -> None:
         self.owner, self.database, self._signer, self.home = owner, publisher, signer, home
         self.files = FileStore(home / "artifacts")
+        self.kept, self.grace = 32, timedelta(days=3)
+        self.rules: tuple[Rule, ...] = ()
         add_product(owner)
 
     def repository(self, kind: type[Repository] = Repository) -> Repository:
         return kind(self.home / "repository", self._signer, origin="Test", url="http://repository.example")
 
     def publisher(self, repository: Repository | None = None) -> Publisher:
-        return Publisher(self.database, repository or self.repository(), self.files)
+        keeping = Keeping(self.kept, self.grace, self.rules)
+        return Publisher(self.database, repository or self.repository(), self.files, keeping)
 
     def deadly(self, point: str) -> Deadly:
         """A repository whose user is killed there."""

@@ -202,3 +202,33 @@ SELECT DISTINCT ON (package.target, package.format, package.name, package.versio
   JOIN cleanroom.channel_package AS package USING (target, format, name, version, architecture)
  ORDER BY package.target, package.format, package.name, package.version, package.architecture, package.channel,
           package.built_sha256, package.id
+
+-- name: shown_within
+-- One is seen until the next one is switched to.
+SELECT number FROM (SELECT number, lead(switched_at) OVER (ORDER BY number) AS until
+                      FROM cleanroom.generation WHERE switched_at IS NOT NULL) AS shown
+ WHERE until IS NULL OR until > now() - make_interval(secs => %(grace)s)
+
+-- name: needed
+SELECT package.* FROM cleanroom.channel_package AS package
+  LEFT JOIN cleanroom.generation AS gone ON gone.number = package.removed_in
+ WHERE package.removed_in IS NULL OR package.removed_in > %(oldest)s OR gone.switched_at IS NULL
+    OR gone.switched_at > now() - make_interval(secs => %(grace)s)
+
+-- name: aged
+SELECT package.*, generation.switched_at AS since
+  FROM cleanroom.channel_package AS package JOIN cleanroom.generation ON generation.number = package.added_in
+ WHERE package.channel = %(channel)s AND package.removed_in IS NULL AND generation.switched_at IS NOT NULL
+
+-- name: builds
+SELECT DISTINCT built_sha256 FROM cleanroom.channel_package WHERE channel = %(channel)s AND removed_in IS NULL
+
+-- name: emptied
+SELECT there.id FROM cleanroom.channel_release AS there
+ WHERE there.channel = %(channel)s AND there.removed_in IS NULL
+   AND EXISTS (SELECT FROM cleanroom.channel_package AS package
+                WHERE package.release_id = there.release_id AND package.channel = there.channel
+                  AND package.id = ANY(%(ids)s))
+   AND NOT EXISTS (SELECT FROM cleanroom.channel_package AS package
+                    WHERE package.release_id = there.release_id AND package.channel = there.channel
+                      AND package.removed_in IS NULL AND package.id <> ALL(%(ids)s))

@@ -13,9 +13,9 @@ only grow: a reader of an older generation can finish, and a new generation cost
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -40,6 +40,15 @@ _UNFINISHED = (_PARTIAL, _REMOVED)
 _AHEAD = timedelta(seconds=2)
 # A clock that is further behind the last generation than this was set back: waiting for it is no use.
 _LONGEST_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection of garbage removed: generations, and files with their size in bytes."""
+
+    generations: tuple[int, ...]
+    files: int
+    size: int
 
 
 class Repository:
@@ -185,6 +194,56 @@ class Repository:
         """What a generation publishes; raises InfrastructureError when it is not there."""
         return generation.read(self._path(number))
 
+    def numbers(self) -> list[int]:
+        """The generations on the disk, newest first."""
+        found = [int(path.name) for path in self._generations.glob("*") if path.name.isdecimal()]
+        return sorted(found, reverse=True)
+
+    def mend(self, package: Package, kept: Path | None) -> bool:
+        """Bring a package's files back to what was published, where they are not; False: they cannot be had again.
+
+        `kept` is the artifact from which it was made.
+        """
+        with storage.reported(f"mending {package.file}"):
+            if not self._pool.mend(package, kept):
+                return False
+            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            files = {package.file: package.sha256, **self._pool.facts(package.sha256).companions}
+            for file, sha256 in files.items():
+                name = address.with_name(file)
+                if not name.is_file() or not name.samefile(self._pool.path(sha256)):
+                    storage.remove(name)
+            self._place(package, address)
+        return True
+
+    def remove_generations(self, *, keep: Set[int]) -> tuple[int, ...]:
+        """Remove generations but these; returns which."""
+        gone = tuple(number for number in self.numbers() if number not in keep)
+        with storage.reported("removing old generations of the repository"):
+            for number in gone:
+                # Under another name first: one that is half there would be taken for whole after a kill.
+                going = self._path(number).with_suffix(_REMOVED)
+                self._path(number).rename(going)
+                storage.remove(going)
+        return gone
+
+    def remove_unneeded(self, needed: Iterable[Package], built: Set[str], *, older_than: timedelta) -> tuple[int, int]:
+        """Remove published files that are none of these packages' (`built` are the checksums that they were built
+        with) and that came before that time.
+
+        Returns how many files, and how many bytes. Nothing may be on its way into the pool meanwhile.
+        """
+        packages = list(needed)
+        before = time.time() - older_than.total_seconds()
+        roots = {package.stream: generation.root_of(package.stream) for package in packages}
+        addresses = {str(Path(roots[package.stream], package.path).parent) for package in packages}
+        with storage.reported("removing files that no generation has"):
+            for directory in (self.directory / "files").glob("**/pool/*/*"):
+                place = str(directory.relative_to(self.directory / "files"))
+                if place not in addresses and directory.stat().st_mtime < before:
+                    storage.remove(directory)
+            return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
         with storage.reported("tidying the repository"):
@@ -228,8 +287,7 @@ class Repository:
             return None
 
     def _earlier(self, current: int | None) -> tuple[Path, ...]:
-        numbers = [int(path.name) for path in self._generations.glob("*") if path.name.isdecimal()]
-        shown = sorted((number for number in numbers if number <= (current or 0)), reverse=True)
+        shown = [number for number in self.numbers() if number <= (current or 0)]
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
     def _write(
