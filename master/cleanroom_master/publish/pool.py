@@ -76,10 +76,12 @@ class Pool:
         with self._arrival() as directory:
             arrived = directory / file
             _copy(source, arrived, sha256)
+            checked = None
             if arrived.suffix == ".rpm":
-                check_rpm(arrived)
+                # Signing changes nothing of what it is; that the result is whole is checked with its signature.
+                checked = check_rpm(arrived)
                 self._signer.sign_rpm(arrived)
-            package = dataclasses.replace(inspect(arrived), built_sha256=sha256)
+            package = dataclasses.replace(inspect(arrived, checked=checked), built_sha256=sha256)
             self._check_companions(package)
             self._settle(arrived, package.sha256)
         # The built checksum last: it is the one that says "done".

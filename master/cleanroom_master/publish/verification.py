@@ -51,6 +51,7 @@ class _Check:
         self._scratch = scratch
         self._keyring = scratch / "keyring.gpg"
         self._keyring.write_bytes(signer.keyring())
+        self._signer = signer
         self._public_key = signer.public_key()
         self._fingerprint = signer.key.fingerprint
 
@@ -135,7 +136,9 @@ class _Check:
         if not self._is_new(f"{place}/InRelease"):
             return
         yield from self._signature(f"{place}/Release.gpg", release)
-        yield from self._signature(f"{place}/InRelease")
+        if not self._since:
+            # Otherwise apt itself has just asked gpgv.
+            yield from self._signature(f"{place}/InRelease")
         if not release.is_file():
             return
         text = release.read_text(errors="replace")
@@ -238,16 +241,24 @@ class _Check:
 
     def _apt_parser(self, listing: Generation, known: set[str]) -> Iterator[Problem]:
         """Let apt parse what the indexes say of new packages: one line that it cannot read spoils a whole index."""
-        sources: list[str] = []
-        for place, text in self._fresh_texts(listing, known):
-            flat = self._scratch / "flat" / str(len(sources))
-            flat.mkdir(parents=True)
-            (flat / "Packages").write_bytes(text)
-            (flat / "Release").write_text(f"SHA256:\n {hashlib.sha256(text).hexdigest()} {len(text)} Packages\n")
-            architecture = Path(place).parent.name.removeprefix("binary-")
-            sources.append(f"deb [trusted=yes arch={architecture}] {_address(flat)} ./\n")
-        if sources:
-            yield from self._update("parser", sources, "")
+        lists = dict(enumerate(self._fresh_texts(listing, known)))
+        if not lists:
+            return
+        scratch = self._scratch / "parser"
+        configuration = self._configure(
+            scratch,
+            [
+                f"deb [trusted=yes arch={Path(place).parent.name.removeprefix('binary-')}] file:/{number} ./\n"
+                for number, (place, _) in lists.items()
+            ],
+        )
+        for number, (_, text) in lists.items():
+            # Where `apt-get update` would have put it.
+            (scratch / f"lists/_{number}_._Packages").write_bytes(text)
+        try:
+            run(["apt-cache", "gencaches"], environment={"APT_CONFIG": str(configuration)}, timeout=_TIMEOUT)
+        except CommandError as error:
+            yield Problem("apt", f"apt refuses it: {error.message}")
 
     def _fresh_texts(self, listing: Generation, known: set[str]) -> Iterator[tuple[str, bytes]]:
         """What the indexes of packages that changed say in their new runs, and where each is."""
@@ -261,25 +272,27 @@ class _Check:
 
     def _update(self, name: str, sources: list[str], option: str) -> Iterator[Problem]:
         """Run `apt-get update` with directories of its own and these sources."""
-        scratch = self._scratch / name
-        scratch.mkdir()
-        (scratch / "sources.list").write_text("".join(sources))
-        configuration = scratch / "apt.conf"
-        configuration.write_text(_apt_configuration(scratch, scratch / "sources.list"))
+        configuration = self._configure(self._scratch / name, sources)
         command = ["apt-get", "--quiet", "--error-on=any", *(["--option", option] if option else []), "update"]
         try:
             run(command, environment={"APT_CONFIG": str(configuration)}, timeout=_TIMEOUT)
         except CommandError as error:
             yield Problem("apt", f"apt refuses it: {error.message}")
 
+    @staticmethod
+    def _configure(scratch: Path, sources: list[str]) -> Path:
+        """A configuration of apt with directories of its own and these sources."""
+        scratch.mkdir()
+        (scratch / "sources.list").write_text("".join(sources))
+        configuration = scratch / "apt.conf"
+        configuration.write_text(_apt_configuration(scratch, scratch / "sources.list"))
+        return configuration
+
     def _rpm_client(self, packages: list[Package]) -> Iterator[Problem]:
         """Let rpm, trusting our key alone, check signatures and digests of new rpms."""
         if not packages:
             return
-        rpm = ["rpm", "--dbpath", str(self._scratch / "rpm")]
-        key = self._scratch / "key.asc"
-        key.write_bytes(self._public_key)
-        run([*rpm, "--import", key], timeout=_TIMEOUT)
+        rpm = ["rpm", "--dbpath", str(self._signer.rpm_database)]
         for first in range(0, len(packages), _RPM_BATCH):
             files = [self._directory / self._place(package) for package in packages[first : first + _RPM_BATCH]]
             strict = ["--define", "_pkgverify_level all", "--define", "_pkgverify_flags 0x0"]
