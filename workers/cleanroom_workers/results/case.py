@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-import unicodedata
 
 from cleanroom_recipes.events import MESSAGE_LIMIT, NAME_LIMIT, TestCase
 from cleanroom_recipes.model import Outcome
@@ -13,9 +12,8 @@ from cleanroom_recipes.model import Outcome
 UNNAMED = "(without a name)"
 _DIGEST = 16
 _LONGEST_SECONDS = 1e9
-# ECMA-48 control sequences, unassigned and invisible characters: colours, bidirectional marks, halves of characters.
+# ECMA-48 control sequences: colours and cursor movements.
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]")
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _RANKS = {Outcome.SKIPPED: 0, Outcome.PASSED: 1, Outcome.FLAKY: 2, Outcome.FAILED: 3}
 
 
@@ -111,9 +109,10 @@ class Said:
 
 
 def _escaped(text: str, *, keep: str) -> str:
+    """What does not print as escapes: bidirectional marks, halves of characters, spaces that are none."""
     return "".join(
         character
-        if character.isprintable() or character in keep or unicodedata.category(character) not in _HARMFUL
+        if character.isprintable() or character in keep
         else character.encode("ascii", "backslashreplace").decode()
         if ord(character) > 0x7F
         else f"\\x{ord(character):02x}"

@@ -193,17 +193,18 @@ def test_what_stands_before_the_mistake_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "wrong"),
     [
-        b"\xb3\x20\x00\x01" + b"\xff" * 20,  # shorter than its own beginning
-        b"\xb3\x20\x00\xff\xff\xff\xff" + b"x" * 100,  # a gigabyte
-        b"\xb3\x29\x00\x20" + b"x" * 100,
-        b"\xb3",
-        b"test: a\nsuccess: a\n",
+        (b"\xb3\x20\x00\x01" + b"\xff" * 20, "impossible length"),  # shorter than its own beginning
+        (b"\xb3\x20\x00\xff\xff\xff\xff" + b"x" * 100, "impossible length"),  # a gigabyte
+        (b"\xb3\x29\x00\x20" + b"x" * 10, "ends within a packet"),
+        (b"\xb3\x29\x00\x20" + b"x" * 100, "wrong checksum"),
+        (b"\xb3", "is no stream of subunit, version 2"),
+        (b"test: a\nsuccess: a\n", "is no stream of subunit, version 2"),
     ],
 )
-def test_bad_packets_are_refused(content: bytes) -> None:
-    assert found(subunit, content)[1]
+def test_bad_packets_are_refused(content: bytes, wrong: str) -> None:
+    assert wrong in found(subunit, content)[1]
 
 
 def test_a_packet_whose_parts_lie_about_their_length_is_refused() -> None:
