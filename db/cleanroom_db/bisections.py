@@ -19,6 +19,7 @@ from cleanroom_db.sql import load
 from cleanroom_db.states import BisectionAxis, BisectionState, Verdict
 from cleanroom_db.trials import NewTrial
 from cleanroom_recipes.model import Outcome
+from cleanroom_recipes.plan import EXACT
 
 _SQL = load("bisections")
 
@@ -142,7 +143,10 @@ class Probe(Entity):
 
 @dataclass(frozen=True)
 class Seen(Entity):
-    """What a trial says about what is looked for; None where it did not come so far."""
+    """What a trial says about what is looked for; None where it did not come so far.
+
+    `packages_why`: why the packages could not be brought to the versions that they were to have.
+    """
 
     attempt: int
     outcome: Outcome | None
@@ -155,6 +159,7 @@ class Seen(Entity):
     case_message: str | None
     case_seconds: float | None
     log_sha256: str | None
+    packages_why: str | None
 
 
 @dataclass(frozen=True)
@@ -271,7 +276,9 @@ def lock(cursor: Cursor, bisection_id: int) -> Bisection:
 def seen(database: Database, trial_id: int, criterion: Criterion) -> Seen:
     """What a trial says about what is looked for."""
     with database.transaction() as cursor:
-        row = cursor.row(_SQL["seen"], trial=trial_id, phase=criterion.phase, step=criterion.step, test=criterion.test)
+        row = cursor.row(
+            _SQL["seen"], trial=trial_id, phase=criterion.phase, step=criterion.step, test=criterion.test, exact=EXACT
+        )
     assert row is not None
     return Seen.from_row(row)
 

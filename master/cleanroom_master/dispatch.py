@@ -44,7 +44,7 @@ from cleanroom_recipes.events import (
     Version,
 )
 from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan
+from cleanroom_recipes.plan import PhasePlan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
@@ -192,16 +192,17 @@ class Dispatch:
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)
         work = attempts.get(self._database, attempt)
         subject = self._subject(work)
-        conditions = subject.conditions if isinstance(subject, trials.Trial) else {}
+        plain = subject.conditions if isinstance(subject, trials.Trial) else {}
+        conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
         return Job(
             held,
             subject,
-            from_plain(Conditions, conditions, what="the conditions of the trial"),
+            conditions,
             work.target,
             recipe,
-            {name: plans[name] for name in work.phases if name in plans},
+            {name: with_packages(plans[name], conditions.packages) for name in work.phases if name in plans},
             self._settings.whole("worker.artifact_limit"),
         )
 

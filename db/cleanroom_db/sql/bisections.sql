@@ -84,7 +84,7 @@ UPDATE cleanroom.bisection SET state = %(state)s, why = %(why)s, suspects = %(su
 SELECT attempt.id AS attempt, attempt.outcome, attempt.why, phase.outcome AS phase_outcome, phase.why AS phase_why,
        step.outcome AS step_outcome, step.why AS step_why,
        test_case.outcome AS case_outcome, test_case.message AS case_message, test_case.seconds AS case_seconds,
-       coalesce(log.log_sha256, step.log_sha256) AS log_sha256
+       coalesce(log.log_sha256, step.log_sha256) AS log_sha256, exact.why AS packages_why
   FROM cleanroom.build
   JOIN LATERAL (SELECT * FROM cleanroom.attempt WHERE build_id = build.id ORDER BY number DESC LIMIT 1) attempt ON true
   LEFT JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.name = %(phase)s
@@ -97,6 +97,10 @@ SELECT attempt.id AS attempt, attempt.outcome, attempt.why, phase.outcome AS pha
          WHERE test_case.phase_id = phase.id AND test_case.name = %(test)s
          ORDER BY array_position('{failed,regressed,flaky,passed}'::cleanroom.outcome[], test_case.outcome) NULLS LAST
          LIMIT 1) test_case ON true
+  LEFT JOIN LATERAL (
+        SELECT step.why FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_id
+         WHERE phase.attempt_id = attempt.id AND step.name = %(exact)s AND step.outcome <> 'passed'
+         LIMIT 1) exact ON true
   LEFT JOIN cleanroom.step AS log ON log.phase_id = phase.id AND log.name = test_case.step
  WHERE build.trial_id = %(trial)s
 

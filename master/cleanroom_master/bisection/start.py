@@ -101,7 +101,9 @@ def _commits(settings: Settings, database: Database, product: Product, wish: Wis
     for option, ref in wanted:
         try:
             release = _release(database, product.name, ref)
-            found.append(release.commit if release is not None else history.resolve(settings, product, ref))
+            found.append(
+                release.commit if release is not None else history.resolve(settings, product.name, product.url, ref)
+            )
         except InputError as error:
             problems.append(Problem(option, error.message))
     if problems:

@@ -21,6 +21,8 @@ def judge(criterion: Criterion, seen: Seen) -> tuple[Verdict, str]:
     """The verdict of one probe that has ended, and what it stands on."""
     if seen.outcome in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
         return Verdict.SKIPPED, f"{seen.outcome}: {seen.why}"
+    if seen.packages_why is not None:
+        return Verdict.SKIPPED, seen.packages_why or "the packages could not be had in these versions"
     if criterion.test is not None:
         outcome, why = seen.case_outcome, seen.case_message
         missing = f"there is no test {criterion.test}"

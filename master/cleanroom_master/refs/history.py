@@ -8,7 +8,6 @@ from datetime import datetime
 
 from cleanroom_base.errors import InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db.products import Product
 from cleanroom_master.refs.mirror import Mirror
 from cleanroom_master.refs.sources import mirror_with
 
@@ -32,24 +31,24 @@ class PastCommit:
     subject: str
 
 
-def resolve(settings: Settings, product: Product, ref: str) -> str:
+def resolve(settings: Settings, product: str, url: str, ref: str) -> str:
     """The commit of a tag, a branch, or the beginning of a commit's id, in the repository as it is now.
 
     It is in the mirror then. Raises InputError if there is none, InfrastructureError if the repository is away.
     """
-    mirror = Mirror(settings, product.name, product.url)
+    mirror = Mirror(settings, product, url)
     remote = mirror.remote_refs()
     name = ref.encode(errors="replace")
     found = remote.tags.get(name) or remote.heads.get(name)
     if found is not None:
         if not mirror.fetch({found.name: found.object_id}) or not mirror.keep_commit(found.commit):
-            raise InputError(f"{ref} of {product.name} does not lead to a commit that the repository gives")
+            raise InputError(f"{ref} of {product} does not lead to a commit that the repository gives")
         return found.commit
     commit = _commit(mirror, ref) if _SHORT.fullmatch(ref) else None
     if commit is None:
         raise InputError(
-            f"there is no tag, branch or commit {ref[:200]!r} in {product.url}",
-            hint=f"'cleanroom ref list {product.name}' shows what was recorded",
+            f"there is no tag, branch or commit {ref[:200]!r} in {url}",
+            hint=f"'cleanroom ref list {product}' shows what was recorded",
         )
     return commit
 
