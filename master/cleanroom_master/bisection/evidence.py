@@ -59,7 +59,7 @@ def summary(bisection: Bisection) -> View:
 
 
 def git_log(database: Database, bisection_id: int) -> str:
-    """What was found, in the form that `git bisect replay` reads. Raises InputError where no commits were searched.
+    """What was found, in the form of `git bisect log`. Raises InputError where no commits were searched.
 
     Source of the format: git-bisect(1), "Bisect log and bisect replay".
     """
@@ -71,7 +71,7 @@ def git_log(database: Database, bisection_id: int) -> str:
 
 
 def write_git_log(judged: Sequence[Candidate], decisive: Sequence[int]) -> str:
-    """The log of candidates with verdicts, in the order in which they were judged.
+    """The log of candidates with verdicts, in the order in which they were judged, each line a command.
 
     Git takes the last bad one for the one to go on from: that one, at the position in `decisive`, comes last.
     """

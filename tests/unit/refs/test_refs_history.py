@@ -134,10 +134,10 @@ def test_git_finds_the_same_by_our_log(past: Past, number: int, parallel: int) -
     while not (decision := search.decide(verdicts, (), parallel)).ended:
         verdicts |= {one: Verdict.BAD if found[one].commit in broken else Verdict.GOOD for one in decision.probe}
     assert [found[one].commit for one in decision.suspects] == [past.commits[number]]
-    log = past.repository.path.parent / "log"
     judged = [_judged(place, found[one], one, said) for place, (one, said) in enumerate(verdicts.items())]
-    log.write_text(write_git_log(judged, decision.suspects[-1:]))
-    said = past.repository.git("bisect", "replay", str(log))
+    commands = [line for line in write_git_log(judged, decision.suspects[-1:]).splitlines() if line[0] != "#"]
+    said = [past.repository.git(*command.split()[1:]) for command in commands][-1]
+    past.repository.git("bisect", "reset")
     assert f"{past.commits[number]} is the first bad commit" in said
 
 
