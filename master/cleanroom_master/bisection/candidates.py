@@ -97,12 +97,12 @@ def _kept(store: Store, image: str, used: UsedImage) -> bool:
 
 
 def _image_place(database: Database, product: str, image: str, used: Sequence[UsedImage], end: str) -> int:
-    time = _time(end)
-    if time is not None:
-        return _last_before(time, [one.at for one in used], f"no build ran with {image}")
     digests = [one.digest for one in used]
     if _DIGEST.fullmatch(end) and any(digest.startswith(end) for digest in digests):
         return next(place for place, digest in enumerate(digests) if digest.startswith(end))
+    time = _time(end)
+    if time is not None:
+        return _last_before(time, [one.at for one in used], f"no build ran with {image}")
     release = releases.find(database, product, end)
     own = bisections.used_images(database, image, release.id)
     if not own:
