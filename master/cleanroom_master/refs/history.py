@@ -45,6 +45,10 @@ def resolve(settings: Settings, product: str, url: str, ref: str) -> str:
             raise InputError(f"{ref} of {product} does not lead to a commit that the repository gives")
         return found.commit
     commit = _commit(mirror, ref) if _SHORT.fullmatch(ref) else None
+    if commit is None and _SHORT.fullmatch(ref):
+        # What only begins like an id can be looked up where the branches are.
+        mirror.fetch({head.name: head.object_id for head in remote.heads.values()})
+        commit = _commit(mirror, ref)
     if commit is None:
         raise InputError(
             f"there is no tag, branch or commit {ref[:200]!r} in {url}",

@@ -78,6 +78,8 @@ def resolved(past: Past, ref: str) -> str:
 
 def test_names_are_looked_up_in_the_repository(past: Past) -> None:
     good, bad = past.commits[0], past.commits[-1]
+    # Before anything else of the repository was fetched.
+    assert resolved(past, past.commits[7][:9]) == past.commits[7]
     assert (resolved(past, "good"), resolved(past, "bad"), resolved(past, "main")) == (good, bad, bad)
     assert (resolved(past, good), resolved(past, bad[:12])) == (good, bad)
     for unknown in ("v9", "--all", "0" * 40, "bad^{tree}", "abcdef0123"):
