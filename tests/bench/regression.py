@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import bisection
 import comparison
 from figures import Row
 
-_MEASURED = (comparison,)
+_MEASURED = (comparison, bisection)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:
