@@ -19,6 +19,9 @@ GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanr
                 cleanroom.comparison TO cleanroom_master;
 GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
+GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
+GRANT UPDATE (verdict, why, judged_at) ON cleanroom.bisection_candidate TO cleanroom_master;
 
 -- The publisher publishes. What was built is not its business.
 GRANT INSERT, UPDATE, DELETE ON cleanroom.generation TO cleanroom_publisher;

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, generations, phases, releases, trials
+from cleanroom_db import attempts, bisections, generations, phases, releases, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
+from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -43,10 +44,10 @@ from cleanroom_recipes.events import (
     Version,
 )
 from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan
+from cleanroom_recipes.plan import PhasePlan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
-CHANNELS = (REF_EVENT, ATTEMPT)
+CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
@@ -129,6 +130,7 @@ class Dispatch:
         self._database = database
         self._listener = listener
         self._planner = Planner(settings)
+        self._bisections = Driver(settings, database, self._planner)
         self._policy = RetryPolicy.of(settings)
         self._places = Places(settings)
         self.logs = LogStore(self._places.logs)
@@ -140,6 +142,7 @@ class Dispatch:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
         attempts.abandon(self._database, f"{self.name}/", "the master was restarted", self._policy)
         take_over_logs(self._database, self.logs)
+        self._bisections.take_over()
         for left in (self._places.incoming, self._places.sources):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -156,6 +159,7 @@ class Dispatch:
         attempts.expire(self._database, self._policy)
         while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
             pass
+        self._bisections.turn()
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
 
     def _due(self, work: attempts.Work) -> DueAttempt:
@@ -167,8 +171,11 @@ class Dispatch:
             str(subject.recipe.get("url", "")),
             subject.ref,
             subject.commit,
-            builder_name(subject.product, work.target),
+            builder_name(subject.product, work.target, self._lane(work)),
         )
+
+    def _lane(self, work: attempts.Work) -> int:
+        return 0 if work.trial_id is None else bisections.lane(self._database, work.trial_id)
 
     def _subject(self, work: attempts.Work) -> releases.Release | trials.Trial:
         """What an attempt is of."""
@@ -185,16 +192,17 @@ class Dispatch:
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)
         work = attempts.get(self._database, attempt)
         subject = self._subject(work)
-        conditions = subject.conditions if isinstance(subject, trials.Trial) else {}
+        plain = subject.conditions if isinstance(subject, trials.Trial) else {}
+        conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
         return Job(
             held,
             subject,
-            from_plain(Conditions, conditions, what="the conditions of the trial"),
+            conditions,
             work.target,
             recipe,
-            {name: plans[name] for name in work.phases if name in plans},
+            {name: with_packages(plans[name], conditions.packages) for name in work.phases if name in plans},
             self._settings.whole("worker.artifact_limit"),
         )
 
@@ -245,9 +253,13 @@ class Dispatch:
         return self._places
 
 
-def builder_name(product: str, target: str) -> str:
-    """The name of the builder of one product on one target, as people see it in Buildbot's pages."""
-    return f"{product} {target}"
+def builder_name(product: str, target: str, lane: int = 0) -> str:
+    """The name of the builder of one product on one target, as people see it in Buildbot's pages.
+
+    A builder runs one build at a time on a worker. Probes of a bisection run beside each other: each on a lane of its
+    own, which count from 1.
+    """
+    return f"{product} {target} probe {lane}" if lane else f"{product} {target}"
 
 
 class PhaseRun:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from cleanroom_recipes import builders, names
@@ -32,6 +32,9 @@ from cleanroom_recipes.model import (
     TreePath,
     User,
 )
+
+# The step that brings packages to exact versions.
+EXACT = "exact-packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,21 @@ def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
     """The phases of a build of `recipe` on `target`, in their order, without those switched off."""
     phases = builders.definition(target.format).phases
     return tuple(_phase(recipe, target, phase) for phase in phases if recipe.phase(phase.name).enabled)
+
+
+def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
+    """The phase with exact versions of packages (by name), before anything that depends on them; none: as it is."""
+    if not packages:
+        return phase
+    before = tuple(itertools.takewhile(lambda step: step.blame is Blame.INFRASTRUCTURE, phase.steps))
+    step = StepPlan(
+        name=EXACT,
+        program=builders.program(phase.format, StepDefinition(EXACT, f"common/{EXACT}")),
+        timeout=phase.timeout,
+        blame=Blame.APT,
+        environment={"CLEANROOM_EXACT": "\n".join(f"{name}={packages[name]}" for name in sorted(packages))},
+    )
+    return replace(phase, steps=(*before, step, *phase.steps[len(before) :]))
 
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import bisection
 import comparison
 import ingest
 from figures import Row
 
-_MEASURED = (comparison, ingest)
+_MEASURED = (comparison, ingest, bisection)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("bisection", "bisection_candidate", "bisection_probe"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -29,6 +30,9 @@ ALLOWED = {
         "ref_event": "U",
         "release": "IU",
         "trial": "IU",
+        "bisection": "U",
+        "bisection_candidate": "U",
+        "bisection_probe": "IU",
         "build": "I",
         "attempt": "IU",
         "phase": "IU",

@@ -10,7 +10,7 @@ import pytest
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
 from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
-from cleanroom_recipes.plan import PhasePlan, plan
+from cleanroom_recipes.plan import PhasePlan, plan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 TALLY = """
@@ -168,3 +168,13 @@ def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
             request.decode(content)
     with pytest.raises(InputError):
         request.read(tmp_path / "missing.json")
+
+
+def test_exact_packages_come_after_the_update_and_before_what_depends_on_them() -> None:
+    recipe = loader.load(b'builder = "deb"\n', source="the recipe", name="x", url="file:///x")
+    [build, *_] = plan(recipe, Target.parse("debian-12/deb"))
+    assert with_packages(build, {}) is build
+    steps = with_packages(build, {"make": "4.3-4.1", "gcc": "4:12.2.0-3"}).steps
+    assert [step.name for step in steps[:3]] == ["update", "exact-packages", "unpack"]
+    assert steps[1].environment == {"CLEANROOM_EXACT": "gcc=4:12.2.0-3\nmake=4.3-4.1"}
+    assert [steps[0], *steps[2:]] == list(build.steps)
