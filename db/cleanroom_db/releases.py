@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, gates, ref_events
+from cleanroom_db import audit, conflicts, gates, ref_events
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -183,6 +183,7 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
         gates.forget(cursor, release_id)
+        conflicts.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]
@@ -251,6 +252,15 @@ def judge(cursor: Cursor, release: Release) -> None:
     if release.state not in _OPEN or any(row["outcome"] is None for row in rows):
         return
     _settle(cursor, release, requested_by="verdict")
+
+
+def judge_again(database: Database, release_id: int) -> Release:
+    """The verdict once more on a release that is held, because what it was held for may be gone."""
+    with database.transaction() as cursor:
+        release = lock(cursor, release_id)
+        if release.state is ReleaseState.HELD:
+            _settle(cursor, release, requested_by="verdict")
+        return lock(cursor, release_id)
 
 
 def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:

@@ -29,7 +29,7 @@ CREATE TABLE path (
 CREATE TABLE package_file (
     path_id bigint NOT NULL REFERENCES path,
     size bigint NOT NULL CHECK (size >= 0),
-    package_id integer NOT NULL REFERENCES package,
+    package_id integer NOT NULL REFERENCES package ON DELETE CASCADE,
     mode integer NOT NULL,                          -- permissions, without the type
     type file_type NOT NULL,
     digest bytea,                                   -- of regular files; SHA-256, or what an rpm's header says
@@ -67,3 +67,5 @@ CREATE TABLE conflict (
 );
 CREATE INDEX conflict_of_check ON conflict (release_id, channel, target, id);
 CREATE INDEX channel_package_built ON channel_package (built_sha256) WHERE removed_in IS NULL;
+CREATE INDEX conflict_with ON conflict (with_release) WHERE with_release IS NOT NULL;
+CREATE INDEX artifact_content ON artifact (sha256);

@@ -33,6 +33,10 @@ DELETE FROM cleanroom.gate_result WHERE release_id = %(release)s
 -- name: insert_results
 INSERT INTO cleanroom.gate_result (release_id, gate, target, state, why) VALUES %s
 
+-- name: update_result
+UPDATE cleanroom.gate_result SET state = %(state)s, why = %(why)s, evaluated_at = now()
+ WHERE release_id = %(release)s AND gate = %(gate)s AND target = %(target)s
+
 -- name: results
 SELECT * FROM cleanroom.gate_result WHERE release_id = %(release)s
  ORDER BY array_position(%(gates)s, gate), gate, target NULLS FIRST
