@@ -20,6 +20,7 @@ from cleanroom_recipes.model import Builder, Gate
 _SQL = load("conflicts")
 # Pairs of packages with the same files; more than a person reads.
 _SHARED = 1000
+_PRUNED = 200
 
 
 class ConflictKind(StrEnum):
@@ -158,8 +159,10 @@ def basis(database: Database, place: Place, together: Iterable[Candidate]) -> st
     assert mark is not None
     content = [
         [place.channel, place.image, mark["packages"], mark["newest"], mark["total"]],
-        sorted((one.release, sorted(package.sha256 for some in one.packages.values() for package in some))
-               for one in together),
+        sorted(
+            (one.release, sorted(package.sha256 for some in one.packages.values() for package in some))
+            for one in together
+        ),
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -256,6 +259,9 @@ def held(database: Database) -> list[tuple[int, str, list[str]]]:
 
 
 def prune(database: Database, age: float) -> int:
-    """Forget the contents of packages that are neither published nor under way, `age` seconds after they were read."""
+    """Forget contents of packages that are neither published nor under way, `age` seconds after they were read.
+
+    Some at a time; returns how many.
+    """
     with database.transaction() as cursor:
-        return cursor.execute(_SQL["prune"], age=age)
+        return cursor.execute(_SQL["prune"], age=age, limit=_PRUNED)

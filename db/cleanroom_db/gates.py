@@ -104,16 +104,14 @@ def evaluate(cursor: Cursor, release_id: int) -> list[GateResult]:
     return results
 
 
-def evaluate_conflicts(cursor: Cursor, release_id: int) -> list[GateResult]:
-    """Evaluate only the gate about conflicts, for what is about to be published; keep its results, and return them.
+def evaluate_conflicts(cursor: Cursor, release_id: int, channel: str) -> list[GateResult]:
+    """Evaluate only the gate about conflicts, for what is about to go into a channel, and return its results.
 
-    Nothing, where that gate is not demanded.
+    They are kept where the channel is the one that the release was judged for.
     """
-    facts = _facts(cursor, release_id)
-    if Gate.NO_CONFLICTS not in facts.gates:
-        return []
+    facts = _facts(cursor, release_id, channel)
     results = [one for one in decide(facts) if one.gate == Gate.NO_CONFLICTS]
-    for one in results:
+    for one in results if channel == cursor.value(_SQL["channel"], release=release_id) else ():
         cursor.execute(
             _SQL["update_result"],
             release=release_id,
@@ -345,16 +343,18 @@ _OF_BUILD: Mapping[str, Callable[[Facts, BuildFacts], _Said]] = {
 }
 
 
-def _facts(cursor: Cursor, release_id: int) -> Facts:
+def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts:
+    """What the gates of a release ask about, for its own channel or another one."""
     release = cursor.row(_SQL["release"], release=release_id)
     assert release is not None
+    channel = channel or release["channel"]
     builds = cursor.rows(_SQL["builds"], release=release_id)
     attempts = [build["attempt"] for build in builds]
     parts = cursor.rows(_SQL["parts"], attempts=attempts)
-    checked = conflicts.recorded(cursor, release_id, release["channel"])
+    checked = conflicts.recorded(cursor, release_id, channel)
     compared = {one.attempt_id: one for one in comparisons.recorded(cursor, attempts) if one.base is Base.PUBLISHED}
     return Facts(
-        channel=release["channel"],
+        channel=channel,
         kind=RefKind(release["kind"]),
         signature=SignatureState(release["signature"]),
         approved_by=release["approved_by"],

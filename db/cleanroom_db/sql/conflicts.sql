@@ -126,7 +126,8 @@ SELECT release.id, release.channel, array_agg(DISTINCT gate_result.target) AS ta
 
 -- name: prune
 -- What is neither published nor under way is read again when it is needed. A new one stays for a while.
-DELETE FROM cleanroom.package
+DELETE FROM cleanroom.package WHERE id IN (
+SELECT id FROM cleanroom.package
  WHERE read_at < now() - make_interval(secs => %(age)s)
    AND NOT EXISTS (SELECT FROM cleanroom.channel_package AS published
                     WHERE published.built_sha256 = package.sha256 AND published.removed_in IS NULL)
@@ -136,3 +137,4 @@ DELETE FROM cleanroom.package
                      JOIN cleanroom.release ON release.id = build.release_id
                     WHERE artifact.sha256 = package.sha256
                       AND release.state IN ('waiting', 'building', 'passed', 'held'))
+ LIMIT %(limit)s)

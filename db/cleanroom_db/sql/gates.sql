@@ -3,6 +3,9 @@ SELECT release.gates, release.channel, release.kind, release.approved_by, event.
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.id = %(release)s
 
+-- name: channel
+SELECT channel FROM cleanroom.release WHERE id = %(release)s
+
 -- name: builds
 -- The latest attempt of each build.
 SELECT DISTINCT ON (build.id) build.target, build.phases, attempt.id AS attempt, attempt.outcome, attempt.why

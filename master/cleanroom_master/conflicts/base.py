@@ -29,7 +29,7 @@ class Base:
 class Bases(Protocol):
     """Finds what lies below the packages for an image, and keeps it there for a while."""
 
-    def __call__(self, image: str) -> AbstractContextManager[Base]: ...
+    def __call__(self, image: str, /) -> AbstractContextManager[Base]: ...
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ class ImageBases:
         self._catalogue = Catalogue(settings.state, settings.site)
 
     @contextlib.contextmanager
-    def __call__(self, image: str) -> Iterator[Base]:
+    def __call__(self, image: str, /) -> Iterator[Base]:
         """What an image has; nothing where this machine does not have the image, or it has no lists."""
         store = self._catalogue.store
         if image not in store.names():

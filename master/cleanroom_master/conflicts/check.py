@@ -141,7 +141,7 @@ class Checker:
         shared = conflicts.shared(self._database, looked.place, checked, together)
         with self._bases(looked.place.image) as base:
             answer = self._solve(looked, form, base, [(one.package, one.other) for one in shared])
-        found.assumed = found.assumed or form == "deb" and not base.lists
+        found.assumed = found.assumed or (form == "deb" and not base.lists)
         for release in looked.checked:
             for target in {target for owner, target, _ in checked.values() if owner == release}:
                 found.packages[target] = max(found.packages.get(target, 0), answer["packages"])
@@ -257,9 +257,7 @@ class _Names:
 def ask(question: Mapping[str, Any]) -> dict[str, Any]:
     """Have the solver answer. Raises InfrastructureError when it cannot, or not in its time."""
     try:
-        printed = run(
-            [_PYTHON, "-I", _PROGRAM], stdin=json.dumps(question).encode(), timeout=_SOLVER_TIMEOUT
-        ).stdout
+        printed = run([_PYTHON, "-I", _PROGRAM], stdin=json.dumps(question).encode(), timeout=_SOLVER_TIMEOUT).stdout
         answer = json.loads(printed)
     except CommandError as error:
         raise InfrastructureError(

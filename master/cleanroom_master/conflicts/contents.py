@@ -20,12 +20,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
 
 from cleanroom_base import run
 from cleanroom_base.errors import InputError
 from cleanroom_base.run import CommandError, OutputLimitExceeded
 from cleanroom_db.packages import FileType, PackageContents, PackagedFile
 from cleanroom_master.publish import control
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _TIMEOUT = 900.0
 _CONTROL_LIMIT = 1 << 20
@@ -35,6 +39,7 @@ _PATH_LENGTH = 4096
 _UNPACKED_LIMIT = 64 << 30
 _LISTING_LIMIT = 256 << 20
 _CHUNK = 1 << 20
+_BUFFER = 256 << 10
 _HEADER_LIMIT = 64 << 10
 _EXTENSIONS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -127,7 +132,7 @@ def _deb_files(file: Path) -> list[PackagedFile]:
 
 
 def _packaged(
-    path: str, member: tarfile.TarInfo, content: io.BufferedIOBase, found: Mapping[str, PackagedFile]
+    path: str, member: tarfile.TarInfo, content: IO[bytes], found: Mapping[str, PackagedFile]
 ) -> PackagedFile:
     mode = stat.S_IMODE(member.mode)
     if member.isdir():
@@ -168,43 +173,44 @@ def _diverted(script: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
-class _Stream:
-    """What a program prints, read with a limit of bytes and of time; what tarfile asks of a file."""
+class _Stream(io.RawIOBase):
+    """What a program prints, read with a limit of bytes and of time."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
+        super().__init__()
         self._descriptor = descriptor
         self._left = limit
         self._deadline = time.monotonic() + _TIMEOUT
 
-    def read(self, size: int) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
         readable, _, _ = select.select([self._descriptor], [], [], max(self._deadline - time.monotonic(), 0))
         if not readable:
             raise InputError(f"it could not be unpacked in {_TIMEOUT:.0f} s")
-        data = os.read(self._descriptor, min(size, _CHUNK))
-        self._left -= len(data)
+        size = os.readv(self._descriptor, [buffer])
+        self._left -= size
         if self._left < 0:
             raise InputError("it unpacks to more than a package may")
-        return data
-
-    def drain(self) -> None:
-        while self.read(_CHUNK):
-            pass
+        return size
 
 
 class _Member(tarfile.TarInfo):
     """A member whose headers are small: tarfile reads long names and their like into memory, whatever their size."""
 
-    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        # The entry point that tarfile.py documents for subclasses.
-        if self.type in _EXTENSIONS and self.size > _HEADER_LIMIT:
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
             raise InputError("it has a name that is too long")
-        if self.type == tarfile.GNUTYPE_SPARSE:
+        if member.type == tarfile.GNUTYPE_SPARSE:
             raise InputError("it has a file with holes, which no package has")
-        return super()._proc_member(tar)  # type: ignore[misc, no-any-return]
+        return member
 
 
 @contextlib.contextmanager
-def _members(command: list[str], limit: int) -> Iterator[Iterator[tuple[tarfile.TarInfo, io.BufferedIOBase]]]:
+def _members(command: list[str], limit: int) -> Iterator[Iterator[tuple[tarfile.TarInfo, IO[bytes]]]]:
     """The members of the tar archive that a program prints, each with its content. Raises InputError."""
     reading, writing = os.pipe()
     try:
@@ -213,11 +219,12 @@ def _members(command: list[str], limit: int) -> Iterator[Iterator[tuple[tarfile.
         finally:
             os.close(writing)
         try:
-            stream = _Stream(reading, limit)
+            stream = io.BufferedReader(_Stream(reading, limit), _BUFFER)
             try:
-                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:  # type: ignore[call-overload]
+                with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive:
                     yield _each(archive)
-                stream.drain()
+                while stream.read(_BUFFER):
+                    pass
             except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
                 raise InputError(f"it is no whole Debian package: {error}") from error
             if not run.wait(process, _TIMEOUT) or process.returncode != 0:
@@ -228,13 +235,13 @@ def _members(command: list[str], limit: int) -> Iterator[Iterator[tuple[tarfile.
         os.close(reading)
 
 
-def _each(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, io.BufferedIOBase]]:
+def _each(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     nothing = io.BytesIO()
     while (member := archive.next()) is not None:
         # tarfile keeps all members, which a stream has no use for.
-        archive.members = []  # type: ignore[attr-defined]
+        vars(archive)["members"] = []
         content = archive.extractfile(member) if member.isreg() else None
-        yield member, content or nothing  # type: ignore[misc]
+        yield member, content or nothing
 
 
 def _word(fields: Mapping[str, str], name: str, allowed: re.Pattern[str]) -> str:
@@ -314,6 +321,6 @@ def _rpm_file(path: str, mode: int, size: int, digest: str, target: str) -> Pack
 
 def _query(file: Path, form: str, limit: int) -> str:
     with tempfile.TemporaryDirectory() as database:
-        command = ["rpm", "--dbpath", database, "--query", "--package", "--nosignature", "--queryformat", form, file]
-        printed = run.run(command, timeout=_TIMEOUT, capture_limit=limit).stdout
+        command = ["rpm", "--dbpath", database, "--query", "--package", "--nosignature", "--queryformat", form]
+        printed = run.run([*command, file], timeout=_TIMEOUT, capture_limit=limit).stdout
     return printed.decode(errors="surrogateescape")

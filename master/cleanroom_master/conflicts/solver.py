@@ -247,7 +247,9 @@ class Examination:
         self.universe = universe
         self.checked: list[int] = question["checked"]
         self.everyone: list[int] = [candidate["release"] for candidate in question["candidates"]]
-        self.packages = {candidate["release"]: candidate["ids"] for candidate in question["candidates"]}
+        self.packages: dict[int, list[int]] = {
+            candidate["release"]: candidate["ids"] for candidate in question["candidates"]
+        }
         self.findings: list[dict[str, Any]] = []
 
     def find(self) -> list[dict[str, Any]]:
@@ -289,9 +291,7 @@ class Examination:
     def _as_before(self, number: int, other: int) -> bool:
         """Whether that was so with what is published of the two."""
         names = [self.universe.package[one].name for one in (number, other)]
-        published = [
-            one for name in names for one in self.universe.by_name[name] if one in self.universe.active([])
-        ]
+        published = [one for name in names for one in self.universe.by_name[name] if one in self.universe.active([])]
         return len(published) == 2 and bool(self.universe.problem([], published))
 
     def _single(self, release: int, touched: Sequence[int]) -> None:
@@ -318,7 +318,7 @@ class Examination:
             names = {self.universe.package[mine].name}
             if any(str(one).split(" ")[0] in names for one in required):
                 return mine
-        return int(self.packages[release][0])
+        return self.packages[release][0]
 
     def _culprits(self, release: int, numbers: Sequence[int]) -> list[int]:
         """The other candidates each of which alone keeps packages of a release from being installed."""
@@ -330,7 +330,9 @@ class Examination:
         """Packages of two candidates that can be installed, but not together."""
         universe = self.universe
         for other in self.everyone:
-            if other == release or any(one["release"] == release and one["with_release"] == other for one in self.findings):
+            if other == release or any(
+                one["release"] == release and one["with_release"] == other for one in self.findings
+            ):
                 continue
             both = [release, other]
             mine, theirs = self._newest(both, release), self._newest(both, other)
@@ -341,9 +343,9 @@ class Examination:
                     not universe.debian and (universe.obsoletes(one, two) or universe.obsoletes(two, one))
                 )
                 text = "" if deliberate else universe.problem(both, [one, two])
-                if text and not (universe.problem(both, [one]) or universe.problem(both, [two])):
-                    if not self._as_before(one, two):
-                        self._add(release, one, two, other, text)
+                single = text and not (universe.problem(both, [one]) or universe.problem(both, [two]))
+                if single and not self._as_before(one, two):
+                    self._add(release, one, two, other, text)
 
 
 def main() -> None:
