@@ -254,13 +254,12 @@ def judge(cursor: Cursor, release: Release) -> None:
     _settle(cursor, release, requested_by="verdict")
 
 
-def judge_again(database: Database, release_id: int) -> Release:
-    """The verdict once more on a release that is held, because what it was held for may be gone."""
-    with database.transaction() as cursor:
-        release = lock(cursor, release_id)
-        if release.state is ReleaseState.HELD:
-            _settle(cursor, release, requested_by="verdict")
-        return lock(cursor, release_id)
+def judge_again(cursor: Cursor, release: Release) -> None:
+    """The verdict on a (locked) release for which a trial has ended; one that was settled otherwise stays so."""
+    if release.state is ReleaseState.HELD:
+        _settle(cursor, release, requested_by="verdict")
+    else:
+        judge(cursor, release)
 
 
 def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
@@ -278,6 +277,10 @@ def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     reasons = [result.why for result in closed] + ([release.hold_reason] if release.hold_reason is not None else [])
     if reasons:
         _set_state(cursor, release.id, ReleaseState.HELD, f"held: {'; '.join([*reasons, *tally])}")
+        return
+    waiting = [result.why for result in results if result.state is GateState.WAITS]
+    if waiting:
+        _set_state(cursor, release.id, ReleaseState.BUILDING, "; ".join(["built", *waiting, *tally]))
         return
     _pass(cursor, release, requested_by=requested_by)
 

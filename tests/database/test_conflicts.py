@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from database_server import POLICY, add_product, begin
 from recorded import claimed
-from tiny_packages import make_deb, make_rpm, sha256
+from tiny_packages import make_deb, sha256
 
-from cleanroom_db import attempts, conflicts, generations, packages, phases, publications, releases
-from cleanroom_db.conflicts import ConflictKind, Place
+from cleanroom_db import attempts, generations, phases, releases
+from cleanroom_db.conflicts import Place
 from cleanroom_db.connection import Database
 from cleanroom_db.phases import NewArtifact
 from cleanroom_db.releases import Release
 from cleanroom_db.states import ReleaseState
 from cleanroom_db.view import release_view
 from cleanroom_master.conflicts.check import Checker
-from cleanroom_master.conflicts.together import Leaving, Upkeep, hold_back, look_at
+from cleanroom_master.conflicts.together import Upkeep, look_at
 from cleanroom_master.files import FileStore
-from cleanroom_master.publish.signing import Signer
 from cleanroom_master.publish.repository import Repository
+from cleanroom_master.publish.signing import Signer
 from cleanroom_master.publisher import Publisher
 from cleanroom_recipes.model import Outcome
 

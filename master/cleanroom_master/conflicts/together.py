@@ -89,7 +89,8 @@ class Upkeep:
         for place in dict.fromkeys(Place.of(channel, target) for target in targets):
             changed = _look_once(self._database, self._checker, place, [Leaving(release, channel, ())]) or changed
         if changed:
-            releases.judge_again(self._database, release)
+            with self._database.transaction() as cursor:
+                releases.judge_again(cursor, releases.lock(cursor, release))
 
 
 def _look_once(database: Database, checker: Checker, place: Place, leaving: Sequence[Leaving]) -> bool:
