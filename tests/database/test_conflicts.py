@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 import pytest
-from database_server import POLICY, add_product, begin
+from database_server import POLICY, Server, add_product, begin
 from recorded import claimed
 from tiny_packages import make_deb, make_rpm, sha256
 
 from cleanroom_base.errors import InfrastructureError
-from cleanroom_db import attempts, conflicts, generations, packages, phases, releases
+from cleanroom_db import attempts, conflicts, packages, phases, releases
 from cleanroom_db.conflicts import ConflictKind, Place
 from cleanroom_db.connection import Database
 from cleanroom_db.phases import NewArtifact
 from cleanroom_db.releases import Release
+from cleanroom_db.roles import Role
 from cleanroom_db.states import ReleaseState
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import main
+from cleanroom_master import cli
 from cleanroom_master.conflicts import check
 from cleanroom_master.conflicts.base import Base
 from cleanroom_master.conflicts.check import Checker
@@ -272,8 +274,6 @@ def test_a_dependency_that_a_newer_version_of_its_own_channel_lacks(shop: Shop, 
 def test_what_the_distribution_has_is_known_by_the_image_s_lists(shop: Shop, deb: Debs, tmp_path: Path) -> None:
     lists = tmp_path / "main_Packages"
     lists.write_text("Package: libc6\nVersion: 2.36\nArchitecture: amd64\n\n")
-    from contextlib import nullcontext
-
     shop.checker = Checker(shop.master, [shop.files], lambda image: nullcontext(Base("amd64", (lists,))))
     fine = shop.judged("alpha", "a1", deb("alpha", "1.0", "Depends: libc6 (>= 2.4)\n"))
     assert shop.state(fine) is PASSED
@@ -352,3 +352,44 @@ def test_contents_are_kept_once_and_forgotten_when_nobody_needs_them(shop: Shop,
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(server: Server, name: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEANROOM_STATE", str(shop.home))
+    monkeypatch.setenv("CLEANROOM_SITE", str(shop.home))
+    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
+
+
+@pytest.mark.usefixtures("site")
+def test_the_command_line_says_by_its_exit_status_whether_there_are_conflicts(
+    shop: Shop, deb: Debs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.release("alpha", "a1", deb("alpha", "1.0", files=TOOL))
+    shop.release("beta", "b1", deb("beta", "2.0", files=TOOL))
+    shop.release("gamma", "g1", deb("gamma", "1.0"))
+    assert cli.run(["release", "conflicts", "gamma", "g1", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "product": "gamma", "ref": "g1", "channel": "testing", "conflicts": 0,
+        "targets": [
+            {
+                "target": "debian-12/deb", "packages": 3,
+                "note": "the distribution's packages are not known here", "conflicts": [],
+            }
+        ],
+    }
+    assert cli.run(["release", "conflicts", "beta", "b1", "--format", "json"]) == 1
+    [target] = json.loads(capsys.readouterr().out)["targets"]
+    assert target["conflicts"] == [
+        {
+            "kind": "file", "package": "beta", "other": "alpha", "subject": "/usr/bin/tool",
+            "why": "beta 2.0 and alpha 1.0 (alpha a1, which waits too) both have /usr/bin/tool",
+            "with": {"product": "alpha", "ref": "a1"},
+        }
+    ]
+    assert cli.run(["release", "conflicts", "beta", "b1"]) == 1
+    assert "beta b1 has 1 conflicts in testing" in capsys.readouterr().out
+    assert cli.run(["release", "conflicts", "beta", "b9"]) == 2
+    # A look changes nothing.
+    with shop.owner.transaction() as cursor:
+        assert cursor.value("SELECT count(*) FROM cleanroom.conflict_check") == 0
