@@ -209,6 +209,13 @@ def shared(database: Database, place: Place, checked: Iterable[int], together: I
     return [Shared.from_row(row) for row in rows]
 
 
+def held_names(database: Database, place: Place, form: str) -> list[str]:
+    """The names of packages of releases that are held on their way into a place."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["held_names"], channel=place.channel, targets=place.targets, format=form)
+    return sorted(row["name"] for row in rows)
+
+
 def named(database: Database, ids: Iterable[int]) -> dict[int, Row]:
     """The names, versions and relations of packages by their ids."""
     with database.transaction() as cursor:

@@ -121,19 +121,14 @@ class Publisher:
 
     def _harmless(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Those that go together with what is published and with each other; the others are refused."""
-        leaving = [
-            Leaving(
-                one.publication.release_id,
-                one.publication.channel,
-                tuple(sorted({package.target for package in one.packages})),
-            )
-            for one in candidates
-        ]
-        refused = hold_back(self._database, self._checker, leaving)
-        for one in candidates:
-            if one.publication.release_id in refused:
-                publications.refuse(self._database, one.publication.id, refused[one.publication.release_id])
-        return [one for one in candidates if one.publication.release_id not in refused]
+        left = list(candidates)
+        while refused := hold_back(self._database, self._checker, [_leaving(one) for one in left]):
+            for one in left:
+                if one.publication.release_id in refused:
+                    publications.refuse(self._database, one.publication.id, refused[one.publication.release_id])
+            # Who needed one of these is not to leave without it.
+            left = [one for one in left if one.publication.release_id not in refused]
+        return left
 
     def _take(self, publication: Pending, file: ReleasedFile, files: Sequence[ReleasedFile]) -> NewPackage:
         if file.kind == "dsc":
@@ -191,6 +186,11 @@ class Publisher:
             self._repository.discard_unfinished()
             raise
         generations.switched(self._database, generation.number)
+
+
+def _leaving(candidate: _Candidate) -> Leaving:
+    targets = sorted({package.target for package in candidate.packages})
+    return Leaving(candidate.publication.release_id, candidate.publication.channel, tuple(targets))
 
 
 def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:

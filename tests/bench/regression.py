@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import combination
 import comparison
 from figures import Row
 
-_MEASURED = (comparison,)
+_MEASURED = (comparison, combination)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

@@ -248,6 +248,20 @@ def test_two_that_are_fine_alone_cannot_be_installed_together(shop: Shop, deb: D
     assert "libalpha 2.0 cannot be installed with beta 1.0 (beta b1, which waits too)" in shop.why(library)
 
 
+def test_who_needs_one_that_is_held_is_held_too(shop: Shop, deb: Debs) -> None:
+    shop.published("alpha", "a1", deb("alpha", "1.0", files=TOOL))
+    library = shop.release("beta", "b1", deb("libbeta", "1.0", files=TOOL))
+    program = shop.release("gamma", "g1", deb("gamma", "1.0", "Depends: libbeta (>= 1)\n"))
+    assert shop.publisher.turn() == 0
+    assert [shop.state(one) for one in (library, program)] == [HELD, HELD]
+    assert "gamma 1.0 cannot be installed: nothing provides libbeta >= 1" in shop.why(program)
+    # And goes with it.
+    assert shop.waive(library).state is PASSED
+    shop.upkeep()
+    assert shop.publisher.turn() == 2
+    assert [shop.state(one) for one in (library, program)] == [PUBLISHED, PUBLISHED]
+
+
 def test_a_library_that_breaks_what_is_published_is_held(shop: Shop, deb: Debs) -> None:
     shop.published("alpha", "a1", deb("libalpha", "1.0"))
     shop.published("beta", "b1", deb("beta", "1.0", "Depends: libalpha (<< 2)\n"))
@@ -370,11 +384,16 @@ def test_the_command_line_says_by_its_exit_status_whether_there_are_conflicts(
     shop.release("gamma", "g1", deb("gamma", "1.0"))
     assert cli.run(["release", "conflicts", "gamma", "g1", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
-        "product": "gamma", "ref": "g1", "channel": "testing", "conflicts": 0,
+        "product": "gamma",
+        "ref": "g1",
+        "channel": "testing",
+        "conflicts": 0,
         "targets": [
             {
-                "target": "debian-12/deb", "packages": 3,
-                "note": "the distribution's packages are not known here", "conflicts": [],
+                "target": "debian-12/deb",
+                "packages": 3,
+                "note": "the distribution's packages are not known here",
+                "conflicts": [],
             }
         ],
     }
@@ -382,7 +401,10 @@ def test_the_command_line_says_by_its_exit_status_whether_there_are_conflicts(
     [target] = json.loads(capsys.readouterr().out)["targets"]
     assert target["conflicts"] == [
         {
-            "kind": "file", "package": "beta", "other": "alpha", "subject": "/usr/bin/tool",
+            "kind": "file",
+            "package": "beta",
+            "other": "alpha",
+            "subject": "/usr/bin/tool",
             "why": "beta 2.0 and alpha 1.0 (alpha a1, which waits too) both have /usr/bin/tool",
             "with": {"product": "alpha", "ref": "a1"},
         }

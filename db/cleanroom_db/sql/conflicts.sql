@@ -51,6 +51,16 @@ SELECT coalesce(array_agg(id), '{}') AS ids, coalesce(string_agg(relations, %(be
                            WHERE published.channel = %(channel)s AND published.target = ANY(%(targets)s)
                              AND published.removed_in IS NULL)
 
+-- name: held_names
+-- What is not published yet and held is not the distribution's.
+SELECT DISTINCT package.name
+  FROM cleanroom.release
+  JOIN cleanroom.build ON build.release_id = release.id AND build.target = ANY(%(targets)s)
+  JOIN cleanroom.attempt ON attempt.build_id = build.id
+  JOIN cleanroom.artifact ON artifact.attempt_id = attempt.id
+  JOIN cleanroom.package ON package.sha256 = artifact.sha256 AND package.format = %(format)s
+ WHERE release.state = 'held' AND release.channel = %(channel)s
+
 -- name: named
 SELECT id, name, version, relations FROM cleanroom.package WHERE id = ANY(%(ids)s)
 

@@ -164,6 +164,7 @@ class Checker:
             "base": [str(path) for path in base.lists] if form == "deb" else [],
             # An rpm's own phase `install` has shown, with nothing but its own packages, that the system has the rest.
             "open": form == "rpm" or not base.lists,
+            "known": conflicts.held_names(self._database, looked.place, form),
             "published": {"ids": ids, "text": text},
             "candidates": [_given(candidate, form) for candidate in looked.candidates],
             "checked": list(looked.checked),

@@ -49,7 +49,7 @@ class Universe:
         self.pool.createwhatprovides()
         self.of_base = self._of_base()
         if question["open"]:
-            self._assume()
+            self._assume(set(question["known"]))
         self._views: dict[frozenset[int], tuple[set[int], list[int]]] = {}
 
     def active(self, releases: Iterable[int]) -> set[int]:
@@ -182,14 +182,14 @@ class Universe:
             self._views[releases] = (active, disabled)
         return self._views[releases]
 
-    def _assume(self) -> None:
-        """What nobody of ours has, whatever the version, is taken to be the distribution's."""
+    def _assume(self, known: set[str]) -> None:
+        """What nobody of ours has, whatever the version, is taken to be the distribution's, but for known names."""
         names: dict[str, None] = {}
         for package in list(self.package.values()):
             for relation in package.lookup_deparray(solv.SOLVABLE_REQUIRES):
                 names |= dict.fromkeys(_alternatives(str(relation)))
         # All are asked for first: adding a package takes the solver's tables away.
-        missing = [text for text in names if not self._provided(text.split(" ")[0])]
+        missing = [text for text in names if not (text.split(" ")[0] in known or self._provided(text.split(" ")[0]))]
         repository = self.pool.add_repo("assumed")
         assumed: dict[str, Any] = {}
         for text in missing:
@@ -298,18 +298,23 @@ class Examination:
         """Packages that cannot be installed by themselves any more."""
         universe = self.universe
         for number in self._newest(self.everyone, release):
-            alone = universe.problem([release], [number])
-            if alone:
-                self._add(release, number, None, None, alone)
-            elif text := universe.problem(self.everyone, [number]):
-                for other in self._culprits(release, [number]):
+            if text := universe.problem(self.everyone, [number]):
+                culprits: Sequence[int | None] = self._culprits(release, number) or [None]
+                for other in culprits:
                     self._add(release, number, None, other, text)
+        without = [other for other in self.everyone if other != release]
         for number in touched:
             owner = universe.release[number]
-            others = [] if owner is None else [owner]
-            text = universe.problem([release, *others], [number])
-            if text and owner != release and not universe.problem(others, [number]):
+            text = universe.problem(self.everyone, [number]) if owner != release else ""
+            if text and self._breaks(release, without, [] if owner is None else [owner], number):
                 self._add(release, self._cause(release, number), number, owner, text)
+
+    def _breaks(self, release: int, without: Sequence[int], owner: Sequence[int], number: int) -> bool:
+        """Whether a package that cannot be installed could be without a release."""
+        if not self.universe.problem(without, [number]):
+            return True
+        alone = self.universe.problem(owner, [number])
+        return bool(not alone and self.universe.problem([release, *owner], [number]))
 
     def _cause(self, release: int, number: int) -> int:
         """The package of a release that another one needs."""
@@ -320,11 +325,18 @@ class Examination:
                 return mine
         return self.packages[release][0]
 
-    def _culprits(self, release: int, numbers: Sequence[int]) -> list[int]:
-        """The other candidates each of which alone keeps packages of a release from being installed."""
+    def _culprits(self, release: int, number: int) -> list[int]:
+        """The other candidates without which a package of a release could be installed; all, where it takes several.
+
+        None, where it cannot be installed alone either.
+        """
         others = [other for other in self.everyone if other != release]
-        found = [other for other in others if self.universe.problem([release, other], numbers)]
-        return found or others
+        found = [
+            other
+            for other in others
+            if not self.universe.problem([one for one in self.everyone if one != other], [number])
+        ]
+        return found or ([] if self.universe.problem([release], [number]) else others)
 
     def _pairs(self, release: int) -> None:
         """Packages of two candidates that can be installed, but not together."""
