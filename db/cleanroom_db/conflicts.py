@@ -103,6 +103,17 @@ class Shared(Entity):
 
 
 @dataclass(frozen=True)
+class UnionMember(Entity):
+    """A package that is installed with others; `published` is the digest of its bytes as published, if it is."""
+
+    id: int
+    name: str
+    sha256: str
+    file: str
+    published: str | None
+
+
+@dataclass(frozen=True)
 class Conflict(Entity):
     """One thing that breaks. `other` None: no other package has part in it; `with_release` None: no candidate has."""
 
@@ -220,6 +231,13 @@ def named(database: Database, ids: Iterable[int]) -> dict[int, Row]:
     """The names, versions and relations of packages by their ids."""
     with database.transaction() as cursor:
         return {row["id"]: row for row in cursor.rows(_SQL["named"], ids=list(ids))}
+
+
+def union_members(database: Database, place: Place, ids: Iterable[int]) -> list[UnionMember]:
+    """The files of packages that a place has or is to get, by their ids."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["union_members"], channel=place.channel, targets=place.targets, ids=list(ids))
+    return [UnionMember.from_row(row) for row in rows]
 
 
 def record(database: Database, release: int, channel: str, check: Check) -> None:

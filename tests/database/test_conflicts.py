@@ -14,7 +14,7 @@ from database_server import POLICY, Server, add_product, begin
 from recorded import claimed
 from tiny_packages import make_deb, make_rpm, sha256
 
-from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_db import attempts, conflicts, packages, phases, releases
 from cleanroom_db.conflicts import ConflictKind, Place
 from cleanroom_db.connection import Database
@@ -24,7 +24,7 @@ from cleanroom_db.roles import Role
 from cleanroom_db.states import ReleaseState
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
-from cleanroom_master.conflicts import check
+from cleanroom_master.conflicts import check, union
 from cleanroom_master.conflicts.base import Base
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Upkeep, look_at
@@ -363,6 +363,22 @@ def test_contents_are_kept_once_and_forgotten_when_nobody_needs_them(shop: Shop,
         cursor.execute("UPDATE cleanroom.package SET read_at = now() - interval '2 days'")
     assert conflicts.prune(shop.master, 86_400) == 1
     assert packages.unknown(shop.owner, [digest, "0" * 64]) == ["0" * 64]
+
+
+def test_the_union_has_everybody_s_newest_packages(shop: Shop, deb: Debs) -> None:
+    shop.published("alpha", "a1", deb("alpha", "1.0"))
+    shop.published("gamma", "g1", deb("gamma", "1.0", "Conflicts: beta\n"))
+    shop.release("alpha", "a2", deb("alpha", "2.0"))
+    release = shop.release("beta", "b1", deb("beta", "1.0"))
+    wanted = union.union(shop.owner, shop.checker, PLACE, release.id, "deb")
+    assert {one.file for one in wanted.members} == {"alpha_2.0_amd64.deb", "beta_1.0_amd64.deb"}
+    assert wanted.left_out == ("gamma",)
+    assert sorted(name for _, name in union.downloads(wanted, shop.checker)) == [
+        *("artifacts/alpha_2.0_amd64.deb", "artifacts/beta_1.0_amd64.deb"),
+    ]
+    empty = union.union(shop.owner, shop.checker, PLACE, release.id, "rpm")
+    with pytest.raises(InputError, match="nothing to be installed"):
+        union.request(empty, attempt=1, artifacts=shop.home, output=shop.home)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ SELECT release.id AS release, release.product, release.ref, build.target, attemp
         UNION
        SELECT publication.release_id
          FROM cleanroom.publication JOIN cleanroom.release AS waiting ON waiting.id = publication.release_id
-        WHERE publication.state = 'pending' AND publication.channel = %(channel)s
-          AND waiting.state IN ('passed', 'published')
+        WHERE publication.channel = %(channel)s
+          -- What was refused and passed since waits again as soon as the publisher looks.
+          AND ((publication.state = 'pending' AND waiting.state IN ('passed', 'published'))
+               OR (publication.state = 'refused' AND waiting.state = 'passed'))
         UNION
        SELECT conflict.release_id
          FROM cleanroom.conflict JOIN cleanroom.release AS blocked ON blocked.id = conflict.release_id
@@ -63,6 +65,17 @@ SELECT DISTINCT package.name
 
 -- name: named
 SELECT id, name, version, relations FROM cleanroom.package WHERE id = ANY(%(ids)s)
+
+-- name: union_members
+SELECT DISTINCT ON (package.id) package.id, package.name, package.sha256,
+       coalesce(published.file, artifact.file) AS file, published.sha256 AS published
+  FROM cleanroom.package
+  LEFT JOIN cleanroom.channel_package AS published
+         ON published.built_sha256 = package.sha256 AND published.removed_in IS NULL
+        AND published.channel = %(channel)s AND published.target = ANY(%(targets)s)
+  LEFT JOIN cleanroom.artifact ON artifact.sha256 = package.sha256
+ WHERE package.id = ANY(%(ids)s) AND coalesce(published.file, artifact.file) IS NOT NULL
+ ORDER BY package.id, artifact.id DESC
 
 -- name: shared
 -- Paths that packages have in common with others of the combination. A directory may be in many; an rpm may even have

@@ -95,6 +95,29 @@ class Checker:
             self._check(looked, form, found)
         return self._checks(looked, found, left)
 
+    def together(self, place: Place, release: int, form: str, *, most: int) -> tuple[list[int], list[int]]:
+        """The packages, by their ids, that can be installed with those of a release at once, and those that cannot.
+
+        What is published is among them where the place has at most so many packages. Raises InfrastructureError.
+        """
+        self.read_candidates(place, [release])
+        self.read_published(READING, place)
+        looked = self.look(place, [release])
+        if not any(one.of(form) for one in looked.candidates if one.release == release):
+            return [], []
+        with self._bases(place.image) as base:
+            answer = self._solve(looked, form, base, [], union=most)
+        return answer["together"], answer["left_out"]
+
+    def kept(self, sha256: str, published: str | None = None) -> Path:
+        """Where the file of a package is, as built or as published. Raises InfrastructureError when it is gone."""
+        for digest in (sha256, *([published] if published else [])):
+            for store in self._stores:
+                path = store.path(digest)
+                if path.is_file():
+                    return path
+        raise InfrastructureError(f"the kept file with the sha256 {sha256} is gone")
+
     def read_candidates(self, place: Place, releases: Sequence[int]) -> None:
         """Read the packages of candidates that were not read yet."""
         for candidate in conflicts.candidates(self._database, place, releases):
@@ -107,13 +130,12 @@ class Checker:
 
         `published` is the digest of its bytes as published, where signing changed them.
         """
-        for digest in (sha256, *([published] if published else [])):
-            for store in self._stores:
-                path = store.path(digest)
-                if path.is_file():
-                    packages.record(self._database, sha256, _contents(path, kind, file))
-                    return True
-        return False
+        try:
+            path = self.kept(sha256, published)
+        except InfrastructureError:
+            return False
+        packages.record(self._database, sha256, _contents(path, kind, file))
+        return True
 
     def read_published(self, seconds: float, place: Place | None = None) -> int:
         """Read, for so long, published packages that were not read yet, and say how many are left."""
@@ -154,7 +176,9 @@ class Checker:
             release, target, _ = checked[one["package"]]
             found.conflicts.setdefault((release, target), []).append(names.dependency(one))
 
-    def _solve(self, looked: Looked, form: str, base: Base, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    def _solve(
+        self, looked: Looked, form: str, base: Base, pairs: Sequence[tuple[int, int]], union: int = 0
+    ) -> dict[str, Any]:
         together = looked.packages(form)
         ids, text = conflicts.published(self._database, looked.place, form, without=together)
         paired = conflicts.named(self._database, {number for pair in pairs for number in pair})
@@ -168,6 +192,7 @@ class Checker:
             "published": {"ids": ids, "text": text},
             "candidates": [_given(candidate, form) for candidate in looked.candidates],
             "checked": list(looked.checked),
+            "union": union,
             "pairs": [list(pair) for pair in pairs],
             "replaces": {number: _replaces(row["relations"]) for number, row in paired.items()},
         }

@@ -266,6 +266,29 @@ class Examination:
                 self._pairs(release)
         return self.findings
 
+    def union(self, most: int) -> tuple[list[int], list[int]]:
+        """What can be installed at once with the checked releases, and what of the rest cannot."""
+        active = self.universe.active(self.everyone)
+        first = [number for release in self.checked for number in self._newest(self.everyone, release)]
+        others = [number for release in self.everyone for number in self._newest(self.everyone, release)]
+        rest = sorted(active) if len(active) <= most else others
+        chosen: list[int] = []
+        left_out: list[int] = []
+        for some in (first, [number for number in others if number not in first]):
+            self._join(some, chosen, left_out)
+        self._join([number for number in rest if number not in {*chosen, *left_out}], chosen, left_out)
+        return chosen, left_out
+
+    def _join(self, some: Sequence[int], chosen: list[int], left_out: list[int]) -> None:
+        if not some or not self.universe.problem(self.everyone, [*chosen, *some]):
+            chosen += some
+        elif len(some) == 1:
+            left_out += some
+        else:
+            half = len(some) // 2
+            self._join(some[:half], chosen, left_out)
+            self._join(some[half:], chosen, left_out)
+
     def _newest(self, releases: Sequence[int], release: int) -> list[int]:
         active = self.universe.active(releases)
         return [number for number in self.packages[release] if number in active]
@@ -366,6 +389,10 @@ def main() -> None:
     question = json.load(sys.stdin)
     universe = Universe(question)
     examination = Examination(universe, question)
+    if question.get("union"):
+        together, left_out = examination.union(question["union"])
+        json.dump({"together": together, "left_out": left_out}, sys.stdout)
+        return
     active = universe.active(examination.everyone)
     shared = [
         one in active and other in active and not universe.replaces(one, other) for one, other in question["pairs"]

@@ -45,6 +45,7 @@ def solve(published: Sequence[str], candidates: Releases, **more: Any) -> dict[s
         "base": [],
         "open": True,
         "known": [],
+        "union": 0,
         "published": given(published),
         "candidates": [{"release": release, **given(some)} for release, some in candidates.items()],
         "checked": list(candidates),
@@ -172,3 +173,12 @@ def test_who_may_have_the_file_of_another(relations: Mapping[str, str], replaces
 def test_a_paragraph_that_is_none_is_said_and_not_left_out() -> None:
     with pytest.raises(InfrastructureError, match="0 of 1 packages could be read"):
         solve([], {1: ["Nonsense: yes\n"]})
+
+
+def test_a_union_leaves_out_who_cannot_be_in_it() -> None:
+    published = [deb("old", "1", Conflicts="one"), deb("two", "1"), deb("lib")]
+    candidates = {1: [deb("one"), deb("one-other", Conflicts="one")], 2: [deb("two", "2", Depends="lib")]}
+    answer = solve(published, candidates, checked=[1], union=100)
+    assert (answer["together"], answer["left_out"]) == ([3, 5, 2], [4, 0])
+    # Of a large channel only what is on its way into it.
+    assert solve(published, candidates, checked=[1], union=1)["together"] == [3, 5]
