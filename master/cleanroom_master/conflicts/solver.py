@@ -157,10 +157,11 @@ class Universe:
     def _of_base(self) -> dict[str, list[Any]]:
         """The base's packages of the names that are ours too."""
         found: dict[str, list[Any]] = {}
-        if self.base:
-            for name in self.by_name:
-                selected = [one for one in self.pool.whatprovides(self.pool.str2id(name)) if one.name == name]
-                found[name] = [one for one in selected if one.id not in self.identity]
+        for name, numbers in self.by_name.items() if self.base else ():
+            word = self.package[numbers[0]].nameid
+            same = [one for one in self.pool.whatprovides(word) if one.nameid == word and one.id not in self.identity]
+            if same:
+                found[name] = same
         return found
 
     def _view(self, releases: frozenset[int]) -> tuple[set[int], list[int]]:
@@ -185,9 +186,11 @@ class Universe:
     def _assume(self, known: set[str]) -> None:
         """What nobody of ours has, whatever the version, is taken to be the distribution's, but for known names."""
         names: dict[str, None] = {}
-        for package in list(self.package.values()):
-            for relation in package.lookup_deparray(solv.SOLVABLE_REQUIRES):
-                names |= dict.fromkeys(_alternatives(str(relation)))
+        relations: set[int] = set()
+        for package in self.package.values():
+            relations.update(package.lookup_idarray(solv.SOLVABLE_REQUIRES))
+        for relation in sorted(relations):
+            names |= dict.fromkeys(_alternatives(self.pool.dep2str(relation)))
         # All are asked for first: adding a package takes the solver's tables away.
         missing = [text for text in names if not (text.split(" ")[0] in known or self._provided(text.split(" ")[0]))]
         repository = self.pool.add_repo("assumed")
@@ -214,11 +217,13 @@ class Universe:
         return self.pool.Dep(name).Rel(_FLAGS[operator], self.pool.Dep(version))
 
 
+_OR = re.compile(r" (?:\||or|and|if|unless|else|with|without) ")
+
+
 def _alternatives(relation: str) -> list[str]:
     """The simple relations in one; rich ones of rpm are taken apart at their words."""
-    for word in (" or ", " and ", " if ", " unless ", " else ", " with ", " without "):
-        relation = relation.replace(word, " | ")
-    return [part.strip(" ()") if " | " in relation else part for part in relation.split(" | ") if part.strip()]
+    parts = _OR.split(relation)
+    return [part.strip(" ()") for part in parts if part.strip()] if len(parts) > 1 else parts
 
 
 _FLAGS = {"<": solv.REL_LT, "<<": solv.REL_LT, ">": solv.REL_GT, ">>": solv.REL_GT, "=": solv.REL_EQ}
