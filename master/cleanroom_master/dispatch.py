@@ -6,6 +6,7 @@ attempt's rows are written only under its lease, so a build that was given up ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -16,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_db import attempts, bisections, generations, phases, releases, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
@@ -23,6 +25,8 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_master.bisection.driver import Driver
+from cleanroom_master.conflicts.check import Checker
+from cleanroom_master.conflicts.together import Upkeep, look_at
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -43,7 +47,7 @@ from cleanroom_recipes.events import (
     Tests,
     Version,
 )
-from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
+from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
@@ -135,6 +139,8 @@ class Dispatch:
         self._places = Places(settings)
         self.logs = LogStore(self._places.logs)
         self.files = FileStore(self._places.artifacts)
+        self._checker = Checker.of(settings, database)
+        self._upkeep = Upkeep(database, self._checker)
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
 
@@ -160,6 +166,7 @@ class Dispatch:
         while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
             pass
         self._bisections.turn()
+        self._upkeep.turn()
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
 
     def _due(self, work: attempts.Work) -> DueAttempt:
@@ -230,11 +237,21 @@ class Dispatch:
     def finish(self, job: Job) -> None:
         """Close an attempt with what its phases say; its release is judged in the same transaction."""
         outcome, why = job.verdict()
+        self._look_for_conflicts(job, outcome)
         try:
             attempts.finish(self._database, job.attempt, job.lease.owner, outcome, why, self._policy)
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
             return
+
+    def _look_for_conflicts(self, job: Job, outcome: Outcome) -> None:
+        """Look at what a build made together with its channel, if it may leave; what fails is done by the publisher."""
+        release = job.subject
+        if not isinstance(release, releases.Release) or Gate.NO_CONFLICTS not in release.gates:
+            return
+        if outcome in (Outcome.PASSED, Outcome.FLAKY) and self.renew(job):
+            with contextlib.suppress(InfrastructureError):
+                look_at(self._database, self._checker, release.id, release.channel, job.target)
 
     def previous(self, job: Job) -> list[generations.ChannelPackage]:
         """The packages of the job's product that its channel publishes now for the same target."""

@@ -115,6 +115,7 @@ class Gate(StrEnum):
     NO_REGRESSION = "no-regression"  # no test and no phase fails that passed in the published release
     NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
+    NO_CONFLICTS = "no-conflicts"  # its packages break none of the channel's, nor of those that wait beside them
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
 

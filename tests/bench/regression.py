@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import bisection
+import combination
 import comparison
 import ingest
 from figures import Row
 
-_MEASURED = (comparison, ingest, bisection)
+_MEASURED = (comparison, ingest, bisection, combination)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -19,13 +20,26 @@ def make_deb(
     architecture: str = "amd64",
     more_control: str = "",
     greeting: str = "hello",
+    files: Mapping[str, str] | None = None,
+    scripts: Mapping[str, str] | None = None,
 ) -> Path:
-    """A package with one file, under the name that its content asks for."""
+    """A package with one file and those of `files` (by their absolute paths; `-> TARGET` is a link), under the name
+    that its content asks for."""
     tree = directory / f"{name}_{version.replace(':', '%')}_{architecture}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
     shared = tree / "usr/share" / name
     shared.mkdir(parents=True)
     (shared / "greeting").write_text(greeting + "\n")
+    for path, content in (files or {}).items():
+        place = tree / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("-> "):
+            place.symlink_to(content[3:])
+        else:
+            place.write_text(content)
+    for script, content in (scripts or {}).items():
+        (tree / "DEBIAN" / script).write_text(content)
+        (tree / "DEBIAN" / script).chmod(0o755)
     (tree / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMulti-Arch: foreign\n"
         f"Maintainer: Nobody <nobody@example.invalid>\n{more_control}"
@@ -37,17 +51,30 @@ def make_deb(
 
 
 def make_rpm(
-    directory: Path, name: str = "tiny", version: str = "1.0", *, source: bool = False, greeting: str = "hello"
+    directory: Path,
+    name: str = "tiny",
+    version: str = "1.0",
+    *,
+    source: bool = False,
+    greeting: str = "hello",
+    tags: str = "",
+    files: Mapping[str, str] | None = None,
 ) -> Path:
-    """A noarch rpm with one file (or its source rpm), unsigned."""
+    """A noarch rpm with one file and those of `files` (or its source rpm), unsigned."""
     top = directory / f"rpmbuild-{name}-{version}"
     top.mkdir()
     spec = top / f"{name}.spec"
     spec.write_text(
         f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a tiny package\nLicense: GPL-2.0-or-later\n"
-        "BuildArch: noarch\n%description\nIt says <hello> & no more.\n"
+        f"BuildArch: noarch\n{tags}%description\nIt says <hello> & no more.\n"
         f"%install\nmkdir -p %{{buildroot}}/usr/share/{name}\n"
-        f"echo {greeting} > %{{buildroot}}/usr/share/{name}/greeting\n%files\n/usr/share/{name}/greeting\n"
+        f"echo {greeting} > %{{buildroot}}/usr/share/{name}/greeting\n"
+        + "".join(
+            f"mkdir -p %{{buildroot}}{path.rpartition('/')[0]}\necho {content} > %{{buildroot}}{path}\n"
+            for path, content in (files or {}).items()
+        )
+        + f"%files\n/usr/share/{name}/greeting\n"
+        + "".join(f"{path}\n" for path in files or {})
     )
     _run("rpmbuild", "--quiet", "--define", f"_topdir {top}", "-bs" if source else "-bb", spec)
     (built,) = top.glob("SRPMS/*.rpm" if source else "RPMS/noarch/*.rpm")

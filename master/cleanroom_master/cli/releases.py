@@ -12,7 +12,7 @@ from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import products, ref_events, releases
 from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import comparing
+from cleanroom_master.cli import comparing, conflicting
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
@@ -62,6 +62,7 @@ def register(commands: Commands) -> None:
     waiver.add_argument("--reason", required=True, help="is kept in the audit log")
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
     comparing.register(release)
+    conflicting.register(release)
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
