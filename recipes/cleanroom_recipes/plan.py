@@ -18,6 +18,7 @@ from cleanroom_recipes.model import (
     Blame,
     Builder,
     Condition,
+    Declared,
     Input,
     Isolation,
     Limits,
@@ -49,6 +50,7 @@ class StepPlan:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    declared: Declared = Declared.NOWHERE
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,6 +121,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 tests=step.tests,
                 skips_phase=step.skips_phase,
                 prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
+                declared=step.declared,
                 environment=_environment(recipe, step.blame),
             )
         ]
