@@ -292,8 +292,10 @@ class Host:
         return record
 
     def guest(self, name: str) -> Guest:
-        """A running guest by name. Raises InputError."""
+        """A running guest by name. Raises InputError, DiskFull."""
         record = self._running(name)
+        if record.isolation != "container" and not self._libvirt("qemu").goes_on(name):
+            raise room.DiskFull(f"{name} stands still: this host has no room for what it writes", hint="make room")
         shell = self._shell(record)
         shell.connect(time.monotonic() + 30)
         return Guest(record, shell, self)
