@@ -161,9 +161,14 @@ def test_no_program_without_a_declaration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("builder", ["rpm", "script"])
 def test_a_recipe_declares_by_its_packages(tmp_path: Path, builder: str) -> None:
-    commands = 'commands = ["true"]\nartifacts = ["x"]\n' if builder == "script" else ""
+    commands, other = (
+        ('commands = ["true"]\nartifacts = ["x"]\n', "") if builder == "script" else ("", 'spec = "x.spec"\n')
+    )
     target = f"debian-12/{builder}"
-    [program] = declarations.programs(request(tmp_path, f'{commands}packages = ["bc", "dc"]\n', target))
+    packages = 'packages = ["bc", "dc"]\n'
+    [program] = declarations.programs(request(tmp_path, commands + packages, target))
     assert "export CLEANROOM_PACKAGES='bc dc'\n" in program
+    otherwise = commands.replace("x", "y") + other + packages
+    assert declarations.programs(request(tmp_path, otherwise, target)) == (program,)
     assert declarations.programs(request(tmp_path, f'{commands}packages = ["bc"]\n', target)) not in ((program,), ())
     assert declarations.programs(request(tmp_path, commands, target)) == ()
