@@ -589,8 +589,10 @@ class Host:
         record = self._records.read(name)
         home = self._records.home(name)
         if record is not None:
-            # Whoever still waits for this guest must not take its end for the guest's own doing.
-            self._records.write(replace(record, state=_ENDING))
+            # Whoever still waits for this guest must not take its end for the guest's own doing. Where the disk is full
+            # this cannot be written down, and the guest's end makes room.
+            with contextlib.suppress(OSError):
+                self._records.write(replace(record, state=_ENDING))
             self._shell(record).close()
             way = isolations.named(record.isolation)
             way.end(self._libvirt(way.driver), name)

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_images.store import now
-from cleanroom_workers import isolations
+from cleanroom_workers import isolations, room
 from cleanroom_workers.container_states import ContainerStates
 from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.machine_states import MachineStates
@@ -114,8 +114,10 @@ class SavedStates:
         try:
             self._subject.shell.close()
             self._way.keep(name)
-        except BaseException:
+        except BaseException as error:
             self._way.remove(name)
+            if isinstance(error, InfrastructureError) and room.exhausted(self._subject.home):
+                raise DiskFull(f"the host's disk is full: {error.message}", hint="make room") from error
             raise
         finally:
             self._connect()
