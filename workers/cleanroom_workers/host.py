@@ -520,12 +520,14 @@ class Host:
         (home / "known_hosts").write_text(f"{record.address} {fresh.host_key_public}\n", encoding="ascii")
         proxy = self.proxy.url
         self._proxies[record.name] = proxy
-        files = identity.files(
+        way = isolations.named(record.isolation)
+        identifying = identity.files(
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
             proxy=None if record.network == "none" else proxy,
             nameservers=guest_network.nameservers() if record.network == "open" else [],
         )
+        files = {**identifying, **way.files}
         (home / "given.json").write_text(json.dumps(sorted(files)), encoding="utf-8")
         plan = Plan(
             name=record.name,
@@ -543,7 +545,6 @@ class Host:
             layer=None if layer is None else layer.tree,
             template=template,
         )
-        way = isolations.named(record.isolation)
         libvirt = self._libvirt(way.driver)
         shell = self._shell(record)
 
