@@ -550,8 +550,7 @@ class Host:
 
         def wait(seconds: float) -> None:
             deadline = time.monotonic() + seconds
-            shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
-            shell.connect(deadline)
+            shell.open(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
 
         restored = self._snapshots.start(libvirt, record.isolation, plan, wait, tell)
         first = way.first_process(libvirt, record.name)

@@ -163,8 +163,7 @@ class SavedStates:
         """Wait until the guest answers, and tell a machine, which stood still, what a restored one is told."""
         subject = self._subject
         deadline = time.monotonic() + isolations.named(subject.record.isolation).start_timeout
-        subject.shell.wait(deadline, self._alive)
-        subject.shell.connect(deadline)
+        subject.shell.open(deadline, self._alive)
         if self._machine:
             command = ["sh", "-c", _CORRECT, "sh", f"{time.time():.3f}"]
             done = subject.shell.run(command, timeout=_CORRECT_TIMEOUT, stdin=secrets.token_bytes(512))
