@@ -104,7 +104,7 @@ def test_who_dials_hands_over_a_connection_once_there_is_a_server(silent: socket
         silent.settimeout(20)
         guest, _ = silent.accept()
         with guest, socket.socket(fileno=descriptor) as connection:
-            assert connection.getblocking()
+            assert os.get_blocking(descriptor)
             guest.sendall(b"SSH-2.0\r\n")
             assert connection.recv(100) == b"SSH-2.0\r\n"
 
