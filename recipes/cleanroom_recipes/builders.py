@@ -16,6 +16,7 @@ from cleanroom_recipes.model import (
     Blame,
     Builder,
     Condition,
+    Declared,
     Input,
     PhaseName,
     Report,
@@ -32,7 +33,8 @@ class StepDefinition:
     `program` is a file below the builders' directory, by default `BUILDER/steps/NAME`. With `commands` the
     step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that
     `prepares` depends on nothing of the product, and running it again where it was run does no harm: see
-    `PhasePlan.preparation`.
+    `PhasePlan.preparation`. One that is `declared` somewhere depends on that and its environment alone, and does no
+    harm either.
     """
 
     name: StepName
@@ -45,6 +47,7 @@ class StepDefinition:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    declared: Declared = Declared.NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

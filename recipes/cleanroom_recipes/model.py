@@ -154,6 +154,14 @@ class Report(StrEnum):
     AUTOPKGTEST = "autopkgtest"  # in the summary of autopkgtest
 
 
+class Declared(StrEnum):
+    """Where the packages are declared that a step installs, and nothing else of the product decides what it does."""
+
+    NOWHERE = "nowhere"
+    CONTROL = "control"  # the fields about building at the top of debian/control
+    PACKAGES = "packages"  # the recipe's packages
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
     """An image and a package format, written `debian-12/deb`; also in JSON."""

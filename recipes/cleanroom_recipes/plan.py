@@ -18,6 +18,7 @@ from cleanroom_recipes.model import (
     Blame,
     Builder,
     Condition,
+    Declared,
     Input,
     Isolation,
     Limits,
@@ -55,6 +56,7 @@ class StepPlan:
     skips_phase: bool = False
     prepares: bool = False
     results: tuple[TreePath, ...] = ()
+    declared: Declared = Declared.NOWHERE
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -141,6 +143,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 skips_phase=step.skips_phase,
                 prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
                 results=recipe.results if step.tests is not Report.NONE else (),
+                declared=step.declared,
                 environment=_environment(recipe, step.blame),
             )
         ]

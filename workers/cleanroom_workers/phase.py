@@ -7,7 +7,6 @@ whose fault it is: the product's (`failed`) or the surroundings' (`infrastructur
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 import tempfile
 import time
@@ -23,7 +22,7 @@ from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason
+from cleanroom_workers import artifacts, failure_reason, room
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -36,8 +35,6 @@ SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
 _SEND_TIMEOUT = 600.0
-# Below this much free disk on the host, in bytes, a failure in a guest says nothing about the product.
-_HOST_DISK_EXHAUSTED = 64 << 20
 
 _PATHS = {
     "CLEANROOM_SOURCE": f"{_HOME}/source.tar",
@@ -335,7 +332,7 @@ class _Phase:
 
     def _unless_host_is_full(self, verdict: _Verdict) -> _Verdict:
         """The same verdict, but not against the product where the host had no disk left for its guest."""
-        if shutil.disk_usage(self._request.output).free >= _HOST_DISK_EXHAUSTED:
+        if not room.exhausted(self._request.output):
             return verdict
         return _Verdict(Outcome.INFRASTRUCTURE, f"the host's disk is full ({verdict.why})", final=True)
 

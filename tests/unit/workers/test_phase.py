@@ -38,7 +38,7 @@ from cleanroom_recipes.model import (
 )
 from cleanroom_recipes.plan import PhasePlan, StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import phase
+from cleanroom_workers import room
 from cleanroom_workers.command import cancelled_by_signals
 from cleanroom_workers.phase import Surroundings, run_phase
 
@@ -259,7 +259,7 @@ def test_a_guest_that_does_not_start_is_not(run: Run) -> None:
 
 def test_a_full_disk_of_the_host_is_not(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # The kernel's answer about the disk cannot be had otherwise without filling it.
-    monkeypatch.setattr(phase.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     text = "cannot write: No space left on device\n"
     assert run.go([(step("build"), prints(text, 1))]) is Outcome.INFRASTRUCTURE
     assert run.why.startswith("the host's disk is full (step build ended with status 1: cannot write")
