@@ -223,7 +223,8 @@ class Endless(io.RawIOBase):
         if self._begin:
             taken, self._begin = self._begin[:count], self._begin[count:]
             return taken
-        taken = self._block[: min(count, self._left)]
+        count = min(count, self._left)
+        taken = (self._block * (count // len(self._block) + 1))[:count]
         self._left -= len(taken)
         return taken
 
