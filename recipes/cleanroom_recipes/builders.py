@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cleanroom_recipes import places
@@ -15,6 +16,7 @@ from cleanroom_recipes.codec import Text, from_plain
 from cleanroom_recipes.model import (
     Blame,
     Builder,
+    ChannelName,
     Condition,
     Input,
     PhaseName,
@@ -49,13 +51,25 @@ class StepDefinition:
 
 @dataclass(frozen=True, slots=True)
 class PhaseDefinition:
-    """A phase of a builder. A recipe's own commands in it make its condition hold."""
+    """A phase of a builder. A recipe's own commands in it make its condition hold, unless that is `previous`.
+
+    It begins with what the release's own channel publishes, or with what `channel` does. With `channels` it stands
+    for further phases, one a channel, called NAME-CHANNEL. One that is not `enabled` runs where a recipe wants it.
+    """
 
     name: PhaseName
     inputs: tuple[Input, ...]
     steps: tuple[StepDefinition, ...]
     makes_artifacts: bool = False
     condition: Condition | None = None
+    enabled: bool = True
+    channels: tuple[ChannelName, ...] = ()
+    channel: ChannelName | None = None
+
+    @property
+    def general(self) -> str:
+        """The name of the phase whose case for one channel this is; else its own."""
+        return self.name.removesuffix(f"-{self.channel}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,18 @@ class BuilderDefinition:
 def definition(builder: Builder) -> BuilderDefinition:
     """Read a builder's description. Raises InputError where it is not valid."""
     file = places.builders() / builder / "builder.toml"
-    return from_plain(BuilderDefinition, tomllib.loads(file.read_text()), what=f"the builder {builder}")
+    read = from_plain(BuilderDefinition, tomllib.loads(file.read_text()), what=f"the builder {builder}")
+    return replace(read, phases=tuple(case for phase in read.phases for case in _by_channel(phase)))
+
+
+def _by_channel(phase: PhaseDefinition) -> Iterator[PhaseDefinition]:
+    """The phase itself, then its cases for single channels."""
+    yield replace(phase, channels=())
+    for channel in phase.channels:
+        condition = phase.condition
+        if condition is not None:
+            condition = replace(condition, why_not=f"{condition.why_not} in {channel}")
+        yield replace(phase, name=f"{phase.name}-{channel}", channel=channel, channels=(), condition=condition)
 
 
 @functools.cache
