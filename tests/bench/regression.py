@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import comparison
+import phase_cost
 from figures import Row
 
-_MEASURED = (comparison,)
+_MEASURED = (comparison, phase_cost)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:
