@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import comparisons, releases
+from cleanroom_db import comparisons, releases, trials
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -52,13 +52,15 @@ class Attempt(Entity):
     worker: str | None
     isolation: str | None
     buildbot_url: str | None
+    priority: int
 
 
 @dataclass(frozen=True)
 class Work(Attempt):
-    """An attempt with what is needed to start it."""
+    """An attempt with what is needed to start it; it is of a release or of a trial."""
 
-    release_id: int
+    release_id: int | None
+    trial_id: int | None
     target: str
     phases: tuple[str, ...]
 
@@ -77,7 +79,7 @@ class RetryPolicy:
 
 
 def due(database: Database, *, limit: int = 100) -> list[Work]:
-    """Attempts that nobody works on and whose time has come, the longest due first."""
+    """Attempts that nobody works on and whose time has come: by priority, then the longest due first."""
     with database.transaction() as cursor:
         return [Work.from_row(row) for row in cursor.rows(_SQL["due"], limit=limit)]
 
@@ -94,10 +96,11 @@ def get(database: Database, attempt_id: int) -> Work:
 def lease(database: Database, attempt_id: int, owner: str, seconds: float) -> bool:
     """Begin to work on an attempt; False if somebody else does, if it is not due, or if it is finished."""
     with database.transaction() as cursor:
-        release = _lock_release(cursor, attempt_id)
+        whose = _lock(cursor, attempt_id)
         if cursor.execute(_SQL["lease"], id=attempt_id, owner=owner, seconds=seconds) == 0:
             return False
-        releases.set_building(cursor, release)
+        if whose.trial is None and whose.release is not None:
+            releases.set_building(cursor, whose.release)
         return True
 
 
@@ -190,13 +193,13 @@ def _finish(
     expired: bool,
 ) -> bool:
     """The one place where an attempt ends; False if it is not the owner's (or, with `expired`, not silent)."""
-    release = _lock_release(cursor, attempt_id)
+    whose = _lock(cursor, attempt_id)
     row = cursor.row(_SQL["finish"], id=attempt_id, owner=owner, outcome=outcome, why=plain(why), expired=expired)
     if row is None:
         return False
     cursor.execute(_SQL["close_steps"], id=attempt_id, outcome=outcome, why="its attempt ended")
     cursor.execute(_SQL["close_phases"], id=attempt_id, outcome=outcome, why="its attempt ended")
-    if outcome not in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
+    if whose.trial is None and outcome not in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
         comparisons.record(cursor, attempt_id)
     attempt = Attempt.from_row(row)
     spoiled = attempt.number - attempt.series_start + 1
@@ -206,15 +209,37 @@ def _finish(
             build=attempt.build_id,
             number=attempt.number + 1,
             series_start=attempt.series_start,
+            priority=attempt.priority,
             pause=policy.pause * 2 ** (spoiled - 1),
         )
     else:
-        releases.judge(cursor, release)
+        _judge(cursor, whose)
     return True
 
 
-def _lock_release(cursor: Cursor, attempt_id: int) -> releases.Release:
-    release_id = cursor.value(_SQL["release_of"], id=attempt_id)
-    if release_id is None:
+@dataclass(frozen=True)
+class _Whose:
+    """What an attempt is of, locked: a release; or a trial, and the release that waits for it if one does."""
+
+    release: releases.Release | None
+    trial: trials.Trial | None
+
+
+def _lock(cursor: Cursor, attempt_id: int) -> _Whose:
+    row = cursor.row(_SQL["whose"], id=attempt_id)
+    if row is None:
         raise InputError(f"there is no attempt {attempt_id}")
-    return releases.lock(cursor, release_id)
+    release = row["release_id"] or row["subject"]
+    return _Whose(
+        None if release is None else releases.lock(cursor, release),
+        None if row["trial_id"] is None else trials.lock(cursor, row["trial_id"]),
+    )
+
+
+def _judge(cursor: Cursor, whose: _Whose) -> None:
+    """The verdict on what an attempt was of, now that it has ended."""
+    if whose.trial is None:
+        assert whose.release is not None
+        releases.judge(cursor, whose.release)
+    elif trials.judge(cursor, whose.trial) and whose.release is not None:
+        releases.judge_again(cursor, whose.release)

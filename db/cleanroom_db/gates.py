@@ -86,8 +86,10 @@ class Facts:
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
 
 
-# Whether it holds, and one sentence.
-_Said = tuple[bool, str]
+_STATES = {True: GateState.HOLDS, False: GateState.FAILS, None: GateState.WAITS}
+
+# Whether it holds (None: that is not known yet), and one sentence.
+_Said = tuple[bool | None, str]
 
 
 def evaluate(cursor: Cursor, release_id: int) -> list[GateResult]:
@@ -185,7 +187,7 @@ def _result(facts: Facts, gate: str, target: str | None, said: _Said) -> GateRes
     holds, why = said
     waiver = facts.waivers.get(gate)
     if holds or waiver is None:
-        return GateResult(gate, target, GateState.HOLDS if holds else GateState.FAILS, why)
+        return GateResult(gate, target, _STATES[holds], why)
     why = f"{why}; waived by {waiver.actor} until {_at(waiver.expires_at)}: {waiver.reason}"
     return GateResult(gate, target, GateState.WAIVED, why)
 

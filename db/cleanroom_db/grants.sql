@@ -13,7 +13,7 @@ GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_refs;
 
 -- The master claims events, records builds, and asks for publication. What was published is not its business.
 GRANT UPDATE (state, why, not_before, settled_at) ON cleanroom.ref_event TO cleanroom_master;
-GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
+GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.trial, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
                         cleanroom.host TO cleanroom_master;
 GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
                 cleanroom.comparison TO cleanroom_master;

@@ -16,7 +16,8 @@ REF_EVENT = "cleanroom_ref_event"
 ATTEMPT = "cleanroom_attempt"
 PUBLICATION = "cleanroom_publication"
 CHANGE = "cleanroom_change"
-CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE)
+TRIAL = "cleanroom_trial"
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL)
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

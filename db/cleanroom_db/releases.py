@@ -253,6 +253,14 @@ def judge(cursor: Cursor, release: Release) -> None:
     _settle(cursor, release, requested_by="verdict")
 
 
+def judge_again(cursor: Cursor, release: Release) -> None:
+    """The verdict on a (locked) release for which a trial has ended; one that was settled otherwise stays so."""
+    if release.state is ReleaseState.HELD:
+        _settle(cursor, release, requested_by="verdict")
+    else:
+        judge(cursor, release)
+
+
 def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     """Evaluate the gates of a (locked) release whose builds have ended, and let it pass, fail or wait."""
     results = gates.evaluate(cursor, release.id)
@@ -268,6 +276,10 @@ def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     reasons = [result.why for result in closed] + ([release.hold_reason] if release.hold_reason is not None else [])
     if reasons:
         _set_state(cursor, release.id, ReleaseState.HELD, f"held: {'; '.join([*reasons, *tally])}")
+        return
+    waiting = [result.why for result in results if result.state is GateState.WAITS]
+    if waiting:
+        _set_state(cursor, release.id, ReleaseState.BUILDING, "; ".join(["built", *waiting, *tally]))
         return
     _pass(cursor, release, requested_by=requested_by)
 

@@ -75,6 +75,21 @@ class PublicationState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class TrialPurpose(StrEnum):
+    """What a trial is to show.
+
+    `reproduction`: that a build gives the same bytes again; `dependent`: that a product still passes with a candidate
+    of another one; `nightly`: that what is published still passes; `bisection`: which change broke something;
+    `union`: that candidates can be installed together.
+    """
+
+    REPRODUCTION = "reproduction"
+    DEPENDENT = "dependent"
+    NIGHTLY = "nightly"
+    BISECTION = "bisection"
+    UNION = "union"
+
+
 class HostState(StrEnum):
     """Whether a host takes work."""
 
@@ -84,8 +99,9 @@ class HostState(StrEnum):
 
 
 class GateState(StrEnum):
-    """Whether a gate lets a release pass."""
+    """Whether a gate lets a release pass; `waits`: that is not known yet, because something still runs."""
 
     HOLDS = "holds"
     FAILS = "fails"
     WAIVED = "waived"
+    WAITS = "waits"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, generations, phases, releases
+from cleanroom_db import attempts, generations, phases, releases, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
@@ -29,7 +29,8 @@ from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs import contents, sources
 from cleanroom_recipes import names
-from cleanroom_recipes.codec import to_plain
+from cleanroom_recipes.codec import from_plain, to_plain
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
     Artifact,
     Event,
@@ -70,10 +71,14 @@ class DueAttempt:
 
 @dataclass(repr=False)
 class Job:
-    """A leased attempt: what it builds, and how its phases ended so far."""
+    """A leased attempt: what it builds, and how its phases ended so far.
+
+    `subject` is what is built: a release, or a trial under `conditions` of its own.
+    """
 
     lease: Lease
-    release: releases.Release
+    subject: releases.Release | trials.Trial
+    conditions: Conditions
     target: str
     recipe: Recipe
     plans: Mapping[str, PhasePlan]
@@ -86,7 +91,7 @@ class Job:
 
     def __repr__(self) -> str:
         # Buildbot writes a step's arguments into its log, again and again.
-        return f"<attempt {self.attempt} of {self.release.product} {self.release.ref} {self.target}>"
+        return f"<attempt {self.attempt} of {self.subject.product} {self.subject.ref} {self.target}>"
 
     @property
     def attempt(self) -> int:
@@ -96,7 +101,7 @@ class Job:
     @property
     def product(self) -> str:
         """The product's name."""
-        return self.release.product
+        return self.subject.product
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -155,16 +160,23 @@ class Dispatch:
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
 
     def _due(self, work: attempts.Work) -> DueAttempt:
-        release = releases.get(self._database, work.release_id)
+        subject = self._subject(work)
         return DueAttempt(
             work.id,
             work.number,
-            release.product,
-            str(release.recipe.get("url", "")),
-            release.ref,
-            release.commit,
-            builder_name(release.product, work.target),
+            subject.product,
+            str(subject.recipe.get("url", "")),
+            subject.ref,
+            subject.commit,
+            builder_name(subject.product, work.target),
         )
+
+    def _subject(self, work: attempts.Work) -> releases.Release | trials.Trial:
+        """What an attempt is of."""
+        if work.trial_id is not None:
+            return trials.get(self._database, work.trial_id)
+        assert work.release_id is not None
+        return releases.get(self._database, work.release_id)
 
     def lease(self, attempt: int, owner: str, worker: str, url: str) -> Job | None:
         """Begin to work on an attempt; None if another build does, or if it is closed."""
@@ -173,12 +185,14 @@ class Dispatch:
         held = Lease(attempt, owner)
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)
         work = attempts.get(self._database, attempt)
-        release = releases.get(self._database, work.release_id)
-        recipe = self._planner.recipe(release.recipe)
+        subject = self._subject(work)
+        conditions = subject.conditions if isinstance(subject, trials.Trial) else {}
+        recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
         return Job(
             held,
-            release,
+            subject,
+            from_plain(Conditions, conditions, what="the conditions of the trial"),
             work.target,
             recipe,
             {name: plans[name] for name in work.phases if name in plans},
@@ -193,8 +207,8 @@ class Dispatch:
         """An archive of exactly the recorded commit; the caller removes it."""
         self._places.sources.mkdir(parents=True, exist_ok=True)
         destination = self._places.sources / f"{job.attempt}.tar"
-        job.commit_time = contents.commit_time(self._settings, job.product, job.release.commit)
-        return sources.archive(self._settings, job.product, job.release.commit, destination)
+        job.commit_time = contents.commit_time(self._settings, job.product, job.subject.commit)
+        return sources.archive(self._settings, job.product, job.subject.commit, destination)
 
     def begin_phase(self, job: Job, name: str) -> PhaseRun:
         """Record that a phase begins, and say what its worker needs."""
@@ -218,7 +232,7 @@ class Dispatch:
     def previous(self, job: Job, channel: str | None) -> list[generations.ChannelPackage]:
         """The packages of the job's product that a channel, or else its own, publishes now for the same target."""
         return generations.published_of(
-            self._database, product=job.product, target=job.target, channel=channel or job.release.channel
+            self._database, product=job.product, target=job.target, channel=channel or job.subject.channel
         )
 
     @property
@@ -278,13 +292,13 @@ class PhaseRun:
         return to_plain(
             PhaseRequest(
                 product=job.product,
-                ref=job.release.ref,
-                kind=job.release.kind,
-                commit=job.release.commit,
+                ref=job.subject.ref,
+                kind=job.subject.kind,
+                commit=job.subject.commit,
                 commit_time=job.commit_time,
                 expected_version=(
-                    names.version_of_tag(job.release.ref, job.recipe.versions, name=job.product)
-                    if job.release.kind is RefKind.TAG
+                    names.version_of_tag(job.subject.ref, job.recipe.versions, name=job.product)
+                    if job.subject.kind is RefKind.TAG
                     else None
                 ),
                 target=Target.parse(job.target),
@@ -294,6 +308,7 @@ class PhaseRun:
                 artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
                 previous=directory / self._previous if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
+                conditions=job.conditions,
             )
         )
 
@@ -340,7 +355,8 @@ class PhaseRun:
                 case Tests():
                     self._tests(event)
                 case Version():
-                    releases.set_version(self._database, self._job.release.id, event.version)
+                    if isinstance(self._job.subject, releases.Release):
+                        releases.set_version(self._database, self._job.subject.id, event.version)
                 case Artifact():
                     self._artifacts.append(event)
                 case PhaseFinished():

@@ -5,7 +5,7 @@ It holds no credential, and names no file but the inputs and the output director
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from typing import Annotated
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import Input, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan
 
@@ -26,7 +27,7 @@ class PhaseRequest:
     `expected_version` is what the tag promises (None: nothing). `source` is an uncompressed tar of exactly
     the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
     the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
-    Into `output`, an existing directory, go the phase's own artifacts.
+    Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial.
     """
 
     product: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -42,6 +43,7 @@ class PhaseRequest:
     artifacts: Path | None
     previous: Path | None
     output: Path
+    conditions: Conditions = field(default_factory=Conditions)
 
     @property
     def snapshot_suffix(self) -> str:

@@ -14,17 +14,20 @@ import pytest
 from database_server import COMMIT, DIGEST, add_product, record_tags
 
 from cleanroom_base.settings import load
-from cleanroom_db import attempts, generations, releases
+from cleanroom_db import attempts, generations, releases, trials
 from cleanroom_db.attempts import LeaseLost
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.releases import Planned, PlannedBuild, Release
-from cleanroom_db.states import ReleaseState
+from cleanroom_db.states import ReleaseState, TrialPurpose
+from cleanroom_db.trials import NewTrial
 from cleanroom_db.view import release_view
 from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
-from cleanroom_recipes import events, loader
-from cleanroom_recipes.model import Isolation, Network, Outcome
+from cleanroom_recipes import events, loader, request
+from cleanroom_recipes.codec import from_plain, to_plain
+from cleanroom_recipes.conditions import Conditions
+from cleanroom_recipes.model import Isolation, Network, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -278,7 +281,7 @@ def test_an_upgrade_is_tried_from_every_channel_that_publishes_something_else(
     upgrades = ("upgrade", "upgrade-snapshots", "upgrade-testing", "upgrade-stable")
     claim(owner, dispatch, *upgrades, tag="v2")
     job = begin(dispatch)
-    while job.release.ref != "v2":
+    while job.subject.ref != "v2":
         job = begin(dispatch)
     job.commit_time = NOW
     begun = {name: dispatch.begin_phase(job, name) for name in upgrades}
@@ -303,3 +306,30 @@ def publish(owner: Database, channel: str, release: Release, content: str) -> No
     package = NewPackage(channel, *name, digest, digest, 1, release.id)
     generation = generations.prepare(owner, actor="publisher", reason="test", added=[package])
     generations.switched(owner, generation.number)
+
+
+def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> None:
+    conditions = Conditions(image_digest="b" * 64, varied=True, packages={"libc6": "2.36-9"})
+    new = NewTrial(
+        TrialPurpose.BISECTION,
+        "hello",
+        COMMIT,
+        COMMIT,
+        RefKind.COMMIT,
+        loader.to_json(RECIPE),
+        "snapshots",
+        [("debian-12/deb", ("build",))],
+        "test",
+        to_plain(conditions),
+    )
+    trial = trials.request(dispatch.database, new)
+    job = begin(dispatch)
+    job.commit_time = NOW
+    run = dispatch.begin_phase(job, "build")
+    asked = from_plain(request.PhaseRequest, run.request(Path("/work")), what="the request")
+    assert (asked.commit, asked.kind, asked.conditions) == (COMMIT, RefKind.COMMIT, conditions)
+    run.record([events.Version(NOW, "1.0"), events.PhaseFinished(NOW, Outcome.FAILED, "no", 2.0, 1.0)])
+    run.close()
+    dispatch.finish(job)
+    ended = trials.get(dispatch.database, trial)
+    assert (ended.outcome, ended.why) == (Outcome.FAILED, "debian-12/deb: build: no")

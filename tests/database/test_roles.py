@@ -18,7 +18,7 @@ from cleanroom_db.view import release_view
 TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
-    *("comparison", "gate_result", "gate_waiver"),
+    *("comparison", "gate_result", "gate_waiver", "trial"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -28,6 +28,7 @@ ALLOWED = {
     Role.MASTER: {
         "ref_event": "U",
         "release": "IU",
+        "trial": "IU",
         "build": "I",
         "attempt": "IU",
         "phase": "IU",

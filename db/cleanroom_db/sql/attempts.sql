@@ -1,20 +1,23 @@
 -- name: get
 SELECT * FROM cleanroom.attempt WHERE id = %(id)s
 
--- name: release_of
-SELECT build.release_id FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+-- name: whose
+-- What an attempt is of: a release, or a trial and perhaps a release that waits for it.
+SELECT build.release_id, build.trial_id, trial.subject
+  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+  LEFT JOIN cleanroom.trial ON trial.id = build.trial_id
  WHERE attempt.id = %(id)s
 
 -- name: work
-SELECT attempt.*, build.release_id, build.target, build.phases
+SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
   FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
  WHERE attempt.id = %(id)s
 
 -- name: due
-SELECT attempt.*, build.release_id, build.target, build.phases
+SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
   FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
  WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NULL AND attempt.not_before <= now()
- ORDER BY attempt.not_before, attempt.id
+ ORDER BY attempt.priority, attempt.not_before, attempt.id
  LIMIT %(limit)s
 
 -- name: lease
@@ -44,8 +47,8 @@ UPDATE cleanroom.attempt
 RETURNING *
 
 -- name: insert_next
-INSERT INTO cleanroom.attempt (build_id, number, series_start, not_before)
-VALUES (%(build)s, %(number)s, %(series_start)s, now() + make_interval(secs => %(pause)s))
+INSERT INTO cleanroom.attempt (build_id, number, series_start, priority, not_before)
+VALUES (%(build)s, %(number)s, %(series_start)s, %(priority)s, now() + make_interval(secs => %(pause)s))
 
 -- name: close_phases
 UPDATE cleanroom.phase SET outcome = %(outcome)s, why = %(why)s, finished_at = now()

@@ -25,9 +25,11 @@ SELECT * FROM cleanroom.release
  ORDER BY id DESC LIMIT %(limit)s
 
 -- name: builders
-SELECT DISTINCT release.product, build.target
-  FROM cleanroom.build JOIN cleanroom.release ON release.id = build.release_id
- ORDER BY release.product, build.target
+SELECT DISTINCT coalesce(release.product, trial.product) AS product, build.target
+  FROM cleanroom.build
+  LEFT JOIN cleanroom.release ON release.id = build.release_id
+  LEFT JOIN cleanroom.trial ON trial.id = build.trial_id
+ ORDER BY 1, 2
 
 -- name: lock
 SELECT * FROM cleanroom.release WHERE id = %(id)s FOR NO KEY UPDATE
