@@ -32,7 +32,8 @@ class StepDefinition:
     """A step of a builder.
 
     `program` is a file below the builders' directory, by default `BUILDER/steps/NAME`. With `commands` the
-    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that
+    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that is
+    not `enabled` runs where a recipe wants it, see `PhaseRecipe.also`. One that
     `prepares` depends on nothing of the product, and running it again where it was run does no harm: see
     `PhasePlan.preparation`.
     """
@@ -42,6 +43,7 @@ class StepDefinition:
     commands: Annotated[str, Text(20, r"commands|tests")] | None = None
     timeout: Seconds | None = None
     required: bool = True
+    enabled: bool = True
     user: User = User.ROOT
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE

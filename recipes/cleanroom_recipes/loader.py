@@ -153,6 +153,7 @@ def _phase_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Itera
             given = [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
             yield from _doubles(f"phases.{name}.steps", given)
             yield from _not_to_be_left_out(name, phase.get("without"), chosen)
+            yield from _not_to_be_added(name, phase.get("also"), chosen)
         if name == "build" and isinstance(phase, dict) and phase.get("enabled") is False:
             yield Problem("phases.build.enabled", "must not be false: without a build there is nothing to test")
 
@@ -164,6 +165,15 @@ def _not_to_be_left_out(name: str, without: object, chosen: list[Builder]) -> It
         if isinstance(word, str) and word not in optional:
             which = f"only {', '.join(sorted(optional))}" if optional else "no step"
             yield Problem(f"phases.{name}.without", f"{word!r}: {which} of this phase can be left out")
+
+
+def _not_to_be_added(name: str, also: object, chosen: list[Builder]) -> Iterator[Problem]:
+    phases = [phase for builder in chosen for phase in builders.definition(builder).phases if phase.name == name]
+    further = {step.name for phase in phases for step in phase.steps if not step.enabled}
+    for word in also if isinstance(also, list) else []:
+        if isinstance(word, str) and word not in further:
+            which = f"only {', '.join(sorted(further))}" if further else "no step"
+            yield Problem(f"phases.{name}.also", f"{word!r}: {which} can be run in this phase besides")
 
 
 def _gate_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Iterator[Problem]:

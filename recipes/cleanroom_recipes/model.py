@@ -208,11 +208,13 @@ class StepRecipe:
 class PhaseRecipe:
     """What a product wishes differently about one of its builder's phases; None keeps the builder's or recipe's own.
 
-    `without` names steps of the builder to leave out, of those that inform and do not decide.
+    `without` names steps of the builder to leave out, of those that inform and do not decide; `also` those to run
+    besides, of those that are not run unless a recipe wants them.
     """
 
     enabled: bool | None = None
     without: Annotated[tuple[StepName, ...], Items(32)] = ()
+    also: Annotated[tuple[StepName, ...], Items(32)] = ()
     network: Network | None = None
     isolation: Isolation | None = None
     timeout: Seconds | None = None

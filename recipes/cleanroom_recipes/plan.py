@@ -96,7 +96,11 @@ def _enabled(recipe: Recipe, phase: PhaseDefinition) -> bool:
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
     wish = recipe.phase(phase.name, phase.general)
     has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
-    wanted = [step for step in phase.steps if step.required or step.name not in wish.without]
+    wanted = [
+        step
+        for step in phase.steps
+        if (step.enabled or step.name in wish.also) and (step.required or step.name not in wish.without)
+    ]
     steps = [plan for step in wanted for plan in _steps(recipe, target.format, step)]
     steps += [_own_step(recipe, step) for step in wish.steps]
     return PhasePlan(

@@ -65,7 +65,7 @@ class Build:
     Steps whose names are in `without` are left out, to save their time where they do not matter.
     """
 
-    without: tuple[str, ...] = ("lint", "piuparts")
+    without: tuple[str, ...] = ("lint",)
 
     def __init__(
         self, directory: Path, environment: Mapping[str, str], tree: Path, recipe: str, target: str, ref: str

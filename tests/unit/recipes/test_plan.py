@@ -135,6 +135,19 @@ def test_a_step_that_only_informs_can_be_left_out_and_no_other() -> None:
     ]
 
 
+def test_a_step_that_costs_much_runs_where_the_recipe_wants_it() -> None:
+    text = 'name = "x"\nurl = "u"\nbuilder = "deb"\n'
+    assert [step.name for step in phases(text, "debian-12/deb")["remove"].steps][-1] == "purge"
+    wish = text + '[phases.remove]\nalso = ["piuparts"]\n'
+    last = phases(wish, "debian-12/deb")["remove"].steps[-1]
+    assert (last.name, last.required) == ("piuparts", False)
+    with pytest.raises(InputError) as raised:
+        phases(wish + '[phases.install]\nalso = ["piuparts"]\n', "debian-12/deb")
+    assert [str(problem) for problem in raised.value.problems] == [
+        "phases.install.also: 'piuparts': no step can be run in this phase besides"
+    ]
+
+
 def test_the_product_cannot_spoil_what_counts_as_infrastructure() -> None:
     for phase in phases(TALLY, "debian-12/rpm").values():
         for step in phase.steps:
