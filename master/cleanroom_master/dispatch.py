@@ -59,7 +59,6 @@ _ASKED = 50
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
-_PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ class Job:
     artifact_limit: int
     commit_time: datetime | None = None
     outcomes: dict[str, tuple[Outcome, str]] = field(default_factory=dict)
+    # By phase, the digests of the published packages that it began with.
+    beginnings: dict[str, frozenset[str]] = field(default_factory=dict)
     spoiled: str | None = None
 
     def __repr__(self) -> str:
@@ -253,10 +254,10 @@ class Dispatch:
             with contextlib.suppress(InfrastructureError):
                 look_at(self._database, self._checker, release.id, release.channel, job.target)
 
-    def previous(self, job: Job) -> list[generations.ChannelPackage]:
-        """The packages of the job's product that its channel publishes now for the same target."""
+    def previous(self, job: Job, channel: str | None) -> list[generations.ChannelPackage]:
+        """The packages of the job's product that a channel, or else its own, publishes now for the same target."""
         return generations.published_of(
-            self._database, product=job.product, target=job.target, channel=job.subject.channel
+            self._database, product=job.product, target=job.target, channel=channel or job.subject.channel
         )
 
     @property
@@ -298,15 +299,19 @@ class PhaseRun:
         self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
         self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
         self.longest = plan.timeout + _PATIENCE
+        # Phases begin with different packages, and the build's directory on the worker is one for all of them.
+        self._previous = f"previous-{plan.name}"
         self.downloads = self._downloads()
-        self.directories = [self.output, *([_PREVIOUS] if Input.PREVIOUS in plan.inputs else [])]
+        self.directories = [self.output, *([self._previous] if Input.PREVIOUS in plan.inputs else [])]
 
     def _downloads(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
+        packages = self._dispatch.previous(self._job, self._plan.channel)
+        self._job.beginnings[self._plan.name] = frozenset(package.built_sha256 for package in packages)
         return [
-            (self._dispatch.files.path(package.built_sha256), f"{_PREVIOUS}/{package.file}")
-            for package in self._dispatch.previous(self._job)
+            (self._dispatch.files.path(package.built_sha256), f"{self._previous}/{package.file}")
+            for package in packages
         ]
 
     def request(self, directory: Path) -> Any:
@@ -330,7 +335,7 @@ class PhaseRun:
                 phase=plan,
                 source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
                 artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / _PREVIOUS if Input.PREVIOUS in plan.inputs else None,
+                previous=directory / self._previous if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
                 conditions=job.conditions,
             )
@@ -340,9 +345,17 @@ class PhaseRun:
     def needless(self) -> str | None:
         """Why there is nothing to do in this phase, where that is known without the source."""
         condition = self._plan.condition
-        if condition is None or condition.source or (condition.previous and self.downloads):
+        if condition is None or condition.source:
             return None
-        return condition.why_not
+        return self._known_beginning() if condition.previous and self.downloads else condition.why_not
+
+    def _known_beginning(self) -> str | None:
+        """Why a phase for one channel would do again what an earlier one did, if so."""
+        channel, beginnings = self._plan.channel, self._job.beginnings
+        for name in beginnings if channel else ():
+            if name != self._plan.name and beginnings[name] == beginnings[self._plan.name]:
+                return f"{channel} publishes the packages that {name} begins with"
+        return None
 
     def skip(self, why: str) -> Outcome:
         """End a phase in which there is nothing to do, without a guest and without a worker's program."""

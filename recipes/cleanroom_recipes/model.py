@@ -227,13 +227,15 @@ class StepRecipe:
 
 @dataclass(frozen=True, slots=True)
 class PhaseRecipe:
-    """What a product wishes differently about one of its builder's phases; None keeps the recipe's own.
+    """What a product wishes differently about one of its builder's phases; None keeps the builder's or recipe's own.
 
-    `without` names steps of the builder to leave out, of those that inform and do not decide.
+    `without` names steps of the builder to leave out, of those that inform and do not decide; `also` those to run
+    besides, of those that are not run unless a recipe wants them.
     """
 
-    enabled: bool = True
+    enabled: bool | None = None
     without: Annotated[tuple[StepName, ...], Items(32)] = ()
+    also: Annotated[tuple[StepName, ...], Items(32)] = ()
     network: Network | None = None
     isolation: Isolation | None = None
     timeout: Seconds | None = None
@@ -280,9 +282,9 @@ class Recipe:
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
 
-    def phase(self, name: str) -> PhaseRecipe:
-        """What the product says about the phase `name`; the defaults when it says nothing."""
-        return self.phases.get(name, PhaseRecipe())
+    def phase(self, name: str, general: str | None = None) -> PhaseRecipe:
+        """What the product says about the phase `name`, or about `general`, whose case it is; else the defaults."""
+        return self.phases.get(name) or self.phases.get(general or name) or PhaseRecipe()
 
     def gates_of(self, channel: str) -> tuple[str, ...]:
         """What the product demands before it goes into a channel, each once."""

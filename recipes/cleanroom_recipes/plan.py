@@ -17,6 +17,7 @@ from cleanroom_recipes.codec import Items, Text
 from cleanroom_recipes.model import (
     Blame,
     Builder,
+    ChannelName,
     Condition,
     Declared,
     Input,
@@ -62,7 +63,10 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """One phase: a clean guest, what goes in, the steps in their order. `timeout` is in seconds."""
+    """One phase: a clean guest, what goes in, the steps in their order. `timeout` is in seconds.
+
+    What is published before (`Input.PREVIOUS`) is looked up in `channel`; None is the release's own.
+    """
 
     name: PhaseName
     steps: Annotated[tuple[StepPlan, ...], Items(200)]
@@ -75,6 +79,7 @@ class PhasePlan:
     limits: Limits
     image: Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
     condition: Condition | None = None
+    channel: ChannelName | None = None
 
     @property
     def preparation(self) -> tuple[str, ...]:
@@ -88,7 +93,12 @@ class PhasePlan:
 def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
     """The phases of a build of `recipe` on `target`, in their order, without those switched off."""
     phases = builders.definition(target.format).phases
-    return tuple(_phase(recipe, target, phase) for phase in phases if recipe.phase(phase.name).enabled)
+    return tuple(_phase(recipe, target, phase) for phase in phases if _enabled(recipe, phase))
+
+
+def _enabled(recipe: Recipe, phase: PhaseDefinition) -> bool:
+    wish = recipe.phase(phase.name, phase.general).enabled
+    return phase.enabled if wish is None else wish
 
 
 def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
@@ -107,9 +117,13 @@ def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
 
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
-    wish = recipe.phase(phase.name)
+    wish = recipe.phase(phase.name, phase.general)
     has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
-    wanted = [step for step in phase.steps if step.required or step.name not in wish.without]
+    wanted = [
+        step
+        for step in phase.steps
+        if (step.enabled or step.name in wish.also) and (step.required or step.name not in wish.without)
+    ]
     steps = [plan for step in wanted for plan in _steps(recipe, target.format, step)]
     steps += [_own_step(recipe, step) for step in wish.steps]
     return PhasePlan(
@@ -123,8 +137,16 @@ def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
         isolation=wish.isolation or recipe.isolation,
         limits=recipe.limits,
         image=target.image,
-        condition=None if has_commands else phase.condition,
+        condition=_condition(phase, has_commands=has_commands),
+        channel=phase.channel,
     )
+
+
+def _condition(phase: PhaseDefinition, *, has_commands: bool) -> Condition | None:
+    """A recipe's own commands are something to do, but where nothing is published they have nothing to begin with."""
+    if has_commands and not (phase.condition and phase.condition.previous):
+        return None
+    return phase.condition
 
 
 def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepPlan]:

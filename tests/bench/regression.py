@@ -8,9 +8,10 @@ import bisection
 import combination
 import comparison
 import ingest
+import phase_cost
 from figures import Row
 
-_MEASURED = (comparison, ingest, bisection, combination)
+_MEASURED = (comparison, ingest, bisection, combination, phase_cost)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

@@ -15,9 +15,10 @@ import pytest
 from database_server import COMMIT, DIGEST, add_product, record_tags
 
 from cleanroom_base.settings import load
-from cleanroom_db import attempts, releases, trials
+from cleanroom_db import attempts, generations, releases, trials
 from cleanroom_db.attempts import LeaseLost
 from cleanroom_db.connection import Database
+from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.releases import Planned, PlannedBuild, Release
 from cleanroom_db.states import ReleaseState, TrialPurpose
@@ -52,9 +53,9 @@ def release(owner: Database, dispatch: Dispatch) -> Release:
     return claim(owner, dispatch, "build", "install")
 
 
-def claim(owner: Database, dispatch: Dispatch, *phases: str) -> Release:
+def claim(owner: Database, dispatch: Dispatch, *phases: str, tag: str = "v1") -> Release:
     """The release of a new tag, with one build of these phases."""
-    record_tags(owner, "v1")
+    record_tags(owner, tag)
     planned = Planned(
         (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
     )
@@ -295,6 +296,43 @@ def test_a_phase_with_nothing_to_do_needs_no_worker(owner: Database, dispatch: D
     assert (row["outcome"], row["why"]) == ("skipped", "nothing is published to upgrade from")
     # Whether this one has anything to do is seen in the source.
     assert dispatch.begin_phase(job, "regress").needless is None
+
+
+def test_an_upgrade_is_tried_from_every_channel_that_publishes_something_else(
+    owner: Database, dispatch: Dispatch
+) -> None:
+    earlier = claim(owner, dispatch, "build")
+    # Stable has what testing has; snapshots are another build; what is newest of a channel counts.
+    for channel, content in (("testing", "1"), ("stable", "1"), ("snapshots", "2")):
+        publish(owner, channel, earlier, content)
+    upgrades = ("upgrade", "upgrade-snapshots", "upgrade-testing", "upgrade-stable")
+    claim(owner, dispatch, *upgrades, tag="v2")
+    job = begin(dispatch)
+    while job.subject.ref != "v2":
+        job = begin(dispatch)
+    job.commit_time = NOW
+    begun = {name: dispatch.begin_phase(job, name) for name in upgrades}
+    assert {name: phase.needless for name, phase in begun.items()} == {
+        "upgrade": None,
+        "upgrade-snapshots": None,
+        "upgrade-testing": "testing publishes the packages that upgrade begins with",
+        "upgrade-stable": "stable publishes the packages that upgrade begins with",
+    }
+    places = {name: [place for _, place in phase.downloads] for name, phase in begun.items()}
+    assert places["upgrade"] == ["previous-upgrade/hello_1_all.deb"]
+    assert places["upgrade-snapshots"] == ["previous-upgrade-snapshots/hello_1_all.deb"]
+    assert begun["upgrade"].downloads[0][0] != begun["upgrade-snapshots"].downloads[0][0]
+    request = begun["upgrade-snapshots"].request(Path("/srv/build"))
+    assert request["previous"] == "/srv/build/previous-upgrade-snapshots"
+
+
+def publish(owner: Database, channel: str, release: Release, content: str) -> None:
+    """Have a channel publish a package of a release, built with this content."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    name = ("debian-12/deb", "deb", "hello", "1", "all", "hello_1_all.deb")
+    package = NewPackage(channel, *name, digest, digest, 1, release.id)
+    generation = generations.prepare(owner, actor="publisher", reason="test", added=[package])
+    generations.switched(owner, generation.number)
 
 
 def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> None:
