@@ -22,6 +22,7 @@ from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_master import channel
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -44,7 +45,7 @@ from cleanroom_recipes.events import (
 )
 from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
@@ -234,6 +235,10 @@ class Dispatch:
             self._database, product=job.product, target=job.target, channel=job.subject.channel
         )
 
+    def repository(self, job: Job) -> Repository | None:
+        """What is published now in the channel into which the job's product goes; None: nothing yet."""
+        return channel.published(self._places.published, job.subject.channel, Target.parse(job.target).image)
+
     @property
     def database(self) -> Database:
         """The record."""
@@ -304,6 +309,7 @@ class PhaseRun:
                 previous=directory / _PREVIOUS if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
                 conditions=job.conditions,
+                repository=self._dispatch.repository(job),
             )
         )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from cleanroom_base.errors import InputError, Problem
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import Between, Items, Text, dumps, from_plain, loads, to_plain
-from cleanroom_recipes.model import ImageName, Isolation, Network, Outcome, PhaseName, StepName
+from cleanroom_recipes.model import GuestNetwork, ImageName, Isolation, Outcome, PhaseName, StepName
 
 LINE_LIMIT = 256 * 1024
 TEXT_LIMIT = 32 * 1024
@@ -52,7 +52,7 @@ class Reset:
     digest: Word
     isolation: Isolation
     method: Word
-    network: Network
+    network: GuestNetwork
     seconds: Duration
 
 

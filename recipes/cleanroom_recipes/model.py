@@ -77,6 +77,15 @@ class Network(StrEnum):
     OPEN = "open"
 
 
+class GuestNetwork(StrEnum):
+    """What a guest did reach: as the recipe's word, or the package mirror and the published repository."""
+
+    MIRROR = "mirror"
+    NONE = "none"
+    OPEN = "open"
+    REPOSITORY = "repository"
+
+
 class Isolation(StrEnum):
     """How a guest is kept apart from its host."""
 
@@ -128,7 +137,7 @@ class Blame(StrEnum):
     """Whose fault it is when a step fails."""
 
     PRODUCT = "product"
-    APT = "apt"  # the product's, unless apt could not fetch from the mirror
+    APT = "apt"  # the product's, unless apt (or dnf) could not fetch from a source of packages
     INFRASTRUCTURE = "infrastructure"
 
 

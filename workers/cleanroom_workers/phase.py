@@ -20,10 +20,10 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
 from cleanroom_recipes.events import CASES_LIMIT, WHY_LIMIT, TestCase
-from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
+from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, test_reports
+from cleanroom_workers import artifacts, failure_reason, package_sources, test_reports
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.step_output import StepOutput
 
@@ -95,12 +95,14 @@ class Surroundings:
     """What a phase has around it: how to get a guest, how many bytes a step may print and a phase may make.
 
     `shield` is called when the guest is about to be destroyed: from then on nothing may interrupt.
+    `repository` says where guests find the published repository, as `http://ADDRESS:PORT`.
     """
 
     reset: Callable[[PhaseRequest], Guest]
     log_limit: int
     artifact_limit: int
     shield: Callable[[], None] = lambda: None
+    repository: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,10 @@ class _Phase:
             member = tarfile.TarInfo(_program(position)[1:])
             member.size, member.mode, member.mtime = len(content), 0o755, int(time.time())
             tar.addfile(member, io.BytesIO(content))
+        for name, text in self._package_sources().items():
+            member = tarfile.TarInfo(name[1:])
+            member.size, member.mode, member.mtime = len(text.encode()), 0o644, int(time.time())
+            tar.addfile(member, io.BytesIO(text.encode()))
         for wanted in self._plan.inputs:
             path = self._request.path(wanted)
             if path is None:
@@ -229,6 +235,13 @@ class _Phase:
             for file in [path] if path.is_file() else sorted(path.iterdir()):
                 inside = name if path.is_file() else f"{name}/{file.name}"
                 tar.add(file.resolve(), arcname=inside[1:], recursive=False, filter=_as_root)
+
+    def _package_sources(self) -> dict[str, str]:
+        """The files that make the published channel a package source of the guest; none where it is not to be."""
+        published = self._request.repository
+        if published is None or self._plan.network is Network.NONE:
+            return {}
+        return package_sources.published(published, self._plan.image, self._surroundings.repository())
 
     def _environment(self, step: StepPlan) -> dict[str, str]:
         request = self._request
@@ -403,7 +416,7 @@ def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:
         return _Verdict(Outcome.SKIPPED, failure_reason.skip_reason(output.tail), status)
     why = failure_reason.why(output.tail, status=status, step=step.name)
     blameless = step.blame is Blame.INFRASTRUCTURE or (
-        step.blame is Blame.APT and status == failure_reason.APT_STATUS and failure_reason.mirror_is_down(output.tail)
+        step.blame is Blame.APT and failure_reason.source_is_away(output.tail, status)
     )
     if blameless:
         return _Verdict(Outcome.INFRASTRUCTURE, why, status, final=True)
@@ -434,7 +447,7 @@ def _reset_event(guest: Guest) -> events.Reset:
         guest.digest,
         Isolation(guest.isolation),
         guest.method,
-        Network(guest.network),
+        GuestNetwork(guest.network),
         guest.reset_seconds,
     )
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import events
-from cleanroom_recipes.model import Isolation, Network, Outcome
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)
 EXAMPLES: list[events.Event] = [
     events.PhaseStarted(AT, "build"),
-    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", Network.MIRROR, 0.5),
+    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 0.5),
     events.StepStarted(AT, "unpack", 0),
     events.Output(AT, "unpack", "ä\n\\xff \x1b[1m\u2028"),
     events.StepFinished(AT, "unpack", Outcome.FAILED, 2, 1.5, "because", 10, False),
