@@ -17,7 +17,8 @@ GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.trial, cleanroom.attempt, c
                         cleanroom.host TO cleanroom_master;
 GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
                 cleanroom.comparison TO cleanroom_master;
-GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.gate_result, cleanroom.product_need, cleanroom.dependent_choice TO cleanroom_master;
+GRANT INSERT ON cleanroom.release_wait TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 
 -- The publisher publishes. What was built is not its business.

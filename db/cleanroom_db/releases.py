@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, gates, ref_events
+from cleanroom_db import audit, dependencies, dependents, gates, ref_events
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -183,6 +183,7 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
         gates.forget(cursor, release_id)
+        dependents.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]
@@ -330,6 +331,8 @@ def _insert(database: Database, cursor: Cursor, planned: Sequence[tuple[RefEvent
     build_ids = [row["id"] for row in cursor.insert_many(_SQL["insert_builds"], builds)]
     if build_ids:
         cursor.execute(_SQL["insert_first_attempts"], builds=build_ids)
+    dependencies.declare(cursor, {release.product: release.recipe.get("depends", ()) for release in releases})
+    dependencies.wait(cursor, [release.id for release in releases])
     claimed = {release.ref_event_id for release in releases}
     ref_events.settle(database, claimed, RefEventState.CLAIMED, "")
     late = [event.id for event, _ in planned if event.id not in claimed]

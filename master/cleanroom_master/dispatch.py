@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, generations, phases, releases, trials
+from cleanroom_db import attempts, dependencies, dependents, generations, phases, publications, releases, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
-from cleanroom_master import channel
+from cleanroom_db.states import TrialPurpose
+from cleanroom_master import channel, needs
+from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -56,6 +58,7 @@ _ASKED = 50
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
 _PREVIOUS = "previous"
+_CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True)
@@ -155,9 +158,16 @@ class Dispatch:
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""
         attempts.expire(self._database, self._policy)
-        while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
+        plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
+        while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
             pass
-        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
+        choose_due(self._database, self._planner, self._settings)
+        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    @property
+    def _trials(self) -> int:
+        """How many attempts of trials may be worked on at once."""
+        return self._settings.whole("master.trials") or max(1, self._settings.whole("worker.parallel") // 2)
 
     def _due(self, work: attempts.Work) -> DueAttempt:
         subject = self._subject(work)
@@ -228,12 +238,31 @@ class Dispatch:
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
             return
+        # Its release may wait for something that the next turn has to begin.
+        self.wake()
 
     def previous(self, job: Job) -> list[generations.ChannelPackage]:
         """The packages of the job's product that its channel publishes now for the same target."""
         return generations.published_of(
             self._database, product=job.product, target=job.target, channel=job.subject.channel
         )
+
+    def artifacts(self, job: Job) -> list[tuple[Path, str]]:
+        """The artifacts of the release that a trial is about, where it builds none itself: files with their names."""
+        if not isinstance(job.subject, trials.Trial) or any(plan.makes_artifacts for plan in job.plans.values()):
+            return []
+        release = releases.find(self._database, job.product, job.subject.ref)
+        found = publications.files(self._database, release.id)
+        return [(self.files.path(one.sha256), one.file) for one in found if one.target == job.target]
+
+    def candidates(self, job: Job) -> list[tuple[Path, str]]:
+        """The packages of another product's release with which a dependent one is tried: files with their names."""
+        subject = job.subject
+        if not isinstance(subject, trials.Trial) or subject.purpose is not TrialPurpose.DEPENDENT:
+            return []
+        assert subject.subject is not None
+        found = dependents.candidates(self._database, subject.subject, Target.parse(job.target).image)
+        return [(self.files.path(sha256), file) for file, sha256 in found]
 
     def repository(self, job: Job) -> Repository | None:
         """What is published now in the channel into which the job's product goes; None: nothing yet."""
@@ -274,15 +303,27 @@ class PhaseRun:
         self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
         self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
         self.longest = plan.timeout + _PATIENCE
-        self.downloads = self._downloads()
-        self.directories = [self.output, *([_PREVIOUS] if Input.PREVIOUS in plan.inputs else [])]
+        self.previous = self._previous()
+        self.downloads = self.previous + self._of_trial()
+        given = {destination.partition("/")[0] for _, destination in self.downloads}
+        self.directories = sorted({self.output, *given, *([_PREVIOUS] if Input.PREVIOUS in plan.inputs else [])})
 
-    def _downloads(self) -> list[tuple[Path, str]]:
+    def _previous(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
         return [
             (self._dispatch.files.path(package.built_sha256), f"{_PREVIOUS}/{package.file}")
             for package in self._dispatch.previous(self._job)
+        ]
+
+    def _of_trial(self) -> list[tuple[Path, str]]:
+        """What a trial is given of what was built before it."""
+        wants = Input.ARTIFACTS in self._plan.inputs
+        artifacts = self._dispatch.artifacts(self._job) if wants else []
+        candidates = self._dispatch.candidates(self._job)
+        return [
+            *((file, f"{_ARTIFACTS}/{name}") for file, name in artifacts),
+            *((file, f"{_CANDIDATES}/{name}") for file, name in candidates),
         ]
 
     def request(self, directory: Path) -> Any:
@@ -310,6 +351,7 @@ class PhaseRun:
                 output=directory / self.output,
                 conditions=job.conditions,
                 repository=self._dispatch.repository(job),
+                candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
             )
         )
 
@@ -317,7 +359,7 @@ class PhaseRun:
     def needless(self) -> str | None:
         """Why there is nothing to do in this phase, where that is known without the source."""
         condition = self._plan.condition
-        if condition is None or condition.source or (condition.previous and self.downloads):
+        if condition is None or condition.source or (condition.previous and self.previous):
             return None
         return condition.why_not
 
@@ -407,6 +449,9 @@ class PhaseRun:
         for new in checked:
             self._dispatch.files.take(self.incoming / new.file, new.sha256)
         phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked)
+        if isinstance(self._job.subject, releases.Release):
+            found = needs.read(checked, self._dispatch.files.path)
+            dependencies.record(self._database, self._job.product, self._job.target, found)
         return None
 
     def close(self) -> Outcome:

@@ -17,6 +17,7 @@ from cleanroom_recipes.codec import Between, Items, Text
 
 DEFAULT_IMAGE = "debian-12"
 
+ProductName = Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
 ImageName = Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
 PhaseName = Annotated[str, Text(32, names.PHASE, "a phase's name such as build")]
 StepName = Annotated[str, Text(64, names.STEP, "a step's name such as unpack-source")]
@@ -115,6 +116,7 @@ class Gate(StrEnum):
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
+    DEPENDENTS = "dependents"  # the products that depend on this one still pass with it
 
 
 GATE_FORMS = f"{', '.join(Gate)}, phase:NAME, step:PHASE/NAME"
@@ -242,7 +244,9 @@ class Recipe:
     `versions` are the patterns by which a tag promises a version (empty: it promises none); `packages` are
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
-    build leaves in its tree; `environment` is for the steps that run the product's code.
+    build leaves in its tree; `environment` is for the steps that run the product's code. `depends` are products
+    besides those of which it is found out; `rebuild_with_dependencies`: before one of these releases, this product is
+    not only tested with it but built anew.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -265,6 +269,8 @@ class Recipe:
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
+    depends: Annotated[tuple[ProductName, ...], Items(200)] = ()
+    rebuild_with_dependencies: bool = False
 
     def phase(self, name: str) -> PhaseRecipe:
         """What the product says about the phase `name`; the defaults when it says nothing."""

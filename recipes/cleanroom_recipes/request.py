@@ -43,6 +43,7 @@ class PhaseRequest:
     the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
     Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial.
     `repository` is what is published now in the channel into which the product goes (None: nothing yet).
+    `candidates` is a directory with packages of another product with which this one is tried (None: none).
     """
 
     product: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -60,6 +61,7 @@ class PhaseRequest:
     output: Path
     conditions: Conditions = field(default_factory=Conditions)
     repository: Repository | None = None
+    candidates: Path | None = None
 
     @property
     def snapshot_suffix(self) -> str:

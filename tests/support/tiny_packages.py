@@ -37,7 +37,13 @@ def make_deb(
 
 
 def make_rpm(
-    directory: Path, name: str = "tiny", version: str = "1.0", *, source: bool = False, greeting: str = "hello"
+    directory: Path,
+    name: str = "tiny",
+    version: str = "1.0",
+    *,
+    source: bool = False,
+    greeting: str = "hello",
+    requires: str = "",
 ) -> Path:
     """A noarch rpm with one file (or its source rpm), unsigned."""
     top = directory / f"rpmbuild-{name}-{version}"
@@ -45,7 +51,7 @@ def make_rpm(
     spec = top / f"{name}.spec"
     spec.write_text(
         f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a tiny package\nLicense: GPL-2.0-or-later\n"
-        "BuildArch: noarch\n%description\nIt says <hello> & no more.\n"
+        f"BuildArch: noarch\n{f'Requires: {requires}' if requires else ''}\n%description\nIt says <hello> & no more.\n"
         f"%install\nmkdir -p %{{buildroot}}/usr/share/{name}\n"
         f"echo {greeting} > %{{buildroot}}/usr/share/{name}/greeting\n%files\n/usr/share/{name}/greeting\n"
     )

@@ -32,6 +32,8 @@ Emit = Callable[[events.Event], None]
 SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
+# Known to the steps that make package sources of it.
+_CANDIDATES = f"{_HOME}/candidates"
 _SUMMARY_LIMIT = 1 << 20
 _SEND_TIMEOUT = 600.0
 # Below this much free disk on the host, in bytes, a failure in a guest says nothing about the product.
@@ -227,6 +229,8 @@ class _Phase:
             member = tarfile.TarInfo(name[1:])
             member.size, member.mode, member.mtime = len(text.encode()), 0o644, int(time.time())
             tar.addfile(member, io.BytesIO(text.encode()))
+        for file in sorted(self._request.candidates.iterdir()) if self._request.candidates else ():
+            tar.add(file.resolve(), arcname=f"{_CANDIDATES}/{file.name}"[1:], recursive=False, filter=_as_root)
         for wanted in self._plan.inputs:
             path = self._request.path(wanted)
             if path is None:
