@@ -117,9 +117,9 @@ def choose(cursor: Cursor, release_id: int, trials: Iterable[int], left_out: Ite
     cursor.execute(_SQL["choose"], release=release_id, trials=list(trials), left_out=list(left_out))
 
 
-def forget(cursor: Cursor, release_id: int) -> None:
-    """Have the dependents of a (locked) release chosen again, because it is built again."""
-    cursor.execute(_SQL["forget"], release=release_id)
+def forget(cursor: Cursor, release_id: int) -> bool:
+    """Have the dependents of a (locked) release chosen again; False if none were chosen."""
+    return cursor.execute(_SQL["forget"], release=release_id) == 1
 
 
 def tried(cursor: Cursor, release_id: int) -> Tried | None:

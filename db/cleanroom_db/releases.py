@@ -171,6 +171,7 @@ def set_version(database: Database, release_id: int, version: str) -> None:
 def retry(database: Database, release_id: int, actor: str) -> list[int]:
     """Queue a new attempt of every build that did not pass, and return the builds' ids.
 
+    Where all passed, the products that depend on the release are tried with it again.
     Raises InputError if there is nothing to try again.
     """
     with database.transaction() as cursor:
@@ -178,13 +179,15 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         if release.state not in (ReleaseState.FAILED, ReleaseState.HELD, ReleaseState.CANCELLED):
             raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to try again")
         again = [row for row in _attempts(cursor, release_id) if _outcome(row) not in _GOOD]
-        if not again:
+        dependents_again = dependents.forget(cursor, release_id)
+        if not again and not dependents_again:
             raise InputError(f"all builds of {release.product} {release.ref} have passed")
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
         gates.forget(cursor, release_id)
-        dependents.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
+        if not again:
+            _settle(cursor, lock(cursor, release_id), requested_by=actor)
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]
 

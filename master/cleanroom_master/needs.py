@@ -77,8 +77,8 @@ def _deb(file: Path) -> Iterator[str]:
 
 
 def _rpm(file: Path) -> Iterator[str]:
-    command = ["rpm", "--query", "--package", "--nosignature", "--nodigest", "--requires", file]
-    for line in run(command, timeout=_TIMEOUT, capture_limit=_READ_LIMIT).text.splitlines():
+    command = ["rpm", "--query", "--package", "--nosignature", "--nodigest", "--requires"]
+    for line in run([*command, file], timeout=_TIMEOUT, capture_limit=_READ_LIMIT).text.splitlines():
         name = line.partition(" ")[0]
         if names.is_name(_RPM_NAME, name):
             yield name

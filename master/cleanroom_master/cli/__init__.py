@@ -47,6 +47,7 @@ def _commands() -> Commands:
         guests,
         images,
         products,
+        queue,
         refs,
         releases,
         repository,
@@ -55,6 +56,6 @@ def _commands() -> Commands:
     )
 
     commands = Commands()
-    for module in (site, configuration, products, refs, releases, test_cases, images, guests, repository):
+    for module in (site, configuration, products, refs, releases, queue, test_cases, images, guests, repository):
         module.register(commands)
     return commands
