@@ -75,6 +75,13 @@ def number(least: float, most: float, *, whole: bool = False) -> Callable[[objec
     return read
 
 
+def clock(value: object) -> Value:
+    """A time of the day such as 02:30."""
+    if not isinstance(value, str) or re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value) is None:
+        raise _Invalid("must be a time of the day such as 02:30")
+    return value
+
+
 def words(value: object) -> Value:
     """A list of words: a TOML array, or text separated by commas."""
     if isinstance(value, str):
@@ -128,6 +135,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
     Setting("master.trials", number(0, 1000, whole=True), 0, "trials at a time; 0: half as many as worker.parallel"),
     Setting("master.dependents", number(0, 1000, whole=True), 10, "dependents that a release is tried with; 0: none"),
+    Setting(
+        "schedules.nightly",
+        clock,
+        None,
+        "time in UTC at which channels are tested every night, as 02:30; default: never",
+    ),
+    Setting("schedules.channels", words, ("testing", "stable"), "channels that are tested every night"),
     Setting("gates.all", gates, (), "gates of every release, beside those of its recipe"),
     Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
     Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.states import TrialPurpose
-from cleanroom_master import channel, needs
+from cleanroom_master import channel, needs, schedules
 from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
@@ -37,6 +37,7 @@ from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
     Artifact,
     Event,
+    Installed,
     Output,
     PhaseFinished,
     Reset,
@@ -162,6 +163,7 @@ class Dispatch:
         while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
             pass
         choose_due(self._database, self._planner, self._settings)
+        schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
 
     @property
@@ -389,15 +391,21 @@ class PhaseRun:
                     self._finish_step(event)
                 case Tests():
                     self._tests(event)
-                case Version():
-                    if isinstance(self._job.subject, releases.Release):
-                        releases.set_version(self._database, self._job.subject.id, event.version)
+                case Version() | Installed():
+                    self._note(event)
                 case Artifact():
                     self._artifacts.append(event)
                 case PhaseFinished():
                     self._finished = event
                 case _:
                     pass
+
+    def _note(self, event: Version | Installed) -> None:
+        """What a phase says of its release, or of its guest."""
+        if isinstance(event, Installed):
+            phases.set_packages(self._database, self._job.lease, self._row, event.packages)
+        elif isinstance(self._job.subject, releases.Release):
+            releases.set_version(self._database, self._job.subject.id, event.version)
 
     def _reset(self, event: Reset) -> None:
         how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)

@@ -6,6 +6,7 @@ reading is strict: a line has a size limit, and its kind, keys, types and bounds
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
@@ -25,6 +26,12 @@ Count = Annotated[int, Between(0, 2**63 - 1)]
 Duration = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Text(64, names.SHA256, "a SHA-256 in 64 hexadecimal digits")]
 Word = Annotated[str, Text(200)]
+InstalledName = Annotated[
+    str, Text(200, r"(rpm:)?[A-Za-z0-9][A-Za-z0-9+._-]*", "a package's name, of an rpm with rpm: before it")
+]
+InstalledVersion = Annotated[str, Text(200, r"[A-Za-z0-9.+~^:_()-]+", "a version")]
+# What such an event may have, so that its line is short enough: bytes of names and versions.
+INSTALLED_LIMIT = 128 * 1024
 
 
 def now() -> datetime:
@@ -132,6 +139,15 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Installed:
+    """All packages that were installed when the phase's steps had ended: versions by name."""
+
+    kind: ClassVar[str] = "installed"
+    at: datetime
+    packages: Annotated[Mapping[InstalledName, InstalledVersion], Items(5000)]
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that the phase made, in the request's output directory.
 
@@ -163,7 +179,9 @@ class PhaseFinished:
     command_seconds: Duration
 
 
-Event = PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
+Event = (
+    PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Installed | Artifact | PhaseFinished
+)
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (
@@ -174,6 +192,7 @@ KINDS: dict[str, type[Any]] = {
         StepFinished,
         Tests,
         Version,
+        Installed,
         Artifact,
         PhaseFinished,
     )

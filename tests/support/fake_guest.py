@@ -53,6 +53,7 @@ class FakeGuest:
         self.programs: dict[str, bytes] = {}
         self.environments: list[Mapping[str, str]] = []
         self.users: list[str] = []
+        self.installed: dict[str, bytes] = {}
 
     def run(
         self,
@@ -71,6 +72,8 @@ class FakeGuest:
         if command[0] == "tar":
             self._receive(stdin)
             return Completed(tuple(command), 0, b"", b"", 0.0)
+        if command[0] in ("dpkg-query", "rpm"):
+            return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)
         assert output is not None
         self.environments.append(environment or {})
         self.users.append(user)

@@ -23,7 +23,7 @@ from cleanroom_recipes.events import CASES_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, package_sources, test_reports
+from cleanroom_workers import artifacts, failure_reason, installed, package_sources, test_reports
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.step_output import StepOutput
 
@@ -194,6 +194,7 @@ class _Phase:
             self._emit(_reset_event(guest))
             self._send_inputs(guest)
             verdict = self._steps(guest)
+            self._tell_packages(guest)
             if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
                 self._collect(guest)
             return verdict
@@ -379,6 +380,12 @@ class _Phase:
     def _tell_tests(self, step: StepPlan, cases: tuple[TestCase, ...]) -> None:
         for begin in range(0, len(cases), CASES_LIMIT):
             self._emit(events.counted(events.now(), step.name, cases[begin : begin + CASES_LIMIT]))
+
+    def _tell_packages(self, guest: Guest) -> None:
+        """Say what is installed, as far as the guest still says it; the verdict stays as it is."""
+        found = installed.packages(guest, rpm=self._plan.format is Builder.RPM)
+        if found:
+            self._emit(events.Installed(events.now(), found))
 
     def _collect(self, guest: Guest) -> None:
         """Bring the artifacts out, look at them, and only then put them into the output directory."""

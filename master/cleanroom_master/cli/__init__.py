@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> int:
 
 def _commands() -> Commands:
     from cleanroom_master.cli import (
+        channels,
         configuration,
         guests,
         images,
@@ -56,6 +57,18 @@ def _commands() -> Commands:
     )
 
     commands = Commands()
-    for module in (site, configuration, products, refs, releases, queue, test_cases, images, guests, repository):
+    for module in (
+        site,
+        configuration,
+        products,
+        refs,
+        releases,
+        queue,
+        channels,
+        test_cases,
+        images,
+        guests,
+        repository,
+    ):
         module.register(commands)
     return commands

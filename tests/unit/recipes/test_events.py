@@ -23,6 +23,7 @@ EXAMPLES: list[events.Event] = [
         AT, "unpack", (events.TestCase("a", Outcome.PASSED), events.TestCase("b", Outcome.FAILED, 1.0, "x"))
     ),
     events.Version(AT, "1:1.0~rc1+git2-3"),
+    events.Installed(AT, {"libc6": "2.36-9+deb12u4", "rpm:tally": "1.0-1"}),
     events.Artifact(AT, "a_1.0_amd64.deb", 10, "0" * 64, "deb", "a", "1.0", "amd64"),
     events.PhaseFinished(AT, Outcome.SKIPPED, "nothing", 1.0, 0.0),
 ]

@@ -461,3 +461,13 @@ def test_while_nothing_is_published_a_guest_has_no_such_source(run: Run) -> None
 def test_a_repository_that_is_away_is_not_the_products_fault(run: Run) -> None:
     away = "  - Curl error (7): Couldn't connect to server for http://10.0.0.1:9480/yum/x/repomd.xml [...]\n"
     assert run.go([(step("install", blame=Blame.APT), prints(away, 1))]) is Outcome.INFRASTRUCTURE
+
+
+def test_what_is_installed_in_the_end_is_told_also_of_a_phase_that_fails(run: Run) -> None:
+    def install(_: Any) -> int:
+        run.guest.installed["dpkg-query"] = b"installed library 1.0\n"
+        return 1
+
+    assert run.go([(step("one"), install)]) is Outcome.FAILED
+    [told] = run.of(events.Installed)
+    assert told.packages == {"library": "1.0"}
