@@ -425,11 +425,14 @@ class PhaseRun:
             sealed.sha256 if sealed.size else None,
             sealed.size,
             event.truncated,
+            event.remark or "",
         )
         phases.finish_step(self._database, self._job.lease, step, result)
 
     def _tests(self, event: Tests) -> None:
-        results = [TestResult(case.name, case.outcome, case.seconds, case.message or "") for case in event.cases]
+        results = [
+            TestResult(case.name, case.outcome, case.seconds, case.message or "", case.line) for case in event.cases
+        ]
         phases.add_tests(self._database, self._job.lease, self._row, event.step, results)
 
     def take_artifacts(self) -> Outcome | None:

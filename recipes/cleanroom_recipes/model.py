@@ -43,6 +43,17 @@ TreePath = Annotated[
 ]
 
 
+# Where the usual harnesses leave their result files; what the repository itself has is older than a build and not read.
+RESULT_FILES = (
+    "*junit*.xml",  # meson-logs/testlog.junit.xml; ctest --output-junit and pytest --junitxml as people call theirs
+    "*/TEST-*.xml",  # Surefire, Failsafe, Gradle, Ant
+    "*/test-results/*.xml",
+    "*/test-reports/*.xml",
+    "*.tap",
+    "*.subunit",
+)
+
+
 class Outcome(StrEnum):
     """How a step, a phase or a build ended."""
 
@@ -147,9 +158,10 @@ class Report(StrEnum):
     """Where a step's test results are found."""
 
     NONE = "none"
-    COMMAND = "command"  # the step itself is one test
-    LOG = "log"  # PASS/FAIL lines of Automake and `ok`/`not ok` lines of TAP among what it prints
-    AUTOPKGTEST = "autopkgtest"  # the summary file of autopkgtest
+    FILES = "files"  # in result files, as for all that follow
+    COMMAND = "command"  # the step itself is one test; and as for log
+    LOG = "log"  # among what it prints, in the words of the usual harnesses
+    AUTOPKGTEST = "autopkgtest"  # in the summary of autopkgtest
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -244,7 +256,8 @@ class Recipe:
     `versions` are the patterns by which a tag promises a version (empty: it promises none); `packages` are
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
-    build leaves in its tree; `environment` is for the steps that run the product's code. `depends` are products
+    build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
+    slashes, as in find's `-path`); `environment` is for the steps that run the product's code. `depends` are products
     besides those of which it is found out; `rebuild_with_dependencies`: before one of these releases, this product is
     not only tested with it but built anew.
     """
@@ -266,6 +279,7 @@ class Recipe:
     commands: Annotated[tuple[Command, ...], Items(100)] = ()
     tests: Annotated[tuple[Command, ...], Items(100)] = ()
     artifacts: Annotated[tuple[TreePath, ...], Items(100)] = ()
+    results: Annotated[tuple[TreePath, ...], Items(50)] = RESULT_FILES
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from cleanroom_recipes.model import (
     StepName,
     StepRecipe,
     Target,
+    TreePath,
     User,
 )
 
@@ -37,7 +38,8 @@ from cleanroom_recipes.model import (
 class StepPlan:
     """One step: a shell program and all that decides how it runs. `timeout` is in seconds.
 
-    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is.
+    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is. `results` are patterns of the
+    result files that it may leave in the tree.
     """
 
     name: StepName
@@ -49,6 +51,7 @@ class StepPlan:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    results: tuple[TreePath, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,6 +122,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 tests=step.tests,
                 skips_phase=step.skips_phase,
                 prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
+                results=recipe.results if step.tests is not Report.NONE else (),
                 environment=_environment(recipe, step.blame),
             )
         ]
@@ -130,6 +134,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
             required=step.required,
             user=step.user,
             tests=step.tests,
+            results=recipe.results if step.tests is not Report.NONE else (),
             environment=_environment(recipe, Blame.PRODUCT),
         )
         for number, command in enumerate(getattr(recipe, step.commands), 1)
@@ -143,6 +148,8 @@ def _own_step(recipe: Recipe, step: StepRecipe) -> StepPlan:
         timeout=step.timeout or recipe.timeouts.step,
         required=step.required,
         user=step.user,
+        tests=Report.FILES,
+        results=recipe.results,
         environment=_environment(recipe, Blame.PRODUCT),
     )
 

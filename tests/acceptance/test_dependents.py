@@ -58,15 +58,15 @@ def tree(name: str, version: str, greeting: str, *, needs: str = "", recipe: str
     }
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(840)
 def test_a_library_is_held_when_what_depends_on_it_fails_with_it(site: LiveSite) -> None:
     library = site.product("library", tree("library", "1.0", "hello"))
     library.tag("v1.0")
-    site.published("library", "v1.0", timeout=600)
+    site.published("library", "v1.0", timeout=400)
     tests = 'tests = ["grep hello /usr/share/library/greeting"]'
     reader = site.product("reader", tree("reader", "1.0", "hi", needs="library", recipe=tests))
     reader.tag("v1.0")
-    built = site.published("reader", "v1.0", timeout=600)["builds"][0]
+    built = site.published("reader", "v1.0", timeout=400)["builds"][0]
     assert {phase["network"] for phase in built["phases"]} == {"repository"}
     shown = site.ask("product", "show", "reader")
     assert {one["origin"]: one["product"] for one in shown["depends_on"]} == {"build": "library", "package": "library"}
@@ -74,7 +74,7 @@ def test_a_library_is_held_when_what_depends_on_it_fails_with_it(site: LiveSite)
     write_tree(library.path, tree("library", "1.1", "goodbye"))
     library.git("commit", "--quiet", "--all", "--message=Say goodbye")
     library.tag("v1.1")
-    assert site.wait("library", "v1.1", timeout=600).status != 0
+    assert site.wait("library", "v1.1", timeout=400).status != 0
     held = site.show("library", "v1.1")
     assert held["state"] == "held"
     assert "`regress` of reader v1.0 failed on debian-12/deb" in held["why"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import comparison
+import ingest
 from figures import Row
 
-_MEASURED = (comparison,)
+_MEASURED = (comparison, ingest)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

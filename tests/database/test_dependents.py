@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,14 @@ def test_dependents_are_tried_before_a_release_goes_out(
     assert releases.get(master, release.id).state is ReleaseState.PASSED
     [gate] = [gate for gate in release_view(master, "a", "v2")["gates"] if gate["gate"] == "dependents"]
     assert gate["why"] == "2 dependents pass with a v2; 1 was left out"
+
+
+def test_the_most_depended_upon_come_first(
+    owner: Database, master: Database, planner: Planner, settings: Settings, family: None
+) -> None:
+    narrow = replace(settings, values={**settings.values, "master.dependents": 1})
+    release = candidate(owner, master, planner, narrow)
+    assert list(tried(master, release)) == ["c"]
 
 
 def test_one_that_fails_holds_the_release_and_is_named(

@@ -19,6 +19,7 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -41,6 +42,11 @@ ALLOWED = {
         "audit": "I",
         "comparison": "I",
         "gate_result": "ID",
+        "product_need": "ID",
+        "release_wait": "I",
+        "dependent_choice": "ID",
+        "package_state": "I",
+        "night": "IU",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -9,7 +9,7 @@ import pytest
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
-from cleanroom_recipes.model import Blame, Builder, Input, Network, RefKind, Target, User
+from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
 from cleanroom_recipes.plan import PhasePlan, plan
 from cleanroom_recipes.request import PhaseRequest
 
@@ -54,6 +54,15 @@ def test_commands_of_the_recipe_become_steps() -> None:
     last = regress.steps[-1]
     assert (last.name, last.timeout, last.user, last.required) == ("more", 7, User.ROOT, False)
     assert (regress.network, regress.timeout) == (Network.NONE, 50)
+
+
+def test_result_files_are_looked_for_where_tests_run() -> None:
+    table, _, rest = TALLY.partition("[environment]")
+    built = phases(f'{table}results = ["out/*.xml"]\n[environment]{rest}', "debian-12/deb")
+    patterns = {step.name: step.results for phase in built.values() for step in phase.steps if step.results}
+    assert patterns == dict.fromkeys(["build", "autopkgtest", "test-1", "test-2", "more"], ("out/*.xml",))
+    assert phases(TALLY, "debian-12/deb")["build"].steps[4].results == RESULT_FILES
+    assert not any(step.results for step in phases(f"results = []\n{TALLY}", "debian-12/deb")["build"].steps)
 
 
 def test_a_phase_with_commands_is_run_in_any_case() -> None:
