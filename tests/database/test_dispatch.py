@@ -28,7 +28,7 @@ from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
 from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.model import Isolation, Network, Outcome, RefKind
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -80,7 +80,7 @@ def begin(dispatch: Dispatch) -> Job:
 
 
 def reset() -> events.Reset:
-    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.5)
+    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 1.5)
 
 
 def step(name: str, text: str, outcome: Outcome = Outcome.PASSED, *, truncated: bool = False) -> list[events.Event]:
