@@ -18,6 +18,7 @@ from cleanroom_recipes.model import (
     Builder,
     ChannelName,
     Condition,
+    Declared,
     Input,
     PhaseName,
     Report,
@@ -35,7 +36,8 @@ class StepDefinition:
     step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that is
     not `enabled` runs where a recipe wants it, see `PhaseRecipe.also`. One that
     `prepares` depends on nothing of the product, and running it again where it was run does no harm: see
-    `PhasePlan.preparation`.
+    `PhasePlan.preparation`. One that is `declared` somewhere depends on that and its environment alone, and does no
+    harm either.
     """
 
     name: StepName
@@ -49,6 +51,7 @@ class StepDefinition:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    declared: Declared = Declared.NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from cleanroom_recipes import builders, names
@@ -19,6 +19,7 @@ from cleanroom_recipes.model import (
     Builder,
     ChannelName,
     Condition,
+    Declared,
     Input,
     Isolation,
     Limits,
@@ -30,15 +31,20 @@ from cleanroom_recipes.model import (
     StepName,
     StepRecipe,
     Target,
+    TreePath,
     User,
 )
+
+# The step that brings packages to exact versions.
+EXACT = "exact-packages"
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step: a shell program and all that decides how it runs. `timeout` is in seconds.
 
-    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is.
+    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is. `results` are patterns of the
+    result files that it may leave in the tree.
     """
 
     name: StepName
@@ -50,6 +56,8 @@ class StepPlan:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    results: tuple[TreePath, ...] = ()
+    declared: Declared = Declared.NOWHERE
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -91,6 +99,21 @@ def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
 def _enabled(recipe: Recipe, phase: PhaseDefinition) -> bool:
     wish = recipe.phase(phase.name, phase.general).enabled
     return phase.enabled if wish is None else wish
+
+
+def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
+    """The phase with exact versions of packages (by name), before anything that depends on them; none: as it is."""
+    if not packages:
+        return phase
+    before = tuple(itertools.takewhile(lambda step: step.blame is Blame.INFRASTRUCTURE, phase.steps))
+    step = StepPlan(
+        name=EXACT,
+        program=builders.program(phase.format, StepDefinition(EXACT, f"common/{EXACT}")),
+        timeout=phase.timeout,
+        blame=Blame.APT,
+        environment={"CLEANROOM_EXACT": "\n".join(f"{name}={packages[name]}" for name in sorted(packages))},
+    )
+    return replace(phase, steps=(*before, step, *phase.steps[len(before) :]))
 
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
@@ -141,6 +164,8 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 tests=step.tests,
                 skips_phase=step.skips_phase,
                 prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
+                results=recipe.results if step.tests is not Report.NONE else (),
+                declared=step.declared,
                 environment=_environment(recipe, step.blame),
             )
         ]
@@ -152,6 +177,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
             required=step.required,
             user=step.user,
             tests=step.tests,
+            results=recipe.results if step.tests is not Report.NONE else (),
             environment=_environment(recipe, Blame.PRODUCT),
         )
         for number, command in enumerate(getattr(recipe, step.commands), 1)
@@ -165,6 +191,8 @@ def _own_step(recipe: Recipe, step: StepRecipe) -> StepPlan:
         timeout=step.timeout or recipe.timeouts.step,
         required=step.required,
         user=step.user,
+        tests=Report.FILES,
+        results=recipe.results,
         environment=_environment(recipe, Blame.PRODUCT),
     )
 

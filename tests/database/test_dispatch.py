@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,32 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
     [kept] = build["artifacts"]
     assert (kept["file"], kept["sha256"], kept["phase"]) == ("hello_1_amd64.deb", CONTENT_SHA256, "build")
     assert dispatch.files.path(CONTENT_SHA256).read_bytes() == CONTENT
+
+
+def test_test_cases_are_kept_as_they_were_told(dispatch: Dispatch, job: Job) -> None:
+    odd = "a\tb\\N\\.\r\n\\"
+    cases = [
+        events.TestCase(odd, Outcome.FAILED, 1e-05, odd, 7),
+        events.TestCase("\\N", Outcome.FLAKY, None, None, None),
+        *(events.TestCase("twice", outcome) for outcome in (Outcome.PASSED, Outcome.FAILED)),
+        *(events.TestCase(f"many {number}", Outcome.FAILED, line=number + 8) for number in range(1200)),
+    ]
+    told = list(events.in_events(NOW, "compile", cases))
+    assert len(told) == 3
+    begun, output, ended = step("compile", "made\n")
+    assert isinstance(ended, events.StepFinished)
+    play(dispatch, job, "build", begun, output, *told, replace(ended, remark="some were left out"), finished()).close()
+    phase = shown(dispatch)["phases"][0]
+    assert phase["tests"] == {"passed": 2, "failed": 1202, "skipped": 0}
+    assert (phase["steps"][0]["outcome"], phase["steps"][0]["remark"]) == ("passed", "some were left out")
+    failing = phase["failing"]
+    assert failing[:2] == [
+        {"step": "compile", "name": odd, "outcome": "failed", "seconds": 1e-05, "message": odd, "line": 7},
+        {"step": "compile", "name": "\\N", "outcome": "flaky", "seconds": None, "message": "", "line": None},
+    ]
+    assert [case["name"] for case in failing[2:]] == ["twice", *(f"many {number}" for number in range(17))]
+    with dispatch.database.transaction() as cursor:
+        assert cursor.value("SELECT count(*) FROM cleanroom.test_case") == len(cases)
 
 
 def test_a_product_that_fails_is_not_tried_again(dispatch: Dispatch, job: Job) -> None:

@@ -27,8 +27,8 @@ def make_deb(
 ) -> Path:
     """A package with one file, under the name that its content asks for.
 
-    `files` are further ones by their absolute path, those in /etc its conffiles; `scripts` are its maintainer scripts
-    and other control files by name.
+    `files` are further ones by their absolute path (`-> TARGET` is a link), those in /etc its conffiles; `scripts` are
+    its maintainer scripts and other control files by name.
     """
     tree = directory / f"{name}_{version.replace(':', '%')}_{architecture}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
@@ -36,7 +36,9 @@ def make_deb(
     shared.mkdir(parents=True)
     (shared / "greeting").write_text(greeting + "\n")
     _write(tree, files)
-    conffiles = "".join(f"{file}\n" for file in files if file.startswith("/etc/"))
+    conffiles = "".join(
+        f"{file}\n" for file in files if file.startswith("/etc/") and not (tree / file[1:]).is_symlink()
+    )
     _write(tree / "DEBIAN", {"conffiles": conffiles, **scripts} if conffiles else scripts)
     (tree / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMulti-Arch: foreign\n"
@@ -55,6 +57,7 @@ def make_rpm(
     *,
     source: bool = False,
     greeting: str = "hello",
+    tags: str = "",
     files: Mapping[str, str] = NOTHING,
     scripts: Mapping[str, str] = NOTHING,
 ) -> Path:
@@ -71,7 +74,7 @@ def make_rpm(
     scriptlets = "".join(f"%{script}\n{content}\n" for script, content in scripts.items())
     spec.write_text(
         f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: a tiny package\nLicense: GPL-2.0-or-later\n"
-        "BuildArch: noarch\n%description\nIt says <hello> & no more.\n"
+        f"BuildArch: noarch\n{tags}%description\nIt says <hello> & no more.\n"
         f"%install\nmkdir -p %{{buildroot}}/usr/share/{name}\n"
         f"echo {greeting} > %{{buildroot}}/usr/share/{name}/greeting\ncp -a {top}/files/. %{{buildroot}}/\n"
         f"{scriptlets}%files\n/usr/share/{name}/greeting\n{listed}"
@@ -107,6 +110,9 @@ def _write(tree: Path, files: Mapping[str, str]) -> None:
     for name, content in files.items():
         file = tree / name.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("-> "):
+            file.symlink_to(content[3:])
+            continue
         file.write_text(content)
         file.chmod(0o755 if content.startswith("#!") else 0o644)
 

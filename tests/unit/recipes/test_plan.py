@@ -9,8 +9,8 @@ import pytest
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
-from cleanroom_recipes.model import Blame, Builder, Input, Network, RefKind, Target, User
-from cleanroom_recipes.plan import PhasePlan, plan
+from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
+from cleanroom_recipes.plan import PhasePlan, plan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 TALLY = """
@@ -54,6 +54,15 @@ def test_commands_of_the_recipe_become_steps() -> None:
     last = regress.steps[-1]
     assert (last.name, last.timeout, last.user, last.required) == ("more", 7, User.ROOT, False)
     assert (regress.network, regress.timeout) == (Network.NONE, 50)
+
+
+def test_result_files_are_looked_for_where_tests_run() -> None:
+    table, _, rest = TALLY.partition("[environment]")
+    built = phases(f'{table}results = ["out/*.xml"]\n[environment]{rest}', "debian-12/deb")
+    patterns = {step.name: step.results for phase in built.values() for step in phase.steps if step.results}
+    assert patterns == dict.fromkeys(["build", "autopkgtest", "test-1", "test-2", "more"], ("out/*.xml",))
+    assert phases(TALLY, "debian-12/deb")["build"].steps[4].results == RESULT_FILES
+    assert not any(step.results for step in phases(f"results = []\n{TALLY}", "debian-12/deb")["build"].steps)
 
 
 def test_a_phase_with_commands_is_run_in_any_case() -> None:
@@ -209,3 +218,13 @@ def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
             request.decode(content)
     with pytest.raises(InputError):
         request.read(tmp_path / "missing.json")
+
+
+def test_exact_packages_come_after_the_update_and_before_what_depends_on_them() -> None:
+    recipe = loader.load(b'builder = "deb"\n', source="the recipe", name="x", url="file:///x")
+    [build, *_] = plan(recipe, Target.parse("debian-12/deb"))
+    assert with_packages(build, {}) is build
+    steps = with_packages(build, {"make": "4.3-4.1", "gcc": "4:12.2.0-3"}).steps
+    assert [step.name for step in steps[:3]] == ["update", "exact-packages", "unpack"]
+    assert steps[1].environment == {"CLEANROOM_EXACT": "gcc=4:12.2.0-3\nmake=4.3-4.1"}
+    assert [steps[0], *steps[2:]] == list(build.steps)
