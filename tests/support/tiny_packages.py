@@ -63,7 +63,7 @@ def make_rpm(
     """A noarch rpm with one file (or its source rpm), unsigned.
 
     `files` are further ones by their absolute path, those in /etc its configuration that is not to be replaced;
-    `scripts` are its scriptlets by name ("post").
+    `scripts` are its scriptlets by name ("post"), `tags` further lines of its header.
     """
     files, scripts = files or {}, scripts or {}
     top = directory / f"rpmbuild-{name}-{version}"
