@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+NOTHING: Mapping[str, str] = {}
+
 
 def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -20,24 +22,21 @@ def make_deb(
     architecture: str = "amd64",
     more_control: str = "",
     greeting: str = "hello",
-    files: Mapping[str, str] | None = None,
-    scripts: Mapping[str, str] | None = None,
+    files: Mapping[str, str] = NOTHING,
+    scripts: Mapping[str, str] = NOTHING,
 ) -> Path:
     """A package with one file, under the name that its content asks for.
 
     `files` are further ones by their absolute path (`-> TARGET` is a link), those in /etc its conffiles; `scripts` are
     its maintainer scripts and other control files by name.
     """
-    files, scripts = files or {}, scripts or {}
     tree = directory / f"{name}_{version.replace(':', '%')}_{architecture}.tree"
     (tree / "DEBIAN").mkdir(parents=True)
     shared = tree / "usr/share" / name
     shared.mkdir(parents=True)
     (shared / "greeting").write_text(greeting + "\n")
     _write(tree, files)
-    conffiles = "".join(
-        f"{file}\n" for file in files if file.startswith("/etc/") and not (tree / file[1:]).is_symlink()
-    )
+    conffiles = "".join(f"{file}\n" for file in files if file.startswith("/etc/"))
     _write(tree / "DEBIAN", {"conffiles": conffiles, **scripts} if conffiles else scripts)
     (tree / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMulti-Arch: foreign\n"
@@ -57,15 +56,14 @@ def make_rpm(
     source: bool = False,
     greeting: str = "hello",
     tags: str = "",
-    files: Mapping[str, str] | None = None,
-    scripts: Mapping[str, str] | None = None,
+    files: Mapping[str, str] = NOTHING,
+    scripts: Mapping[str, str] = NOTHING,
 ) -> Path:
     """A noarch rpm with one file (or its source rpm), unsigned.
 
     `files` are further ones by their absolute path, those in /etc its configuration that is not to be replaced;
     `scripts` are its scriptlets by name ("post"), `tags` further lines of its header.
     """
-    files, scripts = files or {}, scripts or {}
     top = directory / f"rpmbuild-{name}-{version}"
     top.mkdir()
     spec = top / f"{name}.spec"
