@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import bisection
+import combination
 import comparison
+import ingest
+import phase_cost
 from figures import Row
 
-_MEASURED = (comparison, bisection)
+_MEASURED = (comparison, ingest, bisection, combination, phase_cost)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cleanroom_db.view import release_view
 TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
+    *("package", "path", "package_file", "conflict_check", "conflict"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
     *("bisection", "bisection_candidate", "bisection_probe"),
 ]
@@ -45,6 +46,11 @@ ALLOWED = {
         "audit": "I",
         "comparison": "I",
         "gate_result": "ID",
+        "package": "ID",
+        "path": "I",
+        "package_file": "I",
+        "conflict_check": "ID",
+        "conflict": "I",
     },
     Role.PUBLISHER: {
         "generation": "IUD",
@@ -53,6 +59,12 @@ ALLOWED = {
         "release": "U",
         "service": "IU",
         "audit": "I",
+        "package": "I",
+        "path": "I",
+        "package_file": "I",
+        "conflict_check": "ID",
+        "conflict": "I",
+        "gate_result": "U",
     },
 }
 
