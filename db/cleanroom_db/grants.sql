@@ -19,6 +19,9 @@ GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanr
                 cleanroom.comparison TO cleanroom_master;
 GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
+GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
+GRANT UPDATE (verdict, why, judged_at) ON cleanroom.bisection_candidate TO cleanroom_master;
 GRANT INSERT, DELETE ON cleanroom.package, cleanroom.conflict_check TO cleanroom_master;
 GRANT INSERT ON cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cleanroom_master;
 

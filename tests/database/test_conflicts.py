@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 from database_server import POLICY, Server, add_product, begin
 from recorded import claimed
-from tiny_packages import make_deb, make_rpm, sha256
+from tiny_packages import NOTHING, make_deb, make_rpm, sha256
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_db import attempts, conflicts, packages, phases, releases
@@ -105,12 +105,12 @@ def shop(owner: Database, master: Database, publisher: Database, signer: Signer,
 
 
 class Debs(Protocol):
-    def __call__(self, name: str, version: str, control: str = "", files: Mapping[str, str] | None = None) -> Path: ...
+    def __call__(self, name: str, version: str, control: str = "", files: Mapping[str, str] = NOTHING) -> Path: ...
 
 
 @pytest.fixture
 def deb(tmp_path: Path) -> Debs:
-    def deb(name: str, version: str, control: str = "", files: Mapping[str, str] | None = None) -> Path:
+    def deb(name: str, version: str, control: str = "", files: Mapping[str, str] = NOTHING) -> Path:
         (tmp_path / f"{name}-{version}").mkdir(exist_ok=True)
         return make_deb(tmp_path / f"{name}-{version}", name, version, more_control=control, files=files)
 

@@ -20,6 +20,7 @@ TABLES = [
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("package", "path", "package_file", "conflict_check", "conflict"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("bisection", "bisection_candidate", "bisection_probe"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -30,6 +31,9 @@ ALLOWED = {
         "ref_event": "U",
         "release": "IU",
         "trial": "IU",
+        "bisection": "U",
+        "bisection_candidate": "U",
+        "bisection_probe": "IU",
         "build": "I",
         "attempt": "IU",
         "phase": "IU",

@@ -110,6 +110,9 @@ def test_a_changed_migration_is_refused(owner: Database) -> None:
         ("gate_state", states.GateState),
         ("comparison_base", comparisons.Base),
         ("trial_purpose", states.TrialPurpose),
+        ("bisection_axis", states.BisectionAxis),
+        ("bisection_state", states.BisectionState),
+        ("verdict", states.Verdict),
         ("file_type", packages.FileType),
         ("conflict_kind", conflicts.ConflictKind),
     ],
@@ -127,7 +130,7 @@ def test_words_are_the_same_in_sql_and_python(owner: Database, name_in_sql: str,
 def test_every_enum_in_sql_is_compared(owner: Database) -> None:
     with owner.transaction() as cursor:
         count = cursor.value("SELECT count(DISTINCT enumtypid) FROM pg_enum")
-    assert count == 15
+    assert count == 18
 
 
 def test_psql_can_trigger_by_hand(server: Server, owner: Database, name: str) -> None:

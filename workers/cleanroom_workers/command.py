@@ -22,7 +22,7 @@ from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Outcome
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import chore, phase_server
+from cleanroom_workers import chore, declarations, phase_server
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.layer_maker import LayerMaker
@@ -238,6 +238,7 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
         owner=Owner.current(),
         limits=limits,
         preparation=phase.preparation,
+        declared=declarations.programs(wanted),
     )
 
 
