@@ -86,7 +86,7 @@ def words(value: object) -> Value:
 
 # The gates that a site can demand, as the recipes' vocabulary has them; it stands above this package.
 GATE = re.compile(
-    r"builds|no-regression|no-slowdown|no-lost-tests|signature|approval"
+    r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|signature|approval"
     r"|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
 )
 
@@ -99,7 +99,7 @@ def gates(value: object) -> Value:
     if wrong:
         raise _Invalid(
             f"{', '.join(repr(word[:100]) for word in wrong)}: a gate is one of builds, no-regression, no-slowdown,"
-            " no-lost-tests, signature, approval, phase:NAME, step:PHASE/NAME"
+            " no-lost-tests, no-conflicts, signature, approval, phase:NAME, step:PHASE/NAME"
         )
     return found
 
@@ -126,7 +126,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
-    Setting("gates.all", gates, (), "gates of every release, beside those of its recipe"),
+    Setting("gates.all", gates, ("no-conflicts",), "gates of every release, beside those of its recipe"),
     Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
     Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),
     Setting("gates.stable", gates, (), "further gates of what goes into the channel stable"),

@@ -171,6 +171,18 @@ def cancel(database: Database, release_id: int, why: str) -> list[int]:
     return [row["id"] for row in rows]
 
 
+def cancel_trial(database: Database, trial_id: int, why: str) -> list[int]:
+    """End all unfinished attempts of a trial as cancelled, whoever works on them; return their ids."""
+    with database.transaction() as cursor:
+        for row in cursor.rows(_SQL["open_of_trial"], trial=trial_id)[:1]:
+            _lock(cursor, row["id"])
+        # Once the trial is locked, nobody begins to work on one of them.
+        rows = cursor.rows(_SQL["open_of_trial"], trial=trial_id)
+        for row in rows:
+            _finish(cursor, row["id"], row["lease_owner"], Outcome.CANCELLED, why, RetryPolicy(), expired=False)
+    return [row["id"] for row in rows]
+
+
 def require(held: Lease, touched: int) -> None:
     """Raise LeaseLost if a write under a lease touched nothing."""
     if touched == 0:

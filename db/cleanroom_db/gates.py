@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons
+from cleanroom_db import comparisons, conflicts
 from cleanroom_db.comparisons import Base, Recorded
+from cleanroom_db.conflicts import Check
 from cleanroom_db.connection import Cursor, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -62,7 +63,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class BuildFacts:
-    """What gates ask of one build's latest attempt; `comparison` None: it was not compared."""
+    """What gates ask of one build's latest attempt.
+
+    `comparison` None: it was not compared; `conflicts` None: its packages were not looked at with others.
+    """
 
     target: str
     planned: tuple[str, ...]
@@ -71,6 +75,7 @@ class BuildFacts:
     phases: Mapping[str, Part] = field(default_factory=dict)
     steps: Mapping[tuple[str, str], Part] = field(default_factory=dict)
     comparison: Recorded | None = None
+    conflicts: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,25 @@ def evaluate(cursor: Cursor, release_id: int) -> list[GateResult]:
     forget(cursor, release_id)
     rows = [(release_id, result.gate, result.target, result.state, plain(result.why)) for result in results]
     cursor.insert_many(_SQL["insert_results"], rows)
+    return results
+
+
+def evaluate_conflicts(cursor: Cursor, release_id: int, channel: str) -> list[GateResult]:
+    """Evaluate only the gate about conflicts, for what is about to go into a channel, and return its results.
+
+    They are kept where the channel is the one that the release was judged for.
+    """
+    facts = _facts(cursor, release_id, channel)
+    results = [one for one in decide(facts) if one.gate == Gate.NO_CONFLICTS]
+    for one in results if channel == cursor.value(_SQL["channel"], release=release_id) else ():
+        cursor.execute(
+            _SQL["update_result"],
+            release=release_id,
+            gate=one.gate,
+            target=one.target,
+            state=one.state,
+            why=plain(one.why),
+        )
     return results
 
 
@@ -277,6 +301,19 @@ def _no_lost_tests(facts: Facts, build: BuildFacts) -> _Said:
     return _compared(facts, build, lambda found: _tests(found, "gone", "run no more") if found.gone else "")
 
 
+def _no_conflicts(facts: Facts, build: BuildFacts) -> _Said:
+    found = build.conflicts
+    if found is None:
+        # Where that could not be done yet, the publisher does it: nothing leaves without.
+        return True, f"{build.target} is looked at with what {facts.channel} publishes before it leaves"
+    if not found.conflicts:
+        note = f"; {found.note}" if found.note else ""
+        return True, f"{found.packages} packages of {facts.channel} go together on {build.target}{note}"
+    told = [one.why for one in found.conflicts[:_NAMES]]
+    more = len(found.conflicts) - len(told)
+    return False, f"on {build.target} {'; '.join(told)}" + (f"; and {more} more" if more else "")
+
+
 def _tests(found: Recorded, kind: str, what: str) -> str:
     number = int(getattr(found, kind))
     names = [place.split(" ", 2)[-1][:80] for place in found.names.get(kind, ())][:_NAMES]
@@ -304,18 +341,22 @@ _OF_BUILD: Mapping[str, Callable[[Facts, BuildFacts], _Said]] = {
     Gate.NO_REGRESSION: _no_regression,
     Gate.NO_SLOWDOWN: _no_slowdown,
     Gate.NO_LOST_TESTS: _no_lost_tests,
+    Gate.NO_CONFLICTS: _no_conflicts,
 }
 
 
-def _facts(cursor: Cursor, release_id: int) -> Facts:
+def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts:
+    """What the gates of a release ask about, for its own channel or another one."""
     release = cursor.row(_SQL["release"], release=release_id)
     assert release is not None
+    channel = channel or release["channel"]
     builds = cursor.rows(_SQL["builds"], release=release_id)
     attempts = [build["attempt"] for build in builds]
     parts = cursor.rows(_SQL["parts"], attempts=attempts)
+    checked = conflicts.recorded(cursor, release_id, channel)
     compared = {one.attempt_id: one for one in comparisons.recorded(cursor, attempts) if one.base is Base.PUBLISHED}
     return Facts(
-        channel=release["channel"],
+        channel=channel,
         kind=RefKind(release["kind"]),
         signature=SignatureState(release["signature"]),
         approved_by=release["approved_by"],
@@ -329,6 +370,7 @@ def _facts(cursor: Cursor, release_id: int) -> Facts:
                 {part["phase"]: _part(part) for part in _those(parts, build) if part["step"] is None},
                 {(part["phase"], part["step"]): _part(part) for part in _those(parts, build) if part["step"]},
                 compared.get(build["attempt"]),
+                checked.get(build["target"]),
             )
             for build in builds
         ),

@@ -24,7 +24,7 @@ _RAN = (*_FAILING, Outcome.FLAKY, Outcome.PASSED)
 
 @dataclass(frozen=True)
 class Run(Entity):
-    """A case in one release. `seconds` None: not said."""
+    """A case in one release. `seconds` None: not said; `line`: its place in the step's log, None: it has none."""
 
     ref: str
     commit: str
@@ -37,6 +37,7 @@ class Run(Entity):
     outcome: Outcome
     seconds: float | None
     message: str
+    line: int | None
 
 
 @dataclass(frozen=True, slots=True)

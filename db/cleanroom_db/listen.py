@@ -17,7 +17,8 @@ ATTEMPT = "cleanroom_attempt"
 PUBLICATION = "cleanroom_publication"
 CHANGE = "cleanroom_change"
 TRIAL = "cleanroom_trial"
-CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL)
+BISECTION = "cleanroom_bisection"
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, BISECTION)
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

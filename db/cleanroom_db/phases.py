@@ -28,7 +28,10 @@ class Reset:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended. `exit_status` None: it has none; `log_sha256` None: it printed nothing."""
+    """How a step ended. `exit_status` None: it has none; `log_sha256` None: it printed nothing.
+
+    `remark` says what is not among its test cases.
+    """
 
     outcome: Outcome
     exit_status: int | None
@@ -37,11 +40,12 @@ class StepResult:
     log_sha256: str | None = None
     log_size: int = 0
     log_truncated: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """How a test ended. `seconds` None: not said."""
+    """How a test ended. `seconds` None: not said; `line`, from 1, is its place in the step's log, None: it has none."""
 
     __test__ = False
 
@@ -49,6 +53,7 @@ class TestResult:
     outcome: Outcome
     seconds: float | None = None
     message: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ def finish_step(database: Database, held: Lease, step_id: int, result: StepResul
             log_sha256=result.log_sha256,
             log_size=result.log_size,
             log_truncated=result.log_truncated,
+            remark=plain(result.remark),
         )
 
 
@@ -165,18 +171,20 @@ def add_tests(database: Database, held: Lease, phase_id: int, step: str, results
     """Results of a step's tests, added to those that are there. Raises LeaseLost."""
     cases = list(results)
     outcomes = [case.outcome for case in cases]
-    rows = [(phase_id, step, plain(case.name), case.outcome, case.seconds, plain(case.message)) for case in cases]
+    rows = [
+        (phase_id, step, plain(case.name), case.outcome, case.seconds, plain(case.message), case.line) for case in cases
+    ]
     with database.transaction() as cursor:
         _write(
             cursor,
             held,
             "count_tests",
             phase=phase_id,
-            passed=outcomes.count(Outcome.PASSED),
+            passed=outcomes.count(Outcome.PASSED) + outcomes.count(Outcome.FLAKY),
             failed=outcomes.count(Outcome.FAILED),
             skipped=outcomes.count(Outcome.SKIPPED),
         )
-        cursor.insert_many(_SQL["insert_tests"], rows)
+        cursor.copy(_SQL["copy_tests"], rows)
 
 
 def add_artifacts(database: Database, held: Lease, phase: str, files: Iterable[NewArtifact]) -> None:

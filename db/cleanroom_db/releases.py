@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, gates, ref_events
+from cleanroom_db import audit, conflicts, gates, ref_events
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -183,6 +183,7 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
         gates.forget(cursor, release_id)
+        conflicts.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]

@@ -105,3 +105,34 @@ class GateState(StrEnum):
     FAILS = "fails"
     WAIVED = "waived"
     WAITS = "waits"
+
+
+class BisectionAxis(StrEnum):
+    """Along what a bisection searches: commits, images, or states of the packages that builds had."""
+
+    COMMIT = "commit"
+    IMAGE = "image"
+    DEPENDENCIES = "dependencies"
+
+
+class BisectionState(StrEnum):
+    """Where a bisection is.
+
+    `running` goes to one of the others: `found` the first bad one; `undecided` between some, because others cannot be
+    judged; `refused`, because an end is not what it was said to be; `spoiled` by the infrastructure; `cancelled`.
+    """
+
+    RUNNING = "running"
+    FOUND = "found"
+    UNDECIDED = "undecided"
+    REFUSED = "refused"
+    SPOILED = "spoiled"
+    CANCELLED = "cancelled"
+
+
+class Verdict(StrEnum):
+    """What a probe says of its candidate; `skipped`: it cannot be judged."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIPPED = "skipped"

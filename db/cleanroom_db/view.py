@@ -20,6 +20,8 @@ _SQL = load("view")
 
 View = dict[str, Any]
 
+# The failing test cases of a phase that are shown; `release compare` and the database know all.
+FAILING = 20
 _COUNTS = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 
 
@@ -68,13 +70,17 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     latest = [rows[-1]["id"] for rows in attempts.values()]
     steps = _grouped(cursor.rows(_SQL["steps"], attempts=latest), lambda row: row["phase_id"])
     phases = _grouped(cursor.rows(_SQL["phases"], attempts=latest), lambda row: row["attempt_id"])
+    failing = _grouped(cursor.rows(_SQL["failing"], attempts=latest, most=FAILING), lambda row: row["phase_id"])
     compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
     return [
         _build(
             target,
             rows,
-            [_phase(phase, steps.get(phase["id"], [])) for phase in phases.get(rows[-1]["id"], [])],
+            [
+                _phase(phase, steps.get(phase["id"], []), failing.get(phase["id"], []))
+                for phase in phases.get(rows[-1]["id"], [])
+            ],
             artifacts.get(rows[-1]["id"], []),
         )
         | {
@@ -154,16 +160,17 @@ def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list
     }
 
 
-def _phase(row: Row, steps: list[Row]) -> View:
+def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
     image = None if row["image"] is None else {"name": row["image"], "digest": row["image_digest"]}
     return {
         **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
         "image": image,
         **_times(row, "started_at finished_at"),
         "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped")},
+        "failing": [_chosen(case, "step name outcome seconds message line") for case in failing],
         "steps": [
             {
-                **_chosen(step, "name outcome exit_status why seconds"),
+                **_chosen(step, "name outcome exit_status why seconds remark"),
                 **_times(step, "started_at"),
                 "log": {
                     "sha256": step["log_sha256"],

@@ -200,6 +200,11 @@ class Store:
         """Note that `user` runs from the image `name` no more."""
         (self.directory / name / "users" / user).unlink(missing_ok=True)
 
+    def users(self, name: str) -> list[str]:
+        """Who needs one of the digests of the image `name`."""
+        users = self.directory / name / "users"
+        return sorted(user.name for user in users.iterdir()) if users.is_dir() else []
+
     def check(self, image: Image) -> None:
         """See in some 50 ms whether anything of an image was touched since it was sealed.
 

@@ -6,6 +6,7 @@ attempt's rows are written only under its lease, so a build that was given up ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -16,12 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, generations, phases, releases, trials
+from cleanroom_db import attempts, bisections, generations, phases, releases, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import ATTEMPT, REF_EVENT, Listener
+from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_master.bisection.driver import Driver
+from cleanroom_master.conflicts.check import Checker
+from cleanroom_master.conflicts.together import Upkeep, look_at
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -42,11 +47,11 @@ from cleanroom_recipes.events import (
     Tests,
     Version,
 )
-from cleanroom_recipes.model import Input, Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan
+from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
-CHANNELS = (REF_EVENT, ATTEMPT)
+CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
@@ -54,7 +59,6 @@ _ASKED = 50
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
-_PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Job:
     artifact_limit: int
     commit_time: datetime | None = None
     outcomes: dict[str, tuple[Outcome, str]] = field(default_factory=dict)
+    # By phase, the digests of the published packages that it began with.
+    beginnings: dict[str, frozenset[str]] = field(default_factory=dict)
     spoiled: str | None = None
 
     def __repr__(self) -> str:
@@ -129,10 +135,13 @@ class Dispatch:
         self._database = database
         self._listener = listener
         self._planner = Planner(settings)
+        self._bisections = Driver(settings, database, self._planner)
         self._policy = RetryPolicy.of(settings)
         self._places = Places(settings)
         self.logs = LogStore(self._places.logs)
         self.files = FileStore(self._places.artifacts)
+        self._checker = Checker.of(settings, database)
+        self._upkeep = Upkeep(database, self._checker)
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
 
@@ -140,6 +149,7 @@ class Dispatch:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
         attempts.abandon(self._database, f"{self.name}/", "the master was restarted", self._policy)
         take_over_logs(self._database, self.logs)
+        self._bisections.take_over()
         for left in (self._places.incoming, self._places.sources):
             shutil.rmtree(left, ignore_errors=True)
 
@@ -156,6 +166,8 @@ class Dispatch:
         attempts.expire(self._database, self._policy)
         while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
             pass
+        self._bisections.turn()
+        self._upkeep.turn()
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
 
     def _due(self, work: attempts.Work) -> DueAttempt:
@@ -167,8 +179,11 @@ class Dispatch:
             str(subject.recipe.get("url", "")),
             subject.ref,
             subject.commit,
-            builder_name(subject.product, work.target),
+            builder_name(subject.product, work.target, self._lane(work)),
         )
+
+    def _lane(self, work: attempts.Work) -> int:
+        return 0 if work.trial_id is None else bisections.lane(self._database, work.trial_id)
 
     def _subject(self, work: attempts.Work) -> releases.Release | trials.Trial:
         """What an attempt is of."""
@@ -185,16 +200,17 @@ class Dispatch:
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)
         work = attempts.get(self._database, attempt)
         subject = self._subject(work)
-        conditions = subject.conditions if isinstance(subject, trials.Trial) else {}
+        plain = subject.conditions if isinstance(subject, trials.Trial) else {}
+        conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
         return Job(
             held,
             subject,
-            from_plain(Conditions, conditions, what="the conditions of the trial"),
+            conditions,
             work.target,
             recipe,
-            {name: plans[name] for name in work.phases if name in plans},
+            {name: with_packages(plans[name], conditions.packages) for name in work.phases if name in plans},
             self._settings.whole("worker.artifact_limit"),
         )
 
@@ -222,16 +238,26 @@ class Dispatch:
     def finish(self, job: Job) -> None:
         """Close an attempt with what its phases say; its release is judged in the same transaction."""
         outcome, why = job.verdict()
+        self._look_for_conflicts(job, outcome)
         try:
             attempts.finish(self._database, job.attempt, job.lease.owner, outcome, why, self._policy)
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
             return
 
-    def previous(self, job: Job) -> list[generations.ChannelPackage]:
-        """The packages of the job's product that its channel publishes now for the same target."""
+    def _look_for_conflicts(self, job: Job, outcome: Outcome) -> None:
+        """Look at what a build made together with its channel, if it may leave; what fails is done by the publisher."""
+        release = job.subject
+        if not isinstance(release, releases.Release) or Gate.NO_CONFLICTS not in release.gates:
+            return
+        if outcome in (Outcome.PASSED, Outcome.FLAKY) and self.renew(job):
+            with contextlib.suppress(InfrastructureError):
+                look_at(self._database, self._checker, release.id, release.channel, job.target)
+
+    def previous(self, job: Job, channel: str | None) -> list[generations.ChannelPackage]:
+        """The packages of the job's product that a channel, or else its own, publishes now for the same target."""
         return generations.published_of(
-            self._database, product=job.product, target=job.target, channel=job.subject.channel
+            self._database, product=job.product, target=job.target, channel=channel or job.subject.channel
         )
 
     @property
@@ -245,9 +271,13 @@ class Dispatch:
         return self._places
 
 
-def builder_name(product: str, target: str) -> str:
-    """The name of the builder of one product on one target, as people see it in Buildbot's pages."""
-    return f"{product} {target}"
+def builder_name(product: str, target: str, lane: int = 0) -> str:
+    """The name of the builder of one product on one target, as people see it in Buildbot's pages.
+
+    A builder runs one build at a time on a worker. Probes of a bisection run beside each other: each on a lane of its
+    own, which count from 1.
+    """
+    return f"{product} {target} probe {lane}" if lane else f"{product} {target}"
 
 
 class PhaseRun:
@@ -269,15 +299,19 @@ class PhaseRun:
         self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
         self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
         self.longest = plan.timeout + _PATIENCE
+        # Phases begin with different packages, and the build's directory on the worker is one for all of them.
+        self._previous = f"previous-{plan.name}"
         self.downloads = self._downloads()
-        self.directories = [self.output, *([_PREVIOUS] if Input.PREVIOUS in plan.inputs else [])]
+        self.directories = [self.output, *([self._previous] if Input.PREVIOUS in plan.inputs else [])]
 
     def _downloads(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
+        packages = self._dispatch.previous(self._job, self._plan.channel)
+        self._job.beginnings[self._plan.name] = frozenset(package.built_sha256 for package in packages)
         return [
-            (self._dispatch.files.path(package.built_sha256), f"{_PREVIOUS}/{package.file}")
-            for package in self._dispatch.previous(self._job)
+            (self._dispatch.files.path(package.built_sha256), f"{self._previous}/{package.file}")
+            for package in packages
         ]
 
     def request(self, directory: Path) -> Any:
@@ -301,7 +335,7 @@ class PhaseRun:
                 phase=plan,
                 source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
                 artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / _PREVIOUS if Input.PREVIOUS in plan.inputs else None,
+                previous=directory / self._previous if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
                 conditions=job.conditions,
             )
@@ -311,9 +345,17 @@ class PhaseRun:
     def needless(self) -> str | None:
         """Why there is nothing to do in this phase, where that is known without the source."""
         condition = self._plan.condition
-        if condition is None or condition.source or (condition.previous and self.downloads):
+        if condition is None or condition.source:
             return None
-        return condition.why_not
+        return self._known_beginning() if condition.previous and self.downloads else condition.why_not
+
+    def _known_beginning(self) -> str | None:
+        """Why a phase for one channel would do again what an earlier one did, if so."""
+        channel, beginnings = self._plan.channel, self._job.beginnings
+        for name in beginnings if channel else ():
+            if name != self._plan.name and beginnings[name] == beginnings[self._plan.name]:
+                return f"{channel} publishes the packages that {name} begins with"
+        return None
 
     def skip(self, why: str) -> Outcome:
         """End a phase in which there is nothing to do, without a guest and without a worker's program."""
@@ -369,11 +411,14 @@ class PhaseRun:
             sealed.sha256 if sealed.size else None,
             sealed.size,
             event.truncated,
+            event.remark or "",
         )
         phases.finish_step(self._database, self._job.lease, step, result)
 
     def _tests(self, event: Tests) -> None:
-        results = [TestResult(case.name, case.outcome, case.seconds, case.message or "") for case in event.cases]
+        results = [
+            TestResult(case.name, case.outcome, case.seconds, case.message or "", case.line) for case in event.cases
+        ]
         phases.add_tests(self._database, self._job.lease, self._row, event.step, results)
 
     def take_artifacts(self) -> Outcome | None:

@@ -38,7 +38,8 @@ class Planner:
             raise InfrastructureError(f"planning stumbled: {error!r}") from error
 
     def _plan(self, event: RefEvent, product: Product) -> Planned:
-        recipe = self._recipe_of(event, product)
+        assert event.commit is not None
+        recipe = self.recipe_at(event.commit, product)
         check_targets(self._settings, recipe)
         tagged = event.kind is RefKind.TAG
         channel = CHANNELS[event.kind]
@@ -62,11 +63,13 @@ class Planner:
         """The phases of a build, resolved."""
         return plan(recipe, target)
 
-    def _recipe_of(self, event: RefEvent, product: Product) -> Recipe:
-        """The product's own recipe at that commit, where the site allows and there is one, or the site's."""
-        assert event.commit is not None
+    def recipe_at(self, commit: str, product: Product) -> Recipe:
+        """The product's own recipe at that commit, where the site allows and there is one, or the site's.
+
+        Raises InputError where it is not valid, InfrastructureError when the commit is not to be had.
+        """
         if self._settings.text("refs.own_recipes") == "yes":
-            own = contents.read_file(self._settings, product.name, event.commit, OWN_RECIPE, limit=loader.SIZE_LIMIT)
+            own = contents.read_file(self._settings, product.name, commit, OWN_RECIPE, limit=loader.SIZE_LIMIT)
             if own is not None:
                 return loader.load(own, source=OWN_RECIPE, name=product.name, url=product.url)
         if product.recipe is None:

@@ -26,6 +26,8 @@ from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import PUBLICATION, Listener
 from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.roles import Role
+from cleanroom_master.conflicts.check import Checker
+from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish.package import Package, PackageFile, recorded_format
@@ -59,10 +61,13 @@ class _Candidate:
 class Publisher:
     """One publisher at work on one repository."""
 
-    def __init__(self, database: Database, repository: Repository, files: FileStore) -> None:
+    def __init__(
+        self, database: Database, repository: Repository, files: FileStore, checker: Checker | None = None
+    ) -> None:
         self._database = database
         self._repository = repository
         self._files = files
+        self._checker = checker or Checker(database, [files])
 
     def recover(self) -> None:
         """After a start: let the record follow what is visible, and clear away what a kill left."""
@@ -78,6 +83,7 @@ class Publisher:
         """Publish what waits; returns how many releases left. Raises InfrastructureError, to be tried again."""
         waiting = publications.pending(self._database, limit=_BATCH)
         candidates = _compatible(candidate for publication in waiting if (candidate := self._prepare(publication)))
+        candidates = self._harmless(candidates)
         if not candidates:
             return 0
         try:
@@ -112,6 +118,17 @@ class Publisher:
             publications.refuse(self._database, publication.id, str(error))
             return None
         return candidate
+
+    def _harmless(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Those that go together with what is published and with each other; the others are refused."""
+        left = list(candidates)
+        while refused := hold_back(self._database, self._checker, [_leaving(one) for one in left]):
+            for one in left:
+                if one.publication.release_id in refused:
+                    publications.refuse(self._database, one.publication.id, refused[one.publication.release_id])
+            # Who needed one of these is not to leave without it.
+            left = [one for one in left if one.publication.release_id not in refused]
+        return left
 
     def _take(self, publication: Pending, file: ReleasedFile, files: Sequence[ReleasedFile]) -> NewPackage:
         if file.kind == "dsc":
@@ -169,6 +186,11 @@ class Publisher:
             self._repository.discard_unfinished()
             raise
         generations.switched(self._database, generation.number)
+
+
+def _leaving(candidate: _Candidate) -> Leaving:
+    targets = sorted({package.target for package in candidate.packages})
+    return Leaving(candidate.publication.release_id, candidate.publication.channel, tuple(targets))
 
 
 def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:
@@ -256,7 +278,8 @@ def work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     with only_one(settings), contextlib.closing(listener), open_signer(settings) as signer:
-        publisher = Publisher(database, open_repository(settings, signer), FileStore(Places(settings).artifacts))
+        files = FileStore(Places(settings).artifacts)
+        publisher = Publisher(database, open_repository(settings, signer), files, Checker.of(settings, database))
         recovered = False
         while not ended:
             try:

@@ -42,6 +42,17 @@ TreePath = Annotated[
 ]
 
 
+# Where the usual harnesses leave their result files; what the repository itself has is older than a build and not read.
+RESULT_FILES = (
+    "*junit*.xml",  # meson-logs/testlog.junit.xml; ctest --output-junit and pytest --junitxml as people call theirs
+    "*/TEST-*.xml",  # Surefire, Failsafe, Gradle, Ant
+    "*/test-results/*.xml",
+    "*/test-reports/*.xml",
+    "*.tap",
+    "*.subunit",
+)
+
+
 class Outcome(StrEnum):
     """How a step, a phase or a build ended."""
 
@@ -104,6 +115,7 @@ class Gate(StrEnum):
     NO_REGRESSION = "no-regression"  # no test and no phase fails that passed in the published release
     NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
+    NO_CONFLICTS = "no-conflicts"  # its packages break none of the channel's, nor of those that wait beside them
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
 
@@ -136,9 +148,10 @@ class Report(StrEnum):
     """Where a step's test results are found."""
 
     NONE = "none"
-    COMMAND = "command"  # the step itself is one test
-    LOG = "log"  # PASS/FAIL lines of Automake and `ok`/`not ok` lines of TAP among what it prints
-    AUTOPKGTEST = "autopkgtest"  # the summary file of autopkgtest
+    FILES = "files"  # in result files, as for all that follow
+    COMMAND = "command"  # the step itself is one test; and as for log
+    LOG = "log"  # among what it prints, in the words of the usual harnesses
+    AUTOPKGTEST = "autopkgtest"  # in the summary of autopkgtest
 
 
 class Declared(StrEnum):
@@ -214,13 +227,15 @@ class StepRecipe:
 
 @dataclass(frozen=True, slots=True)
 class PhaseRecipe:
-    """What a product wishes differently about one of its builder's phases; None keeps the recipe's own.
+    """What a product wishes differently about one of its builder's phases; None keeps the builder's or recipe's own.
 
-    `without` names steps of the builder to leave out, of those that inform and do not decide.
+    `without` names steps of the builder to leave out, of those that inform and do not decide; `also` those to run
+    besides, of those that are not run unless a recipe wants them.
     """
 
-    enabled: bool = True
+    enabled: bool | None = None
     without: Annotated[tuple[StepName, ...], Items(32)] = ()
+    also: Annotated[tuple[StepName, ...], Items(32)] = ()
     network: Network | None = None
     isolation: Isolation | None = None
     timeout: Seconds | None = None
@@ -241,7 +256,8 @@ class Recipe:
     `versions` are the patterns by which a tag promises a version (empty: it promises none); `packages` are
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
-    build leaves in its tree; `environment` is for the steps that run the product's code.
+    build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
+    slashes, as in find's `-path`); `environment` is for the steps that run the product's code.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -261,13 +277,14 @@ class Recipe:
     commands: Annotated[tuple[Command, ...], Items(100)] = ()
     tests: Annotated[tuple[Command, ...], Items(100)] = ()
     artifacts: Annotated[tuple[TreePath, ...], Items(100)] = ()
+    results: Annotated[tuple[TreePath, ...], Items(50)] = RESULT_FILES
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
 
-    def phase(self, name: str) -> PhaseRecipe:
-        """What the product says about the phase `name`; the defaults when it says nothing."""
-        return self.phases.get(name, PhaseRecipe())
+    def phase(self, name: str, general: str | None = None) -> PhaseRecipe:
+        """What the product says about the phase `name`, or about `general`, whose case it is; else the defaults."""
+        return self.phases.get(name) or self.phases.get(general or name) or PhaseRecipe()
 
     def gates_of(self, channel: str) -> tuple[str, ...]:
         """What the product demands before it goes into a channel, each once."""

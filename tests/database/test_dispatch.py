@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from database_server import COMMIT, DIGEST, add_product, record_tags
 
 from cleanroom_base.settings import load
-from cleanroom_db import attempts, releases, trials
+from cleanroom_db import attempts, generations, releases, trials
 from cleanroom_db.attempts import LeaseLost
 from cleanroom_db.connection import Database
+from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.releases import Planned, PlannedBuild, Release
 from cleanroom_db.states import ReleaseState, TrialPurpose
@@ -51,9 +53,9 @@ def release(owner: Database, dispatch: Dispatch) -> Release:
     return claim(owner, dispatch, "build", "install")
 
 
-def claim(owner: Database, dispatch: Dispatch, *phases: str) -> Release:
+def claim(owner: Database, dispatch: Dispatch, *phases: str, tag: str = "v1") -> Release:
     """The release of a new tag, with one build of these phases."""
-    record_tags(owner, "v1")
+    record_tags(owner, tag)
     planned = Planned(
         (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
     )
@@ -150,6 +152,32 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
     [kept] = build["artifacts"]
     assert (kept["file"], kept["sha256"], kept["phase"]) == ("hello_1_amd64.deb", CONTENT_SHA256, "build")
     assert dispatch.files.path(CONTENT_SHA256).read_bytes() == CONTENT
+
+
+def test_test_cases_are_kept_as_they_were_told(dispatch: Dispatch, job: Job) -> None:
+    odd = "a\tb\\N\\.\r\n\\"
+    cases = [
+        events.TestCase(odd, Outcome.FAILED, 1e-05, odd, 7),
+        events.TestCase("\\N", Outcome.FLAKY, None, None, None),
+        *(events.TestCase("twice", outcome) for outcome in (Outcome.PASSED, Outcome.FAILED)),
+        *(events.TestCase(f"many {number}", Outcome.FAILED, line=number + 8) for number in range(1200)),
+    ]
+    told = list(events.in_events(NOW, "compile", cases))
+    assert len(told) == 3
+    begun, output, ended = step("compile", "made\n")
+    assert isinstance(ended, events.StepFinished)
+    play(dispatch, job, "build", begun, output, *told, replace(ended, remark="some were left out"), finished()).close()
+    phase = shown(dispatch)["phases"][0]
+    assert phase["tests"] == {"passed": 2, "failed": 1202, "skipped": 0}
+    assert (phase["steps"][0]["outcome"], phase["steps"][0]["remark"]) == ("passed", "some were left out")
+    failing = phase["failing"]
+    assert failing[:2] == [
+        {"step": "compile", "name": odd, "outcome": "failed", "seconds": 1e-05, "message": odd, "line": 7},
+        {"step": "compile", "name": "\\N", "outcome": "flaky", "seconds": None, "message": "", "line": None},
+    ]
+    assert [case["name"] for case in failing[2:]] == ["twice", *(f"many {number}" for number in range(17))]
+    with dispatch.database.transaction() as cursor:
+        assert cursor.value("SELECT count(*) FROM cleanroom.test_case") == len(cases)
 
 
 def test_a_product_that_fails_is_not_tried_again(dispatch: Dispatch, job: Job) -> None:
@@ -268,6 +296,43 @@ def test_a_phase_with_nothing_to_do_needs_no_worker(owner: Database, dispatch: D
     assert (row["outcome"], row["why"]) == ("skipped", "nothing is published to upgrade from")
     # Whether this one has anything to do is seen in the source.
     assert dispatch.begin_phase(job, "regress").needless is None
+
+
+def test_an_upgrade_is_tried_from_every_channel_that_publishes_something_else(
+    owner: Database, dispatch: Dispatch
+) -> None:
+    earlier = claim(owner, dispatch, "build")
+    # Stable has what testing has; snapshots are another build; what is newest of a channel counts.
+    for channel, content in (("testing", "1"), ("stable", "1"), ("snapshots", "2")):
+        publish(owner, channel, earlier, content)
+    upgrades = ("upgrade", "upgrade-snapshots", "upgrade-testing", "upgrade-stable")
+    claim(owner, dispatch, *upgrades, tag="v2")
+    job = begin(dispatch)
+    while job.subject.ref != "v2":
+        job = begin(dispatch)
+    job.commit_time = NOW
+    begun = {name: dispatch.begin_phase(job, name) for name in upgrades}
+    assert {name: phase.needless for name, phase in begun.items()} == {
+        "upgrade": None,
+        "upgrade-snapshots": None,
+        "upgrade-testing": "testing publishes the packages that upgrade begins with",
+        "upgrade-stable": "stable publishes the packages that upgrade begins with",
+    }
+    places = {name: [place for _, place in phase.downloads] for name, phase in begun.items()}
+    assert places["upgrade"] == ["previous-upgrade/hello_1_all.deb"]
+    assert places["upgrade-snapshots"] == ["previous-upgrade-snapshots/hello_1_all.deb"]
+    assert begun["upgrade"].downloads[0][0] != begun["upgrade-snapshots"].downloads[0][0]
+    request = begun["upgrade-snapshots"].request(Path("/srv/build"))
+    assert request["previous"] == "/srv/build/previous-upgrade-snapshots"
+
+
+def publish(owner: Database, channel: str, release: Release, content: str) -> None:
+    """Have a channel publish a package of a release, built with this content."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    name = ("debian-12/deb", "deb", "hello", "1", "all", "hello_1_all.deb")
+    package = NewPackage(channel, *name, digest, digest, 1, release.id)
+    generation = generations.prepare(owner, actor="publisher", reason="test", added=[package])
+    generations.switched(owner, generation.number)
 
 
 def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> None:

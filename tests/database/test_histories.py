@@ -103,7 +103,7 @@ def test_history_on_the_command_line(
     assert list(found) == ["target", "phase", "step", "pass_rate", "failing_since", "runs"]
     assert list(found["failing_since"]) == ["ref", "commit", "version"]
     assert list(found["runs"][0]) == [
-        *("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at"),
+        *("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at", "line"),
     ]
     assert cli.run(["test", "history", "hello", "greets 'you' %"]) == 0
     shown = capsys.readouterr().out

@@ -18,7 +18,9 @@ from cleanroom_db.view import release_view
 TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
+    *("package", "path", "package_file", "conflict_check", "conflict"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("bisection", "bisection_candidate", "bisection_probe"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -29,6 +31,9 @@ ALLOWED = {
         "ref_event": "U",
         "release": "IU",
         "trial": "IU",
+        "bisection": "U",
+        "bisection_candidate": "U",
+        "bisection_probe": "IU",
         "build": "I",
         "attempt": "IU",
         "phase": "IU",
@@ -41,6 +46,11 @@ ALLOWED = {
         "audit": "I",
         "comparison": "I",
         "gate_result": "ID",
+        "package": "ID",
+        "path": "I",
+        "package_file": "I",
+        "conflict_check": "ID",
+        "conflict": "I",
     },
     Role.PUBLISHER: {
         "generation": "IUD",
@@ -49,6 +59,12 @@ ALLOWED = {
         "release": "U",
         "service": "IU",
         "audit": "I",
+        "package": "I",
+        "path": "I",
+        "package_file": "I",
+        "conflict_check": "ID",
+        "conflict": "I",
+        "gate_result": "U",
     },
 }
 

@@ -18,12 +18,15 @@ from typing import IO, Protocol
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
-from cleanroom_recipes.events import CASES_LIMIT, WHY_LIMIT, TestCase
+from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, room, test_reports
+from cleanroom_workers import artifacts, failure_reason, room
 from cleanroom_workers.guest import plain_environment
+from cleanroom_workers.results.autopkgtest import Autopkgtest
+from cleanroom_workers.results.log import LogReport
+from cleanroom_workers.results.step import PhaseResults, StepResults
 from cleanroom_workers.step_output import StepOutput
 
 Emit = Callable[[events.Event], None]
@@ -31,7 +34,6 @@ Emit = Callable[[events.Event], None]
 SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
-_SUMMARY_LIMIT = 1 << 20
 _SEND_TIMEOUT = 600.0
 
 _PATHS = {
@@ -145,6 +147,7 @@ class _Phase:
         self._started = time.monotonic()
         self._deadline = self._started + self._plan.timeout
         self._command_seconds = 0.0
+        self._results = PhaseResults(_HOME)
 
     def run(self) -> Outcome:
         self._emit(events.PhaseStarted(events.now(), self._plan.name))
@@ -211,7 +214,9 @@ class _Phase:
     def _pack(self, tar: tarfile.TarFile) -> None:
         for directory in ("", "/steps", "/artifacts", "/previous", "/output", "/results", "/build"):
             member = tarfile.TarInfo(f"{_HOME}{directory}"[1:])
-            member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, int(time.time())
+            member.type, member.mtime = tarfile.DIRTYPE, int(time.time())
+            # Whoever runs a step may leave results.
+            member.mode = 0o1777 if directory == "/results" else 0o755
             tar.addfile(member)
         for position, step in enumerate(self._plan.steps):
             content = step.program.encode()
@@ -256,7 +261,7 @@ class _Phase:
                 return verdict
             if step.required and not skips and verdict.outcome is not Outcome.PASSED:
                 return verdict
-            if step.tests is not Report.NONE:
+            if step.tests not in (Report.NONE, Report.FILES):
                 tests.append(verdict)
         if tests and all(verdict.outcome is Outcome.SKIPPED for verdict in tests):
             return tests[0]
@@ -264,7 +269,7 @@ class _Phase:
 
     def _step(self, guest: Guest, step: StepPlan, position: int) -> _Verdict:
         self._emit(events.StepStarted(events.now(), step.name, position))
-        log = test_reports.LogReport() if step.tests is Report.LOG else None
+        log = _log_report(step)
         output = StepOutput(step.name, self._emit, on_line=log.take if log else None)
         started = time.monotonic()
         truncated = False
@@ -280,7 +285,9 @@ class _Phase:
             self._command_seconds += seconds
         if verdict.outcome is Outcome.FAILED:
             verdict = self._unless_host_is_full(verdict)
-        self._tell_tests(step, self._tests(guest, step, verdict, log, seconds))
+        results = self._tests(guest, step, verdict, log, seconds)
+        for event in events.in_events(events.now(), step.name, results.cases):
+            self._emit(event)
         self._emit(
             events.StepFinished(
                 events.now(),
@@ -291,6 +298,7 @@ class _Phase:
                 verdict.why[:WHY_LIMIT] if verdict.why else None,
                 output.size,
                 truncated,
+                results.remark or None,
             )
         )
         return verdict
@@ -331,34 +339,15 @@ class _Phase:
     # -- what comes out ----------------------------------------------------------------------------------
 
     def _tests(
-        self,
-        guest: Guest,
-        step: StepPlan,
-        verdict: _Verdict,
-        log: test_reports.LogReport | None,
-        seconds: float,
-    ) -> tuple[TestCase, ...]:
-        if log is not None:
-            return log.cases
+        self, guest: Guest, step: StepPlan, verdict: _Verdict, log: LogReport | None, seconds: float
+    ) -> StepResults:
+        """What the step says of its tests. The verdict stands, whatever that is."""
+        own = None
         if step.tests is Report.COMMAND:
-            return (TestCase(step.name, verdict.outcome, seconds, verdict.why and verdict.why[:WHY_LIMIT]),)
-        if step.tests is Report.AUTOPKGTEST and verdict.exit_status is not None:
-            return test_reports.autopkgtest(self._summary(guest))
-        return ()
-
-    def _summary(self, guest: Guest) -> str:
-        """autopkgtest's summary file, empty where there is none."""
-        place = f"{_PATHS['CLEANROOM_RESULTS']}/autopkgtest/summary"
-        with tempfile.TemporaryDirectory() as directory:
-            try:
-                files = guest.copy_out(place, Path(directory), limit=_SUMMARY_LIMIT)
-            except ProductError:
-                return ""
-            return files[0].read_text(encoding="utf-8", errors="replace") if files else ""
-
-    def _tell_tests(self, step: StepPlan, cases: tuple[TestCase, ...]) -> None:
-        for begin in range(0, len(cases), CASES_LIMIT):
-            self._emit(events.counted(events.now(), step.name, cases[begin : begin + CASES_LIMIT]))
+            own = TestCase(step.name, verdict.outcome, seconds, verdict.why and verdict.why[:MESSAGE_LIMIT])
+        # After a final verdict there is no guest any more, or no time.
+        asked = step.tests is not Report.NONE and not verdict.final
+        return self._results.of(guest if asked else None, step.results, log, own)
 
     def _collect(self, guest: Guest) -> None:
         """Bring the artifacts out, look at them, and only then put them into the output directory."""
@@ -390,6 +379,13 @@ class _Phase:
         if request.kind is RefKind.TAG and expected and not names.version_agrees(expected, found):
             raise artifacts.BadArtifact(f"tag {request.ref} says {expected}, the packages say {found}")
         return found
+
+
+def _log_report(step: StepPlan) -> LogReport | None:
+    """What looks for tests among what a step prints."""
+    if step.tests is Report.AUTOPKGTEST:
+        return LogReport((Autopkgtest,))
+    return LogReport() if step.tests in (Report.LOG, Report.COMMAND) else None
 
 
 def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:

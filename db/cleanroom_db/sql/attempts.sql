@@ -72,3 +72,8 @@ SELECT id, lease_owner FROM cleanroom.attempt
 SELECT attempt.id, attempt.lease_owner
   FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
  WHERE build.release_id = %(release)s AND attempt.finished_at IS NULL
+
+-- name: open_of_trial
+SELECT attempt.id, attempt.lease_owner
+  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+ WHERE build.trial_id = %(trial)s AND attempt.finished_at IS NULL

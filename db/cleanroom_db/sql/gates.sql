@@ -3,6 +3,9 @@ SELECT release.gates, release.channel, release.kind, release.approved_by, event.
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.id = %(release)s
 
+-- name: channel
+SELECT channel FROM cleanroom.release WHERE id = %(release)s
+
 -- name: builds
 -- The latest attempt of each build.
 SELECT DISTINCT ON (build.id) build.target, build.phases, attempt.id AS attempt, attempt.outcome, attempt.why
@@ -32,6 +35,10 @@ DELETE FROM cleanroom.gate_result WHERE release_id = %(release)s
 
 -- name: insert_results
 INSERT INTO cleanroom.gate_result (release_id, gate, target, state, why) VALUES %s
+
+-- name: update_result
+UPDATE cleanroom.gate_result SET state = %(state)s, why = %(why)s, evaluated_at = now()
+ WHERE release_id = %(release)s AND gate = %(gate)s AND target = %(target)s
 
 -- name: results
 SELECT * FROM cleanroom.gate_result WHERE release_id = %(release)s

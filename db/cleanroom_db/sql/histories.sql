@@ -13,7 +13,7 @@ WITH recent AS (
      ORDER BY build.id, attempt.number DESC
 )
 SELECT run.ref, run.commit, run.version, run.channel, run.finished_at, run.target, phase.name AS phase, test_case.step,
-       test_case.outcome, test_case.seconds, test_case.message
+       test_case.outcome, test_case.seconds, test_case.message, test_case.line
   FROM run
   JOIN cleanroom.phase ON phase.attempt_id = run.attempt
   JOIN cleanroom.test_case ON test_case.phase_id = phase.id AND md5(test_case.name)::uuid = md5(%(name)s)::uuid

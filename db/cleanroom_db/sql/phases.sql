@@ -50,7 +50,7 @@ WITH held AS (
 )
 UPDATE cleanroom.step
    SET outcome = %(outcome)s, exit_status = %(exit_status)s, why = %(why)s, seconds = %(seconds)s,
-       log_sha256 = %(log_sha256)s, log_size = %(log_size)s, log_truncated = %(log_truncated)s
+       log_sha256 = %(log_sha256)s, log_size = %(log_size)s, log_truncated = %(log_truncated)s, remark = %(remark)s
   FROM held WHERE step.phase_id = held.id AND step.id = %(step)s
 
 -- name: count_tests
@@ -63,8 +63,8 @@ UPDATE cleanroom.phase
        tests_skipped = tests_skipped + %(skipped)s
   FROM held WHERE phase.attempt_id = held.id AND phase.id = %(phase)s
 
--- name: insert_tests
-INSERT INTO cleanroom.test_case (phase_id, step, name, outcome, seconds, message) VALUES %s
+-- name: copy_tests
+COPY cleanroom.test_case (phase_id, step, name, outcome, seconds, message, line) FROM STDIN
 
 -- name: hold_lease
 SELECT id FROM cleanroom.attempt

@@ -18,6 +18,14 @@ SELECT step.* FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_
  WHERE phase.attempt_id = ANY(%(attempts)s)
  ORDER BY step.phase_id, step.position
 
+-- name: failing
+-- Of each phase the first cases that did not pass.
+SELECT phase_id, step, name, outcome, seconds, message, line FROM (
+    SELECT test_case.*, row_number() OVER (PARTITION BY phase_id ORDER BY test_case.id) AS place
+      FROM cleanroom.phase JOIN cleanroom.test_case ON test_case.phase_id = phase.id
+     WHERE phase.attempt_id = ANY(%(attempts)s) AND test_case.outcome NOT IN ('passed', 'skipped')
+) AS failing WHERE place <= %(most)s ORDER BY phase_id, place
+
 -- name: artifacts
 SELECT * FROM cleanroom.artifact WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, file
 

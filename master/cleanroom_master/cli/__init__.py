@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> int:
 
 def _commands() -> Commands:
     from cleanroom_master.cli import (
+        bisections,
         configuration,
         guests,
         images,
@@ -55,6 +56,6 @@ def _commands() -> Commands:
     )
 
     commands = Commands()
-    for module in (site, configuration, products, refs, releases, test_cases, images, guests, repository):
+    for module in (site, configuration, products, refs, releases, test_cases, bisections, images, guests, repository):
         module.register(commands)
     return commands

@@ -12,7 +12,7 @@ from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import products, ref_events, releases
 from cleanroom_db.states import RefEventState, ReleaseState
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import comparing
+from cleanroom_master.cli import comparing, conflicting
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
@@ -62,6 +62,7 @@ def register(commands: Commands) -> None:
     waiver.add_argument("--reason", required=True, help="is kept in the audit log")
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
     comparing.register(release)
+    conflicting.register(release)
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
@@ -203,11 +204,21 @@ def describe(view: dict[str, Any]) -> str:
         ]
         if phases:
             lines.append(_indent(table(phases, ["name", "outcome", "seconds", "reset_seconds", "tests", "why"])))
+        lines += [f"  {phase['name']} {printable(note)}" for phase in build["phases"] for note in _notes(phase)]
         if build["artifacts"]:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
         lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
     return "\n".join(line for line in lines if line is not None)
+
+
+def _notes(phase: dict[str, Any]) -> list[str]:
+    """The test cases of a phase that failed, with their places, and what is not among its cases."""
+    notes = []
+    for case in phase["failing"]:
+        place = f", line {case['line']} of its log" if case["line"] else ""
+        notes.append(f"{case['step']}{place}: {case['outcome']}: {case['name']}")
+    return notes + [f"{step['name']}: {step['remark']}" for step in phase["steps"] if step["remark"]]
 
 
 def _indent(text: str) -> str:

@@ -10,8 +10,8 @@ from cleanroom_db.histories import History
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 _SHOWN = 20
-_COLUMNS = ["ref", "channel", "outcome", "seconds", "finished_at", "message"]
-_RUN = ("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at")
+_COLUMNS = ["ref", "channel", "outcome", "seconds", "finished_at", "line", "message"]
+_RUN = ("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at", "line")
 
 
 def register(commands: Commands) -> None:

@@ -368,8 +368,14 @@ def test_inputs_that_are_not_there_are_told_before_anything_begins(run: Run) -> 
 
 def test_results_in_the_log_are_told(run: Run) -> None:
     plan = step("build", tests=Report.LOG)
-    run.go([(plan, prints("ok 1 - a\nnot ok 2 - b\nSKIP: c\n" + "".join(f"PASS: t{i}\n" for i in range(150))))])
-    assert [(event.passed, event.failed, event.skipped) for event in run.of(Tests)] == [(98, 1, 1), (53, 0, 0)]
+    run.go([(plan, prints("ok 1 - a\nnot ok 2 - b\nSKIP: c\n" + "".join(f"PASS: t{i}\n" for i in range(550))))])
+    assert [(event.passed, event.failed, event.skipped) for event in run.of(Tests)] == [(499, 0, 1), (52, 1, 0)]
+    assert [case.line for event in run.of(Tests) for case in event.cases if case.name == "b"] == [2]
+
+
+def test_failed_cases_of_a_step_that_passes_are_told_and_change_nothing(run: Run) -> None:
+    assert run.go([(step("build", tests=Report.LOG), prints("FAIL: a\n"))]) is Outcome.PASSED
+    assert run.of(Tests)[0].failed == 1
 
 
 def test_a_command_is_a_test(run: Run) -> None:
@@ -388,6 +394,36 @@ def test_the_summary_of_autopkgtest_is_read(run: Run) -> None:
     files = {"/cleanroom/results/autopkgtest/summary": [summary]}
     assert run.go([(step("autopkgtest", tests=Report.AUTOPKGTEST), prints("", 1))], files) is Outcome.FAILED
     assert (run.of(Tests)[0].passed, run.of(Tests)[0].failed) == (1, 1)
+
+
+XML = "<testsuite><testcase name='all is well'/></testsuite>"
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(0, Outcome.PASSED), (1, Outcome.FAILED)])
+def test_result_files_are_told_beside_the_command_whose_status_counts(run: Run, status: int, outcome: Outcome) -> None:
+    file = run.directory / "junit.xml"
+    file.write_text(XML)
+    plan = step("test-1", tests=Report.COMMAND, results=("*junit*.xml",))
+    assert run.go([(plan, prints("", status))], {"/cleanroom/build/tree/junit.xml": [file]}) is outcome
+    assert [(case.name, case.outcome) for event in run.of(Tests) for case in event.cases] == [
+        ("test-1", outcome),
+        ("all is well", Outcome.PASSED),
+    ]
+    assert "build/tree/*junit*.xml" in run.guest.asked_for[0]
+
+
+def test_result_files_that_are_bad_are_told_as_a_remark(run: Run) -> None:
+    file = run.directory / "junit.xml"
+    file.write_text("<testsuite>")
+    plan = step("check", tests=Report.FILES)
+    assert run.go([(plan, prints(""))], {"/cleanroom/build/tree/junit.xml": [file]}) is Outcome.PASSED
+    assert (run.of(StepFinished)[0].remark or "").startswith("junit.xml is not well-formed XML")
+
+
+def test_a_step_without_tests_is_asked_for_no_files(run: Run) -> None:
+    run.go([(step("a"), prints(""))])
+    assert run.guest.asked_for == []
+    assert run.of(StepFinished)[0].remark is None
 
 
 def artifacts_of(run: Run, *files: Path, version: str | None = None) -> Outcome:
