@@ -126,6 +126,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
+    Setting("master.replays", number(0, 20, whole=True), 5, "replays of a phase whose tests failed, at most"),
+    Setting("gates.flaky", choice("pass", "hold", "fail"), "pass", "a recipe may not be milder with a flaky build"),
     Setting("gates.all", gates, ("no-conflicts",), "gates of every release, beside those of its recipe"),
     Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
     Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),

@@ -18,7 +18,7 @@ from cleanroom_db.connection import Cursor, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, SignatureState
-from cleanroom_recipes.model import Gate, Outcome, RefKind
+from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 
 _SQL = load("gates")
 
@@ -80,7 +80,8 @@ class BuildFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What gates ask of a release. `waivers` are those that have not expired, by gate."""
+    """What gates ask of a release. `waivers` are those that have not expired, by gate; `flaky` is what its recipe
+    says of builds that are flaky."""
 
     channel: str
     kind: RefKind
@@ -89,6 +90,15 @@ class Facts:
     gates: tuple[str, ...]
     builds: tuple[BuildFacts, ...]
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    flaky: Flaky = Flaky.HOLDS
+
+    @property
+    def flaky_let_pass(self) -> str | None:
+        """Who or what lets a flaky build pass, in words; None: nobody."""
+        if self.flaky is Flaky.PASSES:
+            return "the recipe lets that pass"
+        approved = self.approved_by is not None and self.flaky is Flaky.HOLDS
+        return f"approved by {self.approved_by}" if approved else None
 
 
 _STATES = {True: GateState.HOLDS, False: GateState.FAILS, None: GateState.WAITS}
@@ -223,9 +233,9 @@ def _at(time: datetime) -> str:
 def _of_build(facts: Facts, gate: str, build: BuildFacts) -> _Said:
     kind, _, name = gate.partition(":")
     if kind == "phase":
-        return _phase(build, name)
+        return _phase(facts, build, name)
     if kind == "step":
-        return _step(build, *name.split("/", 1))
+        return _step(facts, build, *name.split("/", 1))
     rule = _OF_BUILD.get(gate)
     # A word of a later version, or one written into the row by hand: what nobody can judge does not hold.
     return rule(facts, build) if rule is not None else (False, f"this version knows no gate {gate!r}")
@@ -234,8 +244,8 @@ def _of_build(facts: Facts, gate: str, build: BuildFacts) -> _Said:
 def _builds(facts: Facts, build: BuildFacts) -> _Said:
     if build.outcome in _GOOD:
         return True, f"{build.target} passed"
-    if build.outcome is Outcome.FLAKY and facts.approved_by is not None:
-        return True, f"{build.target} was flaky; approved by {facts.approved_by}"
+    if build.outcome is Outcome.FLAKY and facts.flaky_let_pass is not None:
+        return True, f"{build.target} was flaky ({build.why or 'no reason'}); {facts.flaky_let_pass}"
     failing = [name for name, part in build.phases.items() if part.outcome in _FAILING]
     ended = all(name in build.phases for name in build.planned)
     waived = all(f"phase:{name}" in facts.waivers for name in failing)
@@ -244,7 +254,7 @@ def _builds(facts: Facts, build: BuildFacts) -> _Said:
     return False, f"{build.target}: {build.why or build.outcome}"
 
 
-def _phase(build: BuildFacts, name: str) -> _Said:
+def _phase(facts: Facts, build: BuildFacts, name: str) -> _Said:
     if name not in build.planned:
         return False, f"`{name}` is not part of the build on {build.target}"
     part = build.phases.get(name, Part(None))
@@ -253,13 +263,23 @@ def _phase(build: BuildFacts, name: str) -> _Said:
     )
     if part.outcome in _GOOD:
         return True, f"`{name}`{since} {part.outcome} on {build.target}"
+    if part.outcome is Outcome.FLAKY:
+        return _flaky(facts, build, name, part)
     if part.outcome in _FAILING:
         return False, f"`{name}`{since} failed on {build.target}" + (f" ({part.why})" if part.why else "")
     return False, f"`{name}` ended as {part.outcome or 'nothing'} on {build.target}"
 
 
-def _step(build: BuildFacts, phase: str, name: str) -> _Said:
+def _flaky(facts: Facts, build: BuildFacts, name: str, part: Part) -> _Said:
+    allowed = facts.flaky_let_pass
+    why = f"`{name}` was flaky on {build.target}" + (f" ({part.why})" if part.why else "")
+    return allowed is not None, f"{why}; {allowed}" if allowed else why
+
+
+def _step(facts: Facts, build: BuildFacts, phase: str, name: str) -> _Said:
     part = build.steps.get((phase, name))
+    if part is not None and part.outcome is Outcome.FLAKY:
+        return _flaky(facts, build, f"{phase}/{name}", part)
     if part is not None and part.outcome in _GOOD:
         return True, f"`{phase}/{name}` {part.outcome} on {build.target}"
     if part is None and build.phases.get(phase, Part(None)).outcome is Outcome.SKIPPED:
@@ -375,6 +395,7 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
             for build in builds
         ),
         waivers={waiver.gate: waiver for waiver in waivers(cursor, release_id) if waiver.active},
+        flaky=Flaky(release["flaky"]),
     )
 
 

@@ -19,7 +19,7 @@ from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, RefChange, RefEventState, ReleaseState, SignaturePolicy, SignatureState
-from cleanroom_recipes.model import Gate, Outcome, RefKind
+from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 
 _SQL = load("releases")
 _PRODUCTS = load("products")
@@ -270,7 +270,7 @@ def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     unbuilt = {result.target for result in closed if result.gate == Gate.BUILDS}
     rows = [row for row in _attempts(cursor, release.id) if row["target"] in unbuilt]
     for outcomes, state in _SPOILED:
-        spoiled = [row for row in rows if _outcome(row) in outcomes]
+        spoiled = [row for row in rows if _weighed(release, row) in outcomes]
         if spoiled:
             _set_state(cursor, release.id, state, "; ".join([*(_sentence(row) for row in spoiled), *tally]))
             return
@@ -372,6 +372,13 @@ def _attempts(cursor: Cursor, release_id: int) -> list[Row]:
 
 def _outcome(row: Row) -> Outcome | None:
     return None if row["outcome"] is None else Outcome(row["outcome"])
+
+
+def _weighed(release: Release, row: Row) -> Outcome | None:
+    """The outcome of a build as it counts: a flaky one fails where the recipe says so."""
+    outcome = _outcome(row)
+    fails = outcome is Outcome.FLAKY and release.recipe.get("flaky") == Flaky.FAILS
+    return Outcome.FAILED if fails else outcome
 
 
 def _sentence(row: Row) -> str:

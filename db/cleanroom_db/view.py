@@ -69,8 +69,11 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     attempts = _grouped(cursor.rows(_SQL["attempts"], release=release_id), lambda row: row["target"])
     latest = [rows[-1]["id"] for rows in attempts.values()]
     steps = _grouped(cursor.rows(_SQL["steps"], attempts=latest), lambda row: row["phase_id"])
-    phases = _grouped(cursor.rows(_SQL["phases"], attempts=latest), lambda row: row["attempt_id"])
+    rows = cursor.rows(_SQL["phases"], attempts=latest)
+    phases = _grouped([row for row in rows if not row["replay"]], lambda row: row["attempt_id"])
+    replays = _grouped([row for row in rows if row["replay"]], lambda row: (row["attempt_id"], row["name"]))
     failing = _grouped(cursor.rows(_SQL["failing"], attempts=latest, most=FAILING), lambda row: row["phase_id"])
+    flaky = _grouped(cursor.rows(_SQL["flaky"], attempts=latest, limit=comparisons.NAMES), lambda row: row["phase_id"])
     compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
     return [
@@ -79,6 +82,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
             rows,
             [
                 _phase(phase, steps.get(phase["id"], []), failing.get(phase["id"], []))
+                | _repeated(phase, replays.get((phase["attempt_id"], phase["name"]), []), steps, flaky)
                 for phase in phases.get(rows[-1]["id"], [])
             ],
             artifacts.get(rows[-1]["id"], []),
@@ -152,11 +156,22 @@ def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list
         "image": images[-1] if images else None,
         **_times(latest, "queued_at not_before started_at finished_at"),
         "phases": phases,
-        "artifacts": [_chosen(row, "file sha256 size kind phase package version architecture") for row in artifacts],
+        "artifacts": [
+            _chosen(row, "file sha256 size kind phase replay package version architecture") for row in artifacts
+        ],
         "attempts": [
             {**_chosen(row, "number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
             for row in attempts
         ],
+    }
+
+
+def _repeated(phase: Row, replays: list[Row], steps: Mapping[Any, list[Row]], flaky: Mapping[Any, list[Row]]) -> View:
+    """What was learnt of a phase by running it again; `runs` is null where it was not, or where no replay counts."""
+    return {
+        **_chosen(phase, "runs failures"),
+        "replays": [{**_chosen(row, "replay alone"), **_phase(row, steps.get(row["id"], []), [])} for row in replays],
+        "repeated_tests": [_chosen(case, "step name outcome runs failures") for case in flaky.get(phase["id"], [])],
     }
 
 
@@ -166,7 +181,7 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
         **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
         "image": image,
         **_times(row, "started_at finished_at"),
-        "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped")},
+        "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped", "flaky")},
         "failing": [_chosen(case, "step name outcome seconds message line") for case in failing],
         "steps": [
             {
@@ -202,6 +217,9 @@ def _progress(build: View) -> str:
         if phase["outcome"] is None:
             step = phase["steps"][-1]["name"] if phase["steps"] else "getting a clean guest"
             return f"in phase {phase['name']}: {step}"
+        for replay in phase["replays"]:
+            if replay["outcome"] is None:
+                return f"phase {phase['name']} failed, its tests are replayed: run {replay['replay']}"
     return "between two phases"
 
 

@@ -65,6 +65,16 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Installed:
+    """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
+
+    kind: ClassVar[str] = "installed"
+    at: datetime
+    sha256: Sha256
+    packages: Count
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step begins; `position` counts from 0 in its phase."""
 
@@ -173,12 +183,15 @@ class PhaseFinished:
     command_seconds: Duration
 
 
-Event = PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
+Event = (
+    PhaseStarted | Reset | Installed | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
+)
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (
         PhaseStarted,
         Reset,
+        Installed,
         StepStarted,
         Output,
         StepFinished,

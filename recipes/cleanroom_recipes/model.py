@@ -128,6 +128,14 @@ GateName = Annotated[
 ChannelName = Annotated[str, Text(32, names.CHANNEL, "a channel's name such as testing")]
 
 
+class Flaky(StrEnum):
+    """What becomes of a release with a build that is flaky, the mildest first."""
+
+    PASSES = "pass"  # it goes on, and says that it is flaky
+    HOLDS = "hold"  # it waits for a person's approval
+    FAILS = "fail"
+
+
 class Input(StrEnum):
     """What a phase's guest is given."""
 
@@ -247,7 +255,8 @@ class Recipe:
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
     build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
-    slashes, as in find's `-path`); `environment` is for the steps that run the product's code.
+    slashes, as in find's `-path`); `environment` is for the steps that run the product's code. `replays` says how often
+    a phase is run again whose tests failed, and `flaky` what becomes of a release whose tests then passed.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -271,6 +280,8 @@ class Recipe:
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
+    replays: Annotated[int, Between(0, 20)] = 3
+    flaky: Flaky = Flaky.HOLDS
 
     def phase(self, name: str) -> PhaseRecipe:
         """What the product says about the phase `name`; the defaults when it says nothing."""

@@ -38,7 +38,7 @@ ALLOWED = {
         "attempt": "IU",
         "phase": "IU",
         "step": "IU",
-        "test_case": "I",
+        "test_case": "IU",
         "artifact": "I",
         "publication": "I",
         "service": "IU",

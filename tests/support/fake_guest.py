@@ -50,6 +50,7 @@ class FakeGuest:
         self._steps = list(steps)
         self._files = files or {}
         self.destroyed = False
+        self.listing = prints("base 1\n")
         self.sent: list[str] = []
         self.programs: dict[str, bytes] = {}
         self.environments: list[Mapping[str, str]] = []
@@ -73,6 +74,9 @@ class FakeGuest:
         if command[0] == "tar":
             self._receive(stdin)
             return Completed(tuple(command), 0, b"", b"", 0.0)
+        if command[1] == "-c":
+            listed: list[bytes] = []
+            return Completed(tuple(command), self.listing(listed.append), b"".join(listed), b"", 0.0)
         assert output is not None
         if command[1] == "-c":
             self.asked_for.append(command)

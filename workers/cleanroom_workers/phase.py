@@ -6,6 +6,8 @@ whose fault it is: the product's (`failed`) or the surroundings' (`infrastructur
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import shutil
 import tarfile
@@ -36,6 +38,14 @@ SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
 _SEND_TIMEOUT = 600.0
+# Every package that dpkg or rpm has, whichever of them is there.
+_LIST_PACKAGES = r"""
+dpkg-query --show --showformat='${Package}:${Architecture} ${Version} ${db:Status-Status}\n' 2>/dev/null
+rpm --query --all --queryformat '%{NAME}.%{ARCH} %{EPOCH}:%{VERSION}-%{RELEASE}\n' 2>/dev/null
+true
+"""
+_LIST_TIMEOUT = 120.0
+_LIST_LIMIT = 16 << 20
 # Below this much free disk on the host, in bytes, a failure in a guest says nothing about the product.
 _HOST_DISK_EXHAUSTED = 64 << 20
 
@@ -257,7 +267,10 @@ class _Phase:
     def _steps(self, guest: Guest) -> _Verdict:
         """Run the steps; the first required one that does not pass ends the phase."""
         tests: list[_Verdict] = []
+        first_test = next((step for step in self._plan.steps if step.tests is not Report.NONE), None)
         for position, step in enumerate(self._plan.steps):
+            if step is first_test and (other := self._other_state(guest)):
+                return other
             verdict = self._step(guest, step, position)
             skips = verdict.outcome is Outcome.SKIPPED
             if verdict.final or (skips and step.skips_phase):
@@ -269,6 +282,22 @@ class _Phase:
         if tests and all(verdict.outcome is Outcome.SKIPPED for verdict in tests):
             return tests[0]
         return _PASSED
+
+    def _other_state(self, guest: Guest) -> _Verdict | None:
+        """Tell what is installed before the tests; a verdict where a replay must not run them, because it differs."""
+        command = ["sh", "-c", _LIST_PACKAGES]
+        environment = plain_environment("root")
+        digest = None
+        # What was installed may do what it likes to these programs; that alone fails no phase.
+        with contextlib.suppress(CommandTimedOut, OutputLimitExceeded):
+            listed = guest.run(command, timeout=_LIST_TIMEOUT, environment=environment, output_limit=_LIST_LIMIT)
+            packages = sorted(listed.stdout.splitlines())
+            digest = hashlib.sha256(b"\n".join(packages)).hexdigest()
+            self._emit(events.Installed(events.now(), digest, len(packages)))
+        if self._request.installed in (None, digest):
+            return None
+        why = "another state: not the packages are installed that were when the phase first ran"
+        return _Verdict(Outcome.INFRASTRUCTURE, why, final=True)
 
     def _step(self, guest: Guest, step: StepPlan, position: int) -> _Verdict:
         self._emit(events.StepStarted(events.now(), step.name, position))

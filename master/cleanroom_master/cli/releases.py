@@ -205,6 +205,7 @@ def describe(view: dict[str, Any]) -> str:
         if phases:
             lines.append(_indent(table(phases, ["name", "outcome", "seconds", "reset_seconds", "tests", "why"])))
         lines += [f"  {phase['name']} {printable(note)}" for phase in build["phases"] for note in _notes(phase)]
+        lines += [f"  {line}" for phase in build["phases"] for line in _repeated(phase)]
         if build["artifacts"]:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
@@ -219,6 +220,19 @@ def _notes(phase: dict[str, Any]) -> list[str]:
         place = f", line {case['line']} of its log" if case["line"] else ""
         notes.append(f"{case['step']}{place}: {case['outcome']}: {case['name']}")
     return notes + [f"{step['name']}: {step['remark']}" for step in phase["steps"] if step["remark"]]
+
+
+def _repeated(phase: dict[str, Any]) -> list[str]:
+    """What running a phase again has shown: each run, and the tests that failed in some."""
+    lines = [
+        f"{phase['name']}, replay {run['replay']}{' of the failed tests' if run['alone'] else ''}:"
+        f" {run['outcome'] or 'running'}" + (f" ({printable(run['why'])})" if run["why"] else "")
+        for run in phase["replays"]
+    ]
+    return lines + [
+        f"  {test['outcome']}: {printable(test['name'])}, {test['failures']} of {test['runs']} runs failed"
+        for test in phase["repeated_tests"]
+    ]
 
 
 def _indent(text: str) -> str:

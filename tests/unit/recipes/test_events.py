@@ -25,6 +25,7 @@ EXAMPLES: list[events.Event] = [
     events.Version(AT, "1:1.0~rc1+git2-3"),
     events.Artifact(AT, "a_1.0_amd64.deb", 10, "0" * 64, "deb", "a", "1.0", "amd64"),
     events.PhaseFinished(AT, Outcome.SKIPPED, "nothing", 1.0, 0.0),
+    events.Installed(AT, "a" * 64, 3),
 ]
 
 

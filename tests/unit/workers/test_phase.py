@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import signal
@@ -21,7 +22,17 @@ from tiny_packages import make_deb
 from cleanroom_base.errors import InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_recipes import events
-from cleanroom_recipes.events import Artifact, Output, PhaseFinished, Reset, StepFinished, StepStarted, Tests, Version
+from cleanroom_recipes.events import (
+    Artifact,
+    Installed,
+    Output,
+    PhaseFinished,
+    Reset,
+    StepFinished,
+    StepStarted,
+    Tests,
+    Version,
+)
 from cleanroom_recipes.model import (
     Blame,
     Builder,
@@ -68,6 +79,7 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.told: list[events.Event] = []
+        self.listing = prints("base 1\n")
         self.source = directory / "source.tar"
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
@@ -113,6 +125,7 @@ class Run:
     ) -> Outcome:
         self.plan(steps=tuple(plan for plan, _ in steps))
         self.guest = FakeGuest([behaviour for _, behaviour in steps], files)
+        self.guest.listing = self.listing
         surroundings = Surroundings(lambda _: self.guest, log_limit=1000, artifact_limit=10_000_000, shield=shield)
         outcome = run_phase(self.request, surroundings, self.told.append)
         assert self.guest.destroyed or not self.of(Reset)
@@ -143,6 +156,36 @@ def test_a_phase_is_told_from_its_start_to_its_end(run: Run) -> None:
     assert [(event.step, event.position) for event in run.of(StepStarted)] == [("unpack", 0), ("build", 1)]
     assert run.of(StepFinished)[0].output_bytes == 4
     assert run.guest.users == ["root", "builder"]
+
+
+def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
+    steps = [(step(name, tests=tests), prints("")) for name, tests in (("a", Report.NONE), ("b", Report.LOG))]
+    assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
+    kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
+    assert kinds == ["step_started", "installed", "step_started", "step_started"]
+    [told] = run.of(Installed)
+    assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("digest", "outcome"), [(hashlib.sha256(b"base 1").hexdigest(), "passed"), ("0" * 64, "infrastructure")]
+)
+def test_a_replay_in_another_state_runs_no_tests(run: Run, digest: str, outcome: str) -> None:
+    run.request = replace(run.request, installed=digest)
+    assert run.go([(step("a"), prints("")), (step("b", tests=Report.LOG), prints(""))]).value == outcome
+    assert ("b" in [event.step for event in run.of(StepStarted)]) is (outcome == "passed")
+    assert ("another state" in run.why) is (outcome != "passed")
+
+
+@pytest.mark.parametrize("error", [CommandTimedOut("late"), OutputLimitExceeded("much")])
+def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, error: Exception) -> None:
+    steps = [(step("b", tests=Report.LOG), prints(""))]
+    run.listing = raises(error)
+    assert run.go(steps) is Outcome.PASSED
+    assert not run.of(Installed)
+    run.request = replace(run.request, installed="0" * 64)
+    run.told.clear()
+    assert run.go(steps) is Outcome.INFRASTRUCTURE
 
 
 def test_inputs_and_programs_go_in(run: Run) -> None:
