@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, conflicts
+from cleanroom_db import comparisons, conflicts, reproductions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.conflicts import Check
 from cleanroom_db.connection import Cursor, Row, plain
+from cleanroom_db.reproductions import Reproduction
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, SignatureState
@@ -76,6 +77,7 @@ class BuildFacts:
     steps: Mapping[tuple[str, str], Part] = field(default_factory=dict)
     comparison: Recorded | None = None
     conflicts: Check | None = None
+    reproduction: Reproduction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +336,23 @@ def _no_conflicts(facts: Facts, build: BuildFacts) -> _Said:
     return False, f"on {build.target} {'; '.join(told)}" + (f"; and {more} more" if more else "")
 
 
+def _reproducible(_: Facts, build: BuildFacts) -> _Said:
+    found = build.reproduction
+    if found is None:
+        # It is begun once the build has ended well.
+        return None, f"{build.target} is not built again yet"
+    if found.outcome is None:
+        return None, f"{build.target} is built again in other circumstances"
+    if found.compared_at is None:
+        return False, f"{build.target} could not be built again in other circumstances ({found.why or found.outcome})"
+    number = len(found.artifacts)
+    if not found.different:
+        return True, f"{number} {'artifact' if number == 1 else 'artifacts'} of {build.target} can be reproduced"
+    told = f"{len(found.different)} of {number} {'artifact' if number == 1 else 'artifacts'}, {found.different[0]}"
+    first = " first" if len(found.different) > 1 else ""
+    return False, f"built again on {build.target}, {told}{first}, came out otherwise"
+
+
 def _tests(found: Recorded, kind: str, what: str) -> str:
     number = int(getattr(found, kind))
     names = [place.split(" ", 2)[-1][:80] for place in found.names.get(kind, ())][:_NAMES]
@@ -362,6 +381,7 @@ _OF_BUILD: Mapping[str, Callable[[Facts, BuildFacts], _Said]] = {
     Gate.NO_SLOWDOWN: _no_slowdown,
     Gate.NO_LOST_TESTS: _no_lost_tests,
     Gate.NO_CONFLICTS: _no_conflicts,
+    Gate.REPRODUCIBLE: _reproducible,
 }
 
 
@@ -375,6 +395,7 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
     parts = cursor.rows(_SQL["parts"], attempts=attempts)
     checked = conflicts.recorded(cursor, release_id, channel)
     compared = {one.attempt_id: one for one in comparisons.recorded(cursor, attempts) if one.base is Base.PUBLISHED}
+    again = reproductions.of_attempts(cursor, attempts)
     return Facts(
         channel=channel,
         kind=RefKind(release["kind"]),
@@ -391,6 +412,7 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
                 {(part["phase"], part["step"]): _part(part) for part in _those(parts, build) if part["step"]},
                 compared.get(build["attempt"]),
                 checked.get(build["target"]),
+                again.get(build["attempt"]),
             )
             for build in builds
         ),

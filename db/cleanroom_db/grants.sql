@@ -18,6 +18,8 @@ GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.trial, cleanroom.attempt, c
 GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
                 cleanroom.comparison TO cleanroom_master;
 GRANT UPDATE (outcome, runs, failures) ON cleanroom.test_case TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.reproduction TO cleanroom_master;
+GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, conflicts, gates, ref_events
+from cleanroom_db import audit, conflicts, gates, ref_events, reproductions
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -264,6 +264,7 @@ def judge_again(cursor: Cursor, release: Release) -> None:
 
 def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     """Evaluate the gates of a (locked) release whose builds have ended, and let it pass, fail or wait."""
+    _reproduce(cursor, release)
     results = gates.evaluate(cursor, release.id)
     closed = [result for result in results if result.state is GateState.FAILS]
     tally = [words] if (words := gates.tally(results)) else []
@@ -283,6 +284,16 @@ def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
         _set_state(cursor, release.id, ReleaseState.BUILDING, "; ".join(["built", *waiting, *tally]))
         return
     _pass(cursor, release, requested_by=requested_by)
+
+
+def _reproduce(cursor: Cursor, release: Release) -> None:
+    """Have what was built of a (locked) release be built again, where its gates or its recipe ask for that."""
+    awaited = Gate.REPRODUCIBLE in release.gates
+    if awaited or release.recipe.get("reproducible") is True:
+        subject = reproductions.Release(
+            release.id, release.product, release.ref, release.commit, release.kind, release.recipe, release.channel
+        )
+        reproductions.begin(cursor, subject, awaited=awaited)
 
 
 def _plan(database: Database, event: RefEvent, product: Product, plan: Plan, *, released: bool) -> Planned | None:

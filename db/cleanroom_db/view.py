@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates
+from cleanroom_db import comparisons, gates, reproductions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
+from cleanroom_db.reproductions import Reproduction
 from cleanroom_db.sql import load
 from cleanroom_db.states import ReleaseState
 
@@ -75,6 +76,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     failing = _grouped(cursor.rows(_SQL["failing"], attempts=latest, most=FAILING), lambda row: row["phase_id"])
     flaky = _grouped(cursor.rows(_SQL["flaky"], attempts=latest, limit=comparisons.NAMES), lambda row: row["phase_id"])
     compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
+    again = reproductions.of_attempts(cursor, latest)
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
     return [
         _build(
@@ -90,6 +92,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
         | {
             "comparison": _comparison(compared.get((rows[-1]["id"], Base.PUBLISHED))),
             "comparison_with_previous": _comparison(compared.get((rows[-1]["id"], Base.PREVIOUS))),
+            "reproduction": _reproduction(again.get(rows[-1]["id"])),
         }
         for target, rows in attempts.items()
     ]
@@ -104,6 +107,23 @@ def _comparison(found: Recorded | None) -> View | None:
         **{name: getattr(found, name) for name in _COUNTS},
         "phases": list(found.phases),
         "names": {name: list(found.names.get(name, ())) for name in _COUNTS if name != "same"},
+    }
+
+
+def _reproduction(found: Reproduction | None) -> View | None:
+    """What became of building the artifacts again; None where nobody asked for that."""
+    if found is None:
+        return None
+    return {
+        "trial": found.trial,
+        "outcome": found.outcome,
+        "why": found.why,
+        "compared_at": iso(found.compared_at),
+        "report": found.report,
+        "artifacts": [
+            {"file": pair.file, "same": pair.same, "sha256": pair.sha256, "again_sha256": pair.again_sha256}
+            for pair in found.artifacts
+        ],
     }
 
 
@@ -200,7 +220,9 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
 
 def _why(release: Row, builds: list[View]) -> str:
     """One sentence: why the release is where it is."""
-    if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING):
+    # All built, and a gate waits for something else: the verdict says for what.
+    built = release["state"] == ReleaseState.BUILDING and all(build["outcome"] is not None for build in builds)
+    if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING) or (built and release["why"]):
         return str(release["why"])
     return "; ".join(f"{build['target']}: {_progress(build)}" for build in builds)
 

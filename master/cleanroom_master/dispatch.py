@@ -19,7 +19,7 @@ from typing import Any
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, bisections, generations, phases, releases, trials
+from cleanroom_db import attempts, bisections, generations, phases, releases, reproductions, trials
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
@@ -50,7 +50,7 @@ from cleanroom_recipes.events import (
     Version,
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
-from cleanroom_recipes.plan import PhasePlan, with_packages
+from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
@@ -207,6 +207,7 @@ class Dispatch:
         conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
+        plans[COMPARISON] = comparison(recipe, Target.parse(work.target))
         return Job(
             held,
             subject,
@@ -272,6 +273,16 @@ class Dispatch:
         return generations.published_of(
             self._database, product=job.product, target=job.target, channel=job.subject.channel
         )
+
+    def earlier(self, job: Job, plan: PhasePlan) -> list[tuple[str, str]]:
+        """The files, with their digests, that a phase is given as what was there before it.
+
+        Those are what is published now; to a comparison, the files of the release that the trial made otherwise.
+        """
+        if plan.name == COMPARISON and isinstance(job.subject, trials.Trial):
+            found = reproductions.originals(self._database, job.subject.id, job.attempt)
+            return [(one.file, one.sha256) for one in found]
+        return [(package.file, package.built_sha256) for package in self.previous(job)]
 
     @property
     def database(self) -> Database:
@@ -365,8 +376,8 @@ class PhaseRun:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
         return [
-            (self._dispatch.files.path(package.built_sha256), f"{_PREVIOUS}/{package.file}")
-            for package in self._dispatch.previous(self._job)
+            (self._dispatch.files.path(sha256), f"{_PREVIOUS}/{file}")
+            for file, sha256 in self._dispatch.earlier(self._job, self._plan)
         ]
 
     def request(self, directory: Path) -> Any:

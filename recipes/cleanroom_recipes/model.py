@@ -116,6 +116,7 @@ class Gate(StrEnum):
     NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
     NO_CONFLICTS = "no-conflicts"  # its packages break none of the channel's, nor of those that wait beside them
+    REPRODUCIBLE = "reproducible"  # built again in other circumstances, every artifact has the same bytes
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
 
@@ -256,7 +257,8 @@ class Recipe:
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
     build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
     slashes, as in find's `-path`); `environment` is for the steps that run the product's code. `replays` says how often
-    a phase is run again whose tests failed, and `flaky` what becomes of a release whose tests then passed.
+    a phase is run again whose tests failed, and `flaky` what becomes of a release whose tests then passed. With
+    `reproducible` what was built is built again and compared, also where no gate asks for it.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -282,6 +284,7 @@ class Recipe:
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
     replays: Annotated[int, Between(0, 20)] = 3
     flaky: Flaky = Flaky.HOLDS
+    reproducible: bool = False
 
     def phase(self, name: str) -> PhaseRecipe:
         """What the product says about the phase `name`; the defaults when it says nothing."""

@@ -44,7 +44,7 @@ def test_release_show(release: Any) -> None:
     assert set(build) == set(
         keys(
             "target attempt outcome why worker buildbot_url pauses isolation image queued_at not_before started_at"
-            " finished_at phases artifacts attempts comparison comparison_with_previous"
+            " finished_at phases artifacts attempts comparison comparison_with_previous reproduction"
         )
     )
     counts = "regressed fixed still_failing flaky new gone slower same"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from database_server import DIGEST, add_product, record_tags
+from recorded import publish
 
 from cleanroom_base.settings import load
 from cleanroom_db import attempts, histories, publications, releases
@@ -36,6 +37,7 @@ RECIPE = loader.load(
     name="hello",
     url="https://example.org/hello.git",
 )
+GATES = ("builds", "phase:build", "step:build/command-1")
 Begin = Callable[..., Job]
 
 
@@ -54,7 +56,7 @@ def begin(owner: Database, dispatch: Dispatch) -> Begin:
         record_tags(owner, tag)
         stored = replace(RECIPE, **recipe)
         builds = (PlannedBuild("debian-12/script", ("build", "regress")),)
-        planned = Planned(builds, loader.to_json(stored), loader.digest(stored), "testing")
+        planned = Planned(builds, loader.to_json(stored), loader.digest(stored), "testing", gates=GATES)
         assert releases.claim_next(dispatch.database, lambda *_: planned) is not None
         [due] = dispatch.turn()
         job = dispatch.lease(due.id, f"{dispatch.name}/{tag}", "worker", "")
@@ -136,7 +138,7 @@ def test_a_build_that_fails_sometimes_is_flaky_and_waits_for_approval(dispatch: 
 
     view = shown(dispatch)
     why = "flaky: 2 of 4 runs failed (command-1 ended with status 1)"
-    assert (view["state"], view["why"]) == ("held", f"debian-12/script: build: {why}")
+    assert (view["state"], view["why"]) == ("held", f"debian-12/script: build: {why}; 0 of 3 gates hold")
     [build] = view["builds"]
     phase = build["phases"][0]
     assert [one["name"] for one in build["phases"]] == ["build", "regress"]
@@ -160,9 +162,12 @@ def test_a_build_that_fails_sometimes_is_flaky_and_waits_for_approval(dispatch: 
 
     approved = releases.approve(dispatch.database, releases.find(dispatch.database, "hello", "v1").id, "anna", "known")
     assert approved.state == "passed"
-    [gate] = shown(dispatch)["gates"]
-    assert gate["state"] == "holds"
-    assert gate["why"] == f"debian-12/script was flaky (build: {why}); approved by anna"
+    gates = {gate["gate"]: (gate["state"], gate["why"]) for gate in shown(dispatch)["gates"]}
+    assert gates == {
+        "builds": ("holds", f"debian-12/script was flaky (build: {why}); approved by anna"),
+        "phase:build": ("holds", f"`build` was flaky on debian-12/script ({why}); approved by anna"),
+        "step:build/command-1": ("holds", f"`build/command-1` was flaky on debian-12/script ({why}); approved by anna"),
+    }
     [file] = publications.files(dispatch.database, approved.id)
     assert file.sha256 == hashlib.sha256(b"second").hexdigest()
 
@@ -182,8 +187,9 @@ def test_the_recipe_says_what_becomes_of_a_flaky_release(
     dispatch.finish(job)
     view = shown(dispatch)
     assert (view["state"], view["builds"][0]["outcome"]) == (state, "flaky")
-    assert "flaky" in view["gates"][0]["why"]
-    assert "1 of 2 runs failed" in view["gates"][0]["why"]
+    for gate in view["gates"]:
+        assert "flaky" in gate["why"]
+        assert "1 of 2 runs failed" in gate["why"]
 
 
 def test_what_always_fails_is_real_and_says_how_often(dispatch: Dispatch, begin: Begin) -> None:
@@ -193,7 +199,7 @@ def test_what_always_fails_is_real_and_says_how_often(dispatch: Dispatch, begin:
     dispatch.finish(job)
     view = shown(dispatch)
     why = "command-1 ended with status 1; failed 4 of 4 times"
-    assert (view["state"], view["why"]) == ("failed", f"debian-12/script: build: {why}")
+    assert (view["state"], view["why"]) == ("failed", f"debian-12/script: build: {why}; 0 of 3 gates hold")
     phase = view["builds"][0]["phases"][0]
     assert (phase["outcome"], phase["runs"], phase["failures"]) == ("failed", 4, 4)
     assert phase["tests"] == {"passed": 1, "failed": 1, "skipped": 0, "flaky": 0}
@@ -205,15 +211,23 @@ def test_a_regression_that_was_replayed_says_both(owner: Database, dispatch: Dis
     play(dispatch.begin_phase(job, "build"), *told("command-1", P, {"good": P}, b"x"))
     passes(dispatch, job, "regress")
     dispatch.finish(job)
-    from recorded import publish
-
     publish(owner)
     job = begin("v2", replays=1)
     assert replayed(dispatch, job, "build", *[told("command-1", F, {"good": F})] * 2) is F
     dispatch.finish(job)
     view = shown(dispatch, "v2")
     assert view["builds"][0]["outcome"] == "regressed"
-    assert view["why"].endswith("build: 1 of 1 tests regressed since v1: good; failed 2 of 2 times")
+    assert "build: 1 of 1 tests regressed since v1: good; failed 2 of 2 times" in view["why"]
+
+    job = begin("v3", replays=2)
+    failed = told("command-1", F, {"good": F})
+    runs = [failed, failed, told("command-1", P, {"good": P}, b"y")]
+    assert replayed(dispatch, job, "build", *runs) is Outcome.FLAKY
+    passes(dispatch, job, "regress")
+    dispatch.finish(job)
+    compared = shown(dispatch, "v3")["comparison"]
+    assert (compared["against"], compared["flaky"], compared["regressed"]) == ("v1", 1, 0)
+    assert compared["phases"] == []
 
 
 def test_trouble_of_the_surroundings_counts_for_neither(dispatch: Dispatch, begin: Begin) -> None:
@@ -258,7 +272,7 @@ def test_replays_that_are_all_spoiled_leave_the_failure(dispatch: Dispatch, begi
     dispatch.finish(job)
     view = shown(dispatch)
     assert (view["state"], view["builds"][0]["outcome"]) == ("failed", "failed")
-    assert view["why"].endswith("command-1 ended with status 1; it could not be replayed: the image is gone")
+    assert "command-1 ended with status 1; it could not be replayed: the image is gone" in view["why"]
     assert view["builds"][0]["phases"][0]["runs"] is None
 
 

@@ -19,7 +19,7 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("package", "path", "package_file", "conflict_check", "conflict"),
-    *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("comparison", "gate_result", "gate_waiver", "trial", "reproduction", "reproduced_artifact"),
     *("bisection", "bisection_candidate", "bisection_probe"),
 ]
 
@@ -51,6 +51,8 @@ ALLOWED = {
         "package_file": "I",
         "conflict_check": "ID",
         "conflict": "I",
+        "reproduction": "IU",
+        "reproduced_artifact": "I",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -25,7 +25,7 @@ from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason
+from cleanroom_workers import artifacts, failure_reason, variation
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -202,6 +202,8 @@ class _Phase:
         try:
             self._emit(_reset_event(guest))
             self._send_inputs(guest)
+            if self._varied:
+                self._vary(guest)
             verdict = self._steps(guest)
             if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
                 self._collect(guest)
@@ -209,6 +211,18 @@ class _Phase:
         finally:
             self._surroundings.shield()
             guest.dismiss()
+
+    @property
+    def _varied(self) -> bool:
+        """Whether it is a build in other circumstances."""
+        return self._request.conditions.varied and self._plan.makes_artifacts
+
+    def _vary(self, guest: Guest) -> None:
+        environment = plain_environment("root")
+        done = guest.run(["sh", "-c", variation.PROGRAM], timeout=_LIST_TIMEOUT, environment=environment)
+        if done.exit_status != 0:
+            end = done.stderr[-500:].decode(errors="replace").strip()
+            raise InfrastructureError(f"the circumstances of the build in {guest.name} could not be varied: {end}")
 
     # -- what goes in ------------------------------------------------------------------------------------
 
@@ -260,7 +274,8 @@ class _Phase:
         if self._plan.format is not Builder.DEB:
             # dpkg-buildpackage takes the time of debian/changelog; the others have none but the commit's.
             environment["SOURCE_DATE_EPOCH"] = environment["CLEANROOM_COMMIT_TIME"]
-        return {**environment, **step.environment}
+        varied = variation.environment(step.user, events.now()) if self._varied else {}
+        return {**environment, **varied, **step.environment}
 
     # -- the steps ---------------------------------------------------------------------------------------
 
@@ -341,7 +356,7 @@ class _Phase:
         timeout = max(min(step.timeout, left), 0.0)
         try:
             completed = guest.run(
-                ["sh", _program(position)],
+                variation.command(step.user, _program(position)) if self._varied else ["sh", _program(position)],
                 timeout=timeout,
                 output=output.feed,
                 environment=self._environment(step),

@@ -22,6 +22,7 @@ from tiny_packages import make_deb
 from cleanroom_base.errors import InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_recipes import events
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
     Artifact,
     Installed,
@@ -186,6 +187,27 @@ def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, err
     run.request = replace(run.request, installed="0" * 64)
     run.told.clear()
     assert run.go(steps) is Outcome.INFRASTRUCTURE
+
+
+def test_a_build_in_other_circumstances(run: Run) -> None:
+    steps = [(step("a", user=user), prints("")) for user in (User.ROOT, User.BUILDER)]
+    run.go(steps)
+    plain = [dict(one) for one in run.guest.environments]
+    assert run.guest.commands == [["sh", "/cleanroom/steps/0"], ["sh", "/cleanroom/steps/1"]]
+    run.request = replace(run.request, conditions=Conditions(varied=True))
+    run.plan(makes_artifacts=True)
+    (run.directory / "result").write_text("x")
+    run.told.clear()
+    assert run.go(steps, {OUTPUT: [run.directory / "result"]}) is Outcome.PASSED
+    root, builder = (
+        {name for name in now if now[name] != before.get(name)}
+        for now, before in zip(run.guest.environments, plain, strict=True)
+    )
+    assert root == {"CLEANROOM_TREE"}
+    assert {"CLEANROOM_TREE", "TZ", "LC_ALL", "HOME", "USER", "SHELL"} <= builder
+    assert run.guest.commands[0] == ["sh", "/cleanroom/steps/0"]
+    assert "umask" in run.guest.commands[1][2]
+    assert run.guest.commands[1][-1] == "/cleanroom/steps/1"
 
 
 def test_inputs_and_programs_go_in(run: Run) -> None:
