@@ -7,6 +7,7 @@ for a server that is away, because a database that restarts must cost nobody a b
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import select
@@ -29,6 +30,8 @@ STATEMENT_TIMEOUT = 60.0
 LOCK_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10
 _PAUSE = 0.2
+_COPY_SPECIAL = re.compile(r"[\\\t\n\r]")
+_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _LONGEST_PAUSE = 2.0
 _PASSWORD = re.compile(r"(//[^:/@]*:)[^@]*@")
 _REFUSED = re.compile(
@@ -101,6 +104,12 @@ class Cursor:
                 self._cursor, statement, adapted, page_size=len(adapted), fetch="RETURNING" in statement
             )
         return list(returned or [])
+
+    def copy(self, statement: str, values: Iterable[Sequence[object]]) -> None:
+        """Run `COPY ... FROM STDIN` with all `values`: quicker than INSERT, where nothing is returned."""
+        lines = "".join("\t".join(_copied(value) for value in row) + "\n" for row in values)
+        with _our_errors():
+            self._cursor.copy_expert(statement, io.StringIO(lines))
 
 
 class Database:
@@ -300,6 +309,14 @@ def _adapted(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     return value
+
+
+def _copied(value: object) -> str:
+    """A value in COPY's text format: no value is \\N, and what separates rows and columns is escaped."""
+    if value is None:
+        return "\\N"
+    text = value if type(value) is str else str(_adapted(value))
+    return text.translate(_COPY_ESCAPES) if _COPY_SPECIAL.search(text) else text
 
 
 @contextlib.contextmanager

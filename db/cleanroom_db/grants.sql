@@ -16,9 +16,19 @@ GRANT UPDATE (state, why, not_before, settled_at) ON cleanroom.ref_event TO clea
 GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.trial, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
                         cleanroom.host TO cleanroom_master;
 GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
-                cleanroom.comparison TO cleanroom_master;
-GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
+                cleanroom.comparison, cleanroom.package_state TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.gate_result, cleanroom.product_need, cleanroom.dependent_choice TO cleanroom_master;
+GRANT INSERT ON cleanroom.release_wait TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.night TO cleanroom_master;
+GRANT UPDATE (outcome, runs, failures) ON cleanroom.test_case TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.reproduction TO cleanroom_master;
+GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
+GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
+GRANT UPDATE (verdict, why, judged_at) ON cleanroom.bisection_candidate TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.package, cleanroom.conflict_check TO cleanroom_master;
+GRANT INSERT ON cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cleanroom_master;
 
 -- The publisher publishes. What was built is not its business.
 GRANT INSERT, UPDATE, DELETE ON cleanroom.generation TO cleanroom_publisher;
@@ -31,6 +41,10 @@ GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.reposito
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
 GRANT UPDATE (state, why) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;
+-- It looks at what leaves together, and says which of it does not.
+GRANT INSERT ON cleanroom.package, cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cleanroom_publisher;
+GRANT INSERT, DELETE ON cleanroom.conflict_check TO cleanroom_publisher;
+GRANT UPDATE (state, why, evaluated_at) ON cleanroom.gate_result TO cleanroom_publisher;
 GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_publisher;
 
 -- Buildbot keeps its own state in a schema of its own.

@@ -24,7 +24,7 @@ _RAN = (*_FAILING, Outcome.FLAKY, Outcome.PASSED)
 
 @dataclass(frozen=True)
 class Run(Entity):
-    """A case in one release. `seconds` None: not said."""
+    """A case in one release. `seconds` None: not said; `line`: its place in the step's log, None: it has none."""
 
     ref: str
     commit: str
@@ -37,6 +37,9 @@ class Run(Entity):
     outcome: Outcome
     seconds: float | None
     message: str
+    line: int | None
+    runs: int | None = None  # these two: None where it was not repeated
+    failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,12 @@ class History:
         """The share of runs that passed, of those that were not skipped; None where there are none."""
         ran = [run for run in self.runs if run.outcome in _RAN]
         return sum(run.outcome is Outcome.PASSED for run in ran) / len(ran) if ran else None
+
+    @property
+    def flaky_rate(self) -> float | None:
+        """The share of its runs in which it was flaky; None as for `pass_rate`."""
+        ran = [run for run in self.runs if run.outcome in _RAN]
+        return sum(run.outcome is Outcome.FLAKY for run in ran) / len(ran) if ran else None
 
     @property
     def failing_since(self) -> Run | None:

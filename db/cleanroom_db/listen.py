@@ -18,7 +18,8 @@ PUBLICATION = "cleanroom_publication"
 CHANGE = "cleanroom_change"
 TRIAL = "cleanroom_trial"
 REQUEST = "cleanroom_request"
-CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST)
+BISECTION = "cleanroom_bisection"
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST, BISECTION)
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cleanroom_db.attempts import Lease, require
@@ -28,7 +30,10 @@ class Reset:
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended. `exit_status` None: it has none; `log_sha256` None: it printed nothing."""
+    """How a step ended. `exit_status` None: it has none; `log_sha256` None: it printed nothing.
+
+    `remark` says what is not among its test cases.
+    """
 
     outcome: Outcome
     exit_status: int | None
@@ -37,11 +42,12 @@ class StepResult:
     log_sha256: str | None = None
     log_size: int = 0
     log_truncated: bool = False
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """How a test ended. `seconds` None: not said."""
+    """How a test ended. `seconds` None: not said; `line`, from 1, is its place in the step's log, None: it has none."""
 
     __test__ = False
 
@@ -49,6 +55,7 @@ class TestResult:
     outcome: Outcome
     seconds: float | None = None
     message: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,20 @@ class Artifact(Entity):
     package: str | None
     version: str | None
     architecture: str | None
+    replay: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the replays of a phase say of it: of `runs` that count, the first included, `failures` failed.
+
+    Both are None where no replay counts.
+    """
+
+    outcome: Outcome
+    why: str
+    runs: int | None
+    failures: int | None
 
 
 @dataclass(frozen=True)
@@ -87,13 +108,42 @@ class StepWithoutLog(Entity):
     id: int
     attempt_id: int
     phase: str
+    replay: int
     step: str
 
 
-def start(database: Database, held: Lease, position: int, name: str) -> int:
-    """A phase begins; return its id. To say so twice is no harm. Raises LeaseLost."""
+def start(database: Database, held: Lease, position: int, name: str, *, replay: int = 0, alone: bool = False) -> int:
+    """A phase begins, or its replay of that number (`alone`: of the failed tests only); return its id.
+
+    To say so twice is no harm. Raises LeaseLost.
+    """
     with database.transaction() as cursor:
-        return _id(cursor, held, "start", position=position, name=name)
+        return _id(cursor, held, "start", position=position, name=name, replay=replay, alone=alone)
+
+
+def installed(database: Database, held: Lease, phase_id: int, sha256: str) -> None:
+    """Which packages are installed before a phase's tests, as one digest. Raises LeaseLost."""
+    with database.transaction() as cursor:
+        _write(cursor, held, "installed", phase=phase_id, sha256=sha256)
+
+
+def settle(database: Database, held: Lease, phase_id: int, step: str, found: Replayed) -> None:
+    """What its replays say of a phase, of its failed step and of its cases. Raises LeaseLost."""
+    with database.transaction() as cursor:
+        _write(
+            cursor,
+            held,
+            "settle",
+            phase=phase_id,
+            outcome=found.outcome,
+            why=plain(found.why),
+            runs=found.runs,
+            failures=found.failures,
+        )
+        if found.runs is not None:
+            cursor.execute(_SQL["rate_cases"], phase=phase_id)
+            cursor.execute(_SQL["recount_tests"], phase=phase_id)
+            cursor.execute(_SQL["settle_step"], phase=phase_id, step=step, outcome=found.outcome, why=plain(found.why))
 
 
 def reset(database: Database, held: Lease, phase_id: int, how: Reset) -> None:
@@ -137,6 +187,14 @@ def finish(
         )
 
 
+def set_packages(database: Database, held: Lease, phase_id: int, packages: Mapping[str, str]) -> None:
+    """Which packages were installed when a phase's steps had ended: versions by name. Raises LeaseLost."""
+    digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["insert_package_state"], digest=digest, packages=packages)
+        _write(cursor, held, "set_package_state", phase=phase_id, digest=digest)
+
+
 def start_step(database: Database, held: Lease, phase_id: int, position: int, name: str) -> int:
     """A step begins; return its id. To say so twice is no harm. Raises LeaseLost."""
     with database.transaction() as cursor:
@@ -158,6 +216,7 @@ def finish_step(database: Database, held: Lease, step_id: int, result: StepResul
             log_sha256=result.log_sha256,
             log_size=result.log_size,
             log_truncated=result.log_truncated,
+            remark=plain(result.remark),
         )
 
 
@@ -165,26 +224,32 @@ def add_tests(database: Database, held: Lease, phase_id: int, step: str, results
     """Results of a step's tests, added to those that are there. Raises LeaseLost."""
     cases = list(results)
     outcomes = [case.outcome for case in cases]
-    rows = [(phase_id, step, plain(case.name), case.outcome, case.seconds, plain(case.message)) for case in cases]
+    rows = [
+        (phase_id, step, plain(case.name), case.outcome, case.seconds, plain(case.message), case.line) for case in cases
+    ]
     with database.transaction() as cursor:
         _write(
             cursor,
             held,
             "count_tests",
             phase=phase_id,
-            passed=outcomes.count(Outcome.PASSED),
+            passed=outcomes.count(Outcome.PASSED) + outcomes.count(Outcome.FLAKY),
             failed=outcomes.count(Outcome.FAILED),
             skipped=outcomes.count(Outcome.SKIPPED),
+            flaky=outcomes.count(Outcome.FLAKY),
         )
-        cursor.insert_many(_SQL["insert_tests"], rows)
+        cursor.copy(_SQL["copy_tests"], rows)
 
 
-def add_artifacts(database: Database, held: Lease, phase: str, files: Iterable[NewArtifact]) -> None:
-    """Files that a phase made; those that are recorded already stay as they are. Raises LeaseLost."""
+def add_artifacts(
+    database: Database, held: Lease, phase: str, files: Iterable[NewArtifact], *, replay: int = 0
+) -> None:
+    """Files that a phase (or its replay) made; those that are recorded already stay as they are. Raises LeaseLost."""
     rows = [
         (
             held.attempt_id,
             phase,
+            replay,
             file.file,
             file.sha256,
             file.size,

@@ -123,6 +123,18 @@ class TrialPurpose(StrEnum):
     UNION = "union"
 
 
+class DependencyOrigin(StrEnum):
+    """How it is known that a product depends on another.
+
+    `recipe`: its recipe says so; `build`: a package of the other was installed while it was built; `package`: its
+    packages name one of the other's.
+    """
+
+    RECIPE = "recipe"
+    BUILD = "build"
+    PACKAGE = "package"
+
+
 class HostState(StrEnum):
     """Whether a host takes work."""
 
@@ -138,3 +150,34 @@ class GateState(StrEnum):
     FAILS = "fails"
     WAIVED = "waived"
     WAITS = "waits"
+
+
+class BisectionAxis(StrEnum):
+    """Along what a bisection searches: commits, images, or states of the packages that builds had."""
+
+    COMMIT = "commit"
+    IMAGE = "image"
+    DEPENDENCIES = "dependencies"
+
+
+class BisectionState(StrEnum):
+    """Where a bisection is.
+
+    `running` goes to one of the others: `found` the first bad one; `undecided` between some, because others cannot be
+    judged; `refused`, because an end is not what it was said to be; `spoiled` by the infrastructure; `cancelled`.
+    """
+
+    RUNNING = "running"
+    FOUND = "found"
+    UNDECIDED = "undecided"
+    REFUSED = "refused"
+    SPOILED = "spoiled"
+    CANCELLED = "cancelled"
+
+
+class Verdict(StrEnum):
+    """What a probe says of its candidate; `skipped`: it cannot be judged."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIPPED = "skipped"

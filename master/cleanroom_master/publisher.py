@@ -29,6 +29,8 @@ from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind, RequestState
 from cleanroom_master import security, upkeep
+from cleanroom_master.conflicts.check import Checker
+from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
 from cleanroom_master.making import Change, make, recover
 from cleanroom_master.places import Places
@@ -85,11 +87,20 @@ class Due:
 class Publisher:
     """One publisher at work on one repository."""
 
-    def __init__(self, database: Database, repository: Repository, files: FileStore, keeping: Keeping) -> None:
+    def __init__(
+        self,
+        database: Database,
+        repository: Repository,
+        files: FileStore,
+        *,
+        keeping: Keeping,
+        checker: Checker | None = None,
+    ) -> None:
         self._database = database
         self._repository = repository
         self._files = files
         self._keeping = keeping
+        self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
         self._preparing: dict[int, Future[_Candidate | None]] = {}
 
@@ -153,7 +164,8 @@ class Publisher:
 
     def _publish_waiting(self) -> int:
         ready, trouble = self._prepared()
-        left = self._publish_ready(_compatible(one for one in ready if self._is_good(one)))
+        good = _compatible(one for one in ready if self._is_good(one))
+        left = self._publish_ready(self._harmless(good))
         if trouble:
             raise trouble[0]
         return left
@@ -203,6 +215,17 @@ class Publisher:
             publications.refuse(self._database, publication.id, str(error))
             return None
         return candidate
+
+    def _harmless(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Those that go together with what is published and with each other; the others are refused."""
+        left = list(candidates)
+        while refused := hold_back(self._database, self._checker, [_leaving(one) for one in left]):
+            for one in left:
+                if one.publication.release_id in refused:
+                    publications.refuse(self._database, one.publication.id, refused[one.publication.release_id])
+            # Who needed one of these is not to leave without it.
+            left = [one for one in left if one.publication.release_id not in refused]
+        return left
 
     def _take(self, publication: Pending, file: ReleasedFile, files: Sequence[ReleasedFile]) -> NewPackage:
         if file.kind == "dsc":
@@ -279,6 +302,11 @@ class Publisher:
                 publications=[one.publication.id for one in candidates],
             ),
         )
+
+
+def _leaving(candidate: _Candidate) -> Leaving:
+    targets = sorted({package.target for package in candidate.packages})
+    return Leaving(candidate.publication.release_id, candidate.publication.channel, tuple(targets))
 
 
 def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:
@@ -362,7 +390,9 @@ def work(settings: Settings) -> None:
         contextlib.ExitStack() as held,
     ):
         store, keeping = FileStore(Places(settings).artifacts), Keeping.of(settings)
-        publisher = Publisher(database, open_repository(settings, signer), store, keeping)
+        checker = Checker.of(settings, database)
+        repository = open_repository(settings, signer)
+        publisher = Publisher(database, repository, store, keeping=keeping, checker=checker)
         held.callback(publisher.close)
         upkeep_due = Due(settings.number("repository.collect") * 3600)
         recovered = False

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cleanroom_recipes import places
@@ -15,7 +16,9 @@ from cleanroom_recipes.codec import Text, from_plain
 from cleanroom_recipes.model import (
     Blame,
     Builder,
+    ChannelName,
     Condition,
+    Declared,
     Input,
     PhaseName,
     Report,
@@ -30,9 +33,11 @@ class StepDefinition:
     """A step of a builder.
 
     `program` is a file below the builders' directory, by default `BUILDER/steps/NAME`. With `commands` the
-    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that
+    step stands for the recipe's commands under that key (`commands` or `tests`), each a step of its own. One that is
+    not `enabled` runs where a recipe wants it, see `PhaseRecipe.also`. One that
     `prepares` depends on nothing of the product, and running it again where it was run does no harm: see
-    `PhasePlan.preparation`.
+    `PhasePlan.preparation`. One that is `declared` somewhere depends on that and its environment alone, and does no
+    harm either.
     """
 
     name: StepName
@@ -40,22 +45,36 @@ class StepDefinition:
     commands: Annotated[str, Text(20, r"commands|tests")] | None = None
     timeout: Seconds | None = None
     required: bool = True
+    enabled: bool = True
     user: User = User.ROOT
     blame: Blame = Blame.PRODUCT
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    declared: Declared = Declared.NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseDefinition:
-    """A phase of a builder. A recipe's own commands in it make its condition hold."""
+    """A phase of a builder. A recipe's own commands in it make its condition hold, unless that is `previous`.
+
+    It begins with what the release's own channel publishes, or with what `channel` does. With `channels` it stands
+    for further phases, one a channel, called NAME-CHANNEL. One that is not `enabled` runs where a recipe wants it.
+    """
 
     name: PhaseName
     inputs: tuple[Input, ...]
     steps: tuple[StepDefinition, ...]
     makes_artifacts: bool = False
     condition: Condition | None = None
+    enabled: bool = True
+    channels: tuple[ChannelName, ...] = ()
+    channel: ChannelName | None = None
+
+    @property
+    def general(self) -> str:
+        """The name of the phase whose case for one channel this is; else its own."""
+        return self.name.removesuffix(f"-{self.channel}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,18 @@ class BuilderDefinition:
 def definition(builder: Builder) -> BuilderDefinition:
     """Read a builder's description. Raises InputError where it is not valid."""
     file = places.builders() / builder / "builder.toml"
-    return from_plain(BuilderDefinition, tomllib.loads(file.read_text()), what=f"the builder {builder}")
+    read = from_plain(BuilderDefinition, tomllib.loads(file.read_text()), what=f"the builder {builder}")
+    return replace(read, phases=tuple(case for phase in read.phases for case in _by_channel(phase)))
+
+
+def _by_channel(phase: PhaseDefinition) -> Iterator[PhaseDefinition]:
+    """The phase itself, then its cases for single channels."""
+    yield replace(phase, channels=())
+    for channel in phase.channels:
+        condition = phase.condition
+        if condition is not None:
+            condition = replace(condition, why_not=f"{condition.why_not} in {channel}")
+        yield replace(phase, name=f"{phase.name}-{channel}", channel=channel, channels=(), condition=condition)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,6 +28,8 @@ T = TypeVar("T")
 TEXT_LIMIT = 65_536
 ITEM_LIMIT = 10_000
 INTEGER_LIMIT = 2**63 - 1
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ class Items:
 
 def to_plain(value: object) -> Any:
     """The JSON form of a dataclass of this package: objects, lists, text, numbers, true, false, null."""
+    if type(value) in _PLAIN:
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return (
             str(value)
             if hasattr(value, "parse")
-            else {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+            else {name: to_plain(getattr(value, name)) for name in _field_names(type(value))}
         )
     if isinstance(value, Mapping):
         return {str(key): to_plain(value[key]) for key in sorted(value)}
@@ -69,6 +73,11 @@ def to_plain(value: object) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return str(value) if isinstance(value, StrEnum | Path) else value
+
+
+@functools.cache
+def _field_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def from_plain(kind: type[T], value: object, *, what: str) -> T:
@@ -85,7 +94,7 @@ def from_plain(kind: type[T], value: object, *, what: str) -> T:
 
 def collect(kind: type[T], value: object, problems: list[Problem]) -> T | None:
     """As from_plain, but adds what is wrong to `problems` and then returns None."""
-    return typing.cast("T | None", _read(kind, value, "", (), problems))
+    return typing.cast("T | None", _reader(typing.cast("Any", kind)).noting(value, "", problems))
 
 
 def unknown_key(place: str, key: str, known: Iterable[str]) -> Problem:
@@ -124,140 +133,178 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return table
 
 
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """How a value of one type is read: made once for a type, since asking for annotations takes longest.
+
+    `read` gets the value, its place and the list of problems. What is wrong with the value itself is raised as
+    ValueError; what is wrong inside of one that is `nested` is noted with its place.
+    """
+
+    read: Callable[[object, str, list[Problem]], Any]
+    nested: bool = False
+
+    def noting(self, value: object, place: str, problems: list[Problem]) -> Any:
+        """Read a value; on a problem, note it and return None."""
+        try:
+            return self.read(value, place, problems)
+        except ValueError as error:
+            problems.append(Problem(place, str(error)))
+            return None
+
+
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind, include_extras=True)
-
-
-def _read(kind: Any, value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]) -> Any:
-    """One value of the annotated type `kind`; on a problem, notes it and returns None."""
+def _reader(kind: Any, bounds: tuple[object, ...] = ()) -> _Reader:
+    """The reader of the annotated type `kind`."""
     origin = typing.get_origin(kind)
     if origin is Annotated:
         inner, *more = typing.get_args(kind)
-        return _read(inner, value, place, (*more, *bounds), problems)
+        return _reader(inner, (*more, *bounds))
     if origin in (types.UnionType, typing.Union):
         (inner,) = [part for part in typing.get_args(kind) if part is not types.NoneType]
-        return None if value is None else _read(inner, value, place, bounds, problems)
-    try:
-        return _read_one(kind, value, place, bounds, problems)
-    except ValueError as error:
-        problems.append(Problem(place, str(error)))
-        return None
-
-
-def _read_one(kind: Any, value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]) -> Any:
-    """One value of a type that is neither annotated nor optional. Raises ValueError."""
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return _read_list(typing.get_args(kind)[0], value, place, bounds, problems)
-    if origin is Mapping:
-        return _read_table(typing.get_args(kind), value, place, bounds, problems)
+        return _optional(_reader(inner, bounds))
+    if origin in (tuple, Mapping):
+        most = next((bound.most for bound in bounds if isinstance(bound, Items)), ITEM_LIMIT)
+        first, second = typing.get_args(kind)
+        return _list_reader(_reader(first), most) if origin is tuple else _table_reader(first, second, most)
     if hasattr(kind, "parse"):
-        return _read_parsed(kind, value)
+        return _Reader(lambda value, _place, _problems: _read_parsed(kind, value))
     if is_dataclass(kind):
-        return _read_object(typing.cast(type, kind), value, place, problems)
-    scalar = _SCALARS.get(kind)
-    return scalar(value, bounds) if scalar is not None else _read_word(kind, value)
+        return _object_reader(typing.cast(type, kind))
+    scalar = _SCALARS[kind](bounds) if kind in _SCALARS else _word(kind)
+    return _Reader(lambda value, _place, _problems: scalar(value))
 
 
-def _read_list(
-    kind: Any, value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]
-) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise ValueError("must be a list")
-    _check_items(len(value), bounds)
-    return tuple(_read(kind, item, f"{place}[{index}]", (), problems) for index, item in enumerate(value))
+def _optional(inner: _Reader) -> _Reader:
+    def read(value: object, place: str, problems: list[Problem]) -> Any:
+        return None if value is None else inner.read(value, place, problems)
+
+    return _Reader(read, inner.nested)
 
 
-def _read_table(
-    kinds: tuple[Any, ...], value: object, place: str, bounds: tuple[object, ...], problems: list[Problem]
-) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be a table")
-    _check_items(len(value), bounds)
-    key_kind, value_kind = kinds
-    table = {}
-    for key in sorted(value):
-        inside = _join(place, key[:100])
-        _read(key_kind, key, inside, (), problems)
-        table[key] = _read(value_kind, value[key], inside, (), problems)
-    return table
+def _list_reader(item: _Reader, most: int) -> _Reader:
+    def read(value: object, place: str, problems: list[Problem]) -> Any:
+        if not isinstance(value, list):
+            raise ValueError("must be a list")
+        _check_items(len(value), most)
+        return tuple(item.noting(one, f"{place}[{index}]", problems) for index, one in enumerate(value))
+
+    return _Reader(read, nested=True)
+
+
+def _table_reader(key_kind: Any, value_kind: Any, most: int) -> _Reader:
+    key_reader, value_reader = _reader(key_kind), _reader(value_kind)
+
+    def read(value: object, place: str, problems: list[Problem]) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("must be a table")
+        _check_items(len(value), most)
+        table = {}
+        for key in sorted(value):
+            inside = _join(place, key[:100])
+            key_reader.noting(key, inside, problems)
+            table[key] = value_reader.noting(value[key], inside, problems)
+        return table
+
+    return _Reader(read, nested=True)
 
 
 def _read_parsed(kind: Any, value: object) -> Any:
     try:
-        return kind.parse(_read_text(value, (Text(200),)))
+        return kind.parse(_PARSED_TEXT(value))
     except InputError as error:
         raise ValueError(error.message) from error
 
 
-def _check_items(count: int, bounds: tuple[object, ...]) -> None:
-    most = next((bound.most for bound in bounds if isinstance(bound, Items)), ITEM_LIMIT)
+def _check_items(count: int, most: int) -> None:
     if count > most:
         raise ValueError(f"has {count} items; at most {most} are allowed")
 
 
-def _read_object(kind: type, value: object, place: str, problems: list[Problem]) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError("must be an object")
-    before = len(problems)
-    known = {field.name: field for field in fields(kind)}
-    for key in value:
-        if key not in known:
-            problems.append(unknown_key(place, str(key), known))
-    found: dict[str, Any] = {}
-    for name, field in known.items():
-        if name in value:
-            found[name] = _read(_hints(kind)[name], value[name], _join(place, name), (), problems)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            problems.append(Problem(_join(place, name), "is missing"))
-    return kind(**found) if len(problems) == before else None
+def _object_reader(kind: type) -> _Reader:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
+    required = [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
+
+    def read(value: object, place: str, problems: list[Problem]) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("must be an object")
+        before = len(problems)
+        found: dict[str, Any] = {}
+        for name, given in value.items():
+            reader = readers.get(name)
+            if reader is None:
+                problems.append(unknown_key(place, str(name), readers))
+                continue
+            try:
+                found[name] = reader.read(given, _join(place, name) if reader.nested else "", problems)
+            except ValueError as error:
+                problems.append(Problem(_join(place, name), str(error)))
+        problems += [Problem(_join(place, name), "is missing") for name in required if name not in value]
+        return kind(**found) if len(problems) == before else None
+
+    return _Reader(read, nested=True)
 
 
 def _join(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-def _read_text(value: object, bounds: tuple[object, ...]) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text")
+def _text(bounds: tuple[object, ...]) -> Callable[[object], str]:
     bound = next((bound for bound in bounds if isinstance(bound, Text)), Text())
-    if len(value) > bound.most:
-        raise ValueError(f"has {len(value)} characters; at most {bound.most} are allowed")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("has a character that text cannot have")
-    if bound.pattern is not None and re.fullmatch(bound.pattern, value) is None:
-        raise ValueError(f"must be {bound.like or f'of the form {bound.pattern}'}")
-    return value
+    pattern = None if bound.pattern is None else re.compile(bound.pattern)
+    like = bound.like or f"of the form {bound.pattern}"
+
+    def read(value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError("must be text")
+        if len(value) > bound.most:
+            raise ValueError(f"has {len(value)} characters; at most {bound.most} are allowed")
+        if _NO_TEXT.search(value):
+            raise ValueError("has a character that text cannot have")
+        if pattern is not None and pattern.fullmatch(value) is None:
+            raise ValueError(f"must be {like}")
+        return value
+
+    return read
 
 
-def _check_number(value: float, bounds: tuple[object, ...], least: float, most: float) -> None:
-    bound = next((bound for bound in bounds if isinstance(bound, Between)), Between(least, most))
+def _check_number(value: float, bound: Between) -> None:
     if not bound.least <= value <= bound.most:  # also refuses what is not a number
         raise ValueError(f"must be from {bound.least:.15g} to {bound.most:.15g}")
 
 
-def _read_integer(value: object, bounds: tuple[object, ...]) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError("must be a whole number")
-    _check_number(value, bounds, -INTEGER_LIMIT, INTEGER_LIMIT)
-    return value
+def _integer(bounds: tuple[object, ...]) -> Callable[[object], int]:
+    bound = next((bound for bound in bounds if isinstance(bound, Between)), Between(-INTEGER_LIMIT, INTEGER_LIMIT))
+
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("must be a whole number")
+        _check_number(value, bound)
+        return value
+
+    return read
 
 
-def _read_number(value: object, bounds: tuple[object, ...]) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError("must be a number")
-    _check_number(value, bounds, -1e15, 1e15)
-    return float(value)
+def _number(bounds: tuple[object, ...]) -> Callable[[object], float]:
+    bound = next((bound for bound in bounds if isinstance(bound, Between)), Between(-1e15, 1e15))
+
+    def read(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError("must be a number")
+        _check_number(value, bound)
+        return float(value)
+
+    return read
 
 
-def _read_truth(value: object, _bounds: tuple[object, ...]) -> bool:
+def _read_truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be true or false")
     return value
 
 
-def _read_time(value: object, _bounds: tuple[object, ...]) -> datetime:
+def _read_time(value: object) -> datetime:
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) and len(value) < 40 else None
     except ValueError:
@@ -267,25 +314,36 @@ def _read_time(value: object, _bounds: tuple[object, ...]) -> datetime:
     return time.astimezone(UTC)
 
 
-def _read_path(value: object, bounds: tuple[object, ...]) -> Path:
-    path = Path(_read_text(value, (*bounds, Text(4096))))
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
+def _path(bounds: tuple[object, ...]) -> Callable[[object], Path]:
+    text = _text((*bounds, Text(4096)))
+
+    def read(value: object) -> Path:
+        path = Path(text(value))
+        if not path.is_absolute():
+            raise ValueError("must be an absolute path")
+        return path
+
+    return read
 
 
-def _read_word(kind: type[StrEnum], value: object) -> StrEnum:
-    try:
-        return kind(str(value))
-    except ValueError:
-        raise ValueError(f"must be one of: {', '.join(kind)}") from None
+def _word(kind: type[StrEnum]) -> Callable[[object], StrEnum]:
+    words = {word.value: word for word in kind}
+
+    def read(value: object) -> StrEnum:
+        word = words.get(value) if isinstance(value, str) else None
+        if word is None:
+            raise ValueError(f"must be one of: {', '.join(kind)}")
+        return word
+
+    return read
 
 
-_SCALARS: dict[Any, Any] = {
-    str: _read_text,
-    int: _read_integer,
-    float: _read_number,
-    bool: _read_truth,
-    datetime: _read_time,
-    Path: _read_path,
+_PARSED_TEXT = _text((Text(200),))
+_SCALARS: dict[Any, Callable[[tuple[object, ...]], Callable[[object], Any]]] = {
+    str: _text,
+    int: _integer,
+    float: _number,
+    bool: lambda _: _read_truth,
+    datetime: lambda _: _read_time,
+    Path: _path,
 }

@@ -6,6 +6,7 @@ reading is strict: a line has a size limit, and its kind, keys, types and bounds
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
@@ -13,18 +14,31 @@ from typing import Annotated, Any, ClassVar
 from cleanroom_base.errors import InputError, Problem
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import Between, Items, Text, dumps, from_plain, loads, to_plain
-from cleanroom_recipes.model import ImageName, Isolation, Network, Outcome, PhaseName, StepName
+from cleanroom_recipes.model import GuestNetwork, ImageName, Isolation, Outcome, PhaseName, StepName
 
 LINE_LIMIT = 256 * 1024
 TEXT_LIMIT = 32 * 1024
-CASES_LIMIT = 100
+CASES_LIMIT = 500
+NAME_LIMIT = 256
+MESSAGE_LIMIT = 1024
 WHY_LIMIT = 1000
+
+# In bytes, at most: an event of tests without its cases, a case without its words, a character as JSON.
+_LINE_SIZE = 512
+_CASE_SIZE = 160
+_CHARACTER_SIZE = 6
 
 Why = Annotated[str, Text(WHY_LIMIT)]
 Count = Annotated[int, Between(0, 2**63 - 1)]
 Duration = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Text(64, names.SHA256, "a SHA-256 in 64 hexadecimal digits")]
 Word = Annotated[str, Text(200)]
+InstalledName = Annotated[
+    str, Text(200, r"(rpm:)?[A-Za-z0-9][A-Za-z0-9+._-]*", "a package's name, of an rpm with rpm: before it")
+]
+InstalledVersion = Annotated[str, Text(200, r"[A-Za-z0-9.+~^:_()-]+", "a version")]
+# What such an event may have, so that its line is short enough: bytes of names and versions.
+INSTALLED_LIMIT = 128 * 1024
 
 
 def now() -> datetime:
@@ -52,8 +66,18 @@ class Reset:
     digest: Word
     isolation: Isolation
     method: Word
-    network: Network
+    network: GuestNetwork
     seconds: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class TestState:
+    """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
+
+    kind: ClassVar[str] = "test_state"
+    at: datetime
+    sha256: Sha256
+    packages: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +105,7 @@ class StepFinished:
     """A step ended.
 
     `exit_status` is None when the command did not come to its own end; `output_bytes` counts what it printed,
-    `truncated` says that it printed more than it may.
+    `truncated` says that it printed more than it may. `remark` says what is not among its test cases, and why.
     """
 
     kind: ClassVar[str] = "step_finished"
@@ -93,18 +117,20 @@ class StepFinished:
     why: Why | None
     output_bytes: Count
     truncated: bool
+    remark: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TestCase:
-    """One test and how it ended: passed, failed or skipped."""
+    """One test and how it ended: passed, failed, flaky or skipped. `line` is its place in the step's log, from 1."""
 
     __test__: ClassVar[bool] = False  # not a test of ours, whatever its name begins with
 
-    name: Annotated[str, Text(256)]
+    name: Annotated[str, Text(NAME_LIMIT)]
     outcome: Outcome
     seconds: Duration | None = None
-    message: Annotated[str, Text(1024)] | None = None
+    message: Annotated[str, Text(MESSAGE_LIMIT)] | None = None
+    line: Annotated[int, Between(1, 2**31 - 1)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +155,15 @@ class Version:
     kind: ClassVar[str] = "version"
     at: datetime
     version: Annotated[str, Text(128, names.VERSION, "a version")]
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """All packages that were installed when the phase's steps had ended: versions by name."""
+
+    kind: ClassVar[str] = "installed"
+    at: datetime
+    packages: Annotated[Mapping[InstalledName, InstalledVersion], Items(5000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +198,31 @@ class PhaseFinished:
     command_seconds: Duration
 
 
-Event = PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
+Event = (
+    PhaseStarted
+    | Reset
+    | TestState
+    | StepStarted
+    | Output
+    | StepFinished
+    | Tests
+    | Version
+    | Installed
+    | Artifact
+    | PhaseFinished
+)
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (
         PhaseStarted,
         Reset,
+        TestState,
         StepStarted,
         Output,
         StepFinished,
         Tests,
         Version,
+        Installed,
         Artifact,
         PhaseFinished,
     )
@@ -199,14 +248,21 @@ def decode(line: bytes) -> Event:
     return event
 
 
+def in_events(at: datetime, step: str, cases: Sequence[TestCase]) -> Iterator[Tests]:
+    """The events for any number of test results, each event with so many that its line may be read."""
+    begin, size = 0, _LINE_SIZE
+    for index, case in enumerate(cases):
+        most = _CASE_SIZE + _CHARACTER_SIZE * (len(case.name) + len(case.message or ""))
+        if index - begin == CASES_LIMIT or size + most > LINE_LIMIT:
+            yield counted(at, step, tuple(cases[begin:index]))
+            begin, size = index, _LINE_SIZE
+        size += most
+    if begin < len(cases):
+        yield counted(at, step, tuple(cases[begin:]))
+
+
 def counted(at: datetime, step: str, cases: tuple[TestCase, ...]) -> Tests:
-    """The event for up to CASES_LIMIT test results, with their counts."""
+    """The event for up to CASES_LIMIT test results, with their counts; what is flaky passed in the end."""
     outcomes = [case.outcome for case in cases]
-    return Tests(
-        at,
-        step,
-        cases,
-        outcomes.count(Outcome.PASSED),
-        outcomes.count(Outcome.FAILED),
-        outcomes.count(Outcome.SKIPPED),
-    )
+    passed = outcomes.count(Outcome.PASSED) + outcomes.count(Outcome.FLAKY)
+    return Tests(at, step, cases, passed, outcomes.count(Outcome.FAILED), outcomes.count(Outcome.SKIPPED))

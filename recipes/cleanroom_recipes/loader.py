@@ -119,7 +119,10 @@ def _contradictions(table: dict[str, Any]) -> Iterator[Problem]:
     yield from _target_contradictions(table, chosen)
     yield from _phase_contradictions(table, chosen)
     yield from _gate_contradictions(table, chosen)
-    for key in ("builders", "targets", "packages", "gates"):
+    depends = table.get("depends")
+    if isinstance(depends, list) and table.get("name") in depends:
+        yield Problem(f"depends[{depends.index(table['name'])}]", "a product cannot depend on itself")
+    for key in ("builders", "targets", "packages", "gates", "depends"):
         yield from _doubles(key, table.get(key))
 
 
@@ -153,6 +156,7 @@ def _phase_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Itera
             given = [step.get("name") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
             yield from _doubles(f"phases.{name}.steps", given)
             yield from _not_to_be_left_out(name, phase.get("without"), chosen)
+            yield from _not_to_be_added(name, phase.get("also"), chosen)
         if name == "build" and isinstance(phase, dict) and phase.get("enabled") is False:
             yield Problem("phases.build.enabled", "must not be false: without a build there is nothing to test")
 
@@ -166,6 +170,15 @@ def _not_to_be_left_out(name: str, without: object, chosen: list[Builder]) -> It
             yield Problem(f"phases.{name}.without", f"{word!r}: {which} of this phase can be left out")
 
 
+def _not_to_be_added(name: str, also: object, chosen: list[Builder]) -> Iterator[Problem]:
+    phases = [phase for builder in chosen for phase in builders.definition(builder).phases if phase.name == name]
+    further = {step.name for phase in phases for step in phase.steps if not step.enabled}
+    for word in also if isinstance(also, list) else []:
+        if isinstance(word, str) and word not in further:
+            which = f"only {', '.join(sorted(further))}" if further else "no step"
+            yield Problem(f"phases.{name}.also", f"{word!r}: {which} can be run in this phase besides")
+
+
 def _gate_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Iterator[Problem]:
     """Gates that could never hold: of phases and steps that no build has."""
     lists = {"gates": table.get("gates")}
@@ -175,7 +188,7 @@ def _gate_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Iterat
             lists[f"channels.{name[:100]}.gates"] = channel.get("gates")
             yield from _doubles(f"channels.{name[:100]}.gates", channel.get("gates"))
     known = {phase.name for builder in chosen for phase in builders.definition(builder).phases}
-    switched_off = _switched_off(table.get("phases"))
+    switched_off = _switched_off(table.get("phases"), chosen)
     for place, gates in lists.items():
         for index, gate in enumerate(gates if isinstance(gates, list) else ()):
             kind, _, rest = gate.partition(":") if isinstance(gate, str) else ("", "", "")
@@ -187,12 +200,22 @@ def _gate_contradictions(table: dict[str, Any], chosen: list[Builder]) -> Iterat
                     f"{place}[{index}]", f"there is no phase {phase[:100]!r}; one of: {', '.join(sorted(known))}"
                 )
             elif phase in switched_off:
-                yield Problem(f"{place}[{index}]", f"the phase {phase} is switched off by phases.{phase}.enabled")
+                yield Problem(f"{place}[{index}]", switched_off[phase])
 
 
-def _switched_off(phases: object) -> set[str]:
+def _switched_off(phases: object, chosen: list[Builder]) -> dict[str, str]:
+    """The phases that no build has, each with why."""
     table = phases if isinstance(phases, dict) else {}
-    return {name for name, phase in table.items() if isinstance(phase, dict) and phase.get("enabled") is False}
+    found = {}
+    for phase in (phase for builder in chosen for phase in builders.definition(builder).phases):
+        key = phase.name if phase.name in table else phase.general
+        wish = table.get(key)
+        enabled = wish.get("enabled") if isinstance(wish, dict) else None
+        if enabled is False:
+            found[phase.name] = f"the phase {phase.name} is switched off by phases.{key}.enabled"
+        elif enabled is None and not phase.enabled:
+            found[phase.name] = f"the phase {phase.name} runs only where phases.{key}.enabled is true"
+    return found
 
 
 def _doubles(place: str, given: object) -> Iterator[Problem]:

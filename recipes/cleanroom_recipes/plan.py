@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from cleanroom_recipes import builders, names
@@ -17,7 +17,9 @@ from cleanroom_recipes.codec import Items, Text
 from cleanroom_recipes.model import (
     Blame,
     Builder,
+    ChannelName,
     Condition,
+    Declared,
     Input,
     Isolation,
     Limits,
@@ -29,15 +31,22 @@ from cleanroom_recipes.model import (
     StepName,
     StepRecipe,
     Target,
+    TreePath,
     User,
 )
+
+# The step that brings packages to exact versions.
+EXACT = "exact-packages"
+# The phase of a trial that compares what it built with the release's own.
+COMPARISON = "compare"
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
     """One step: a shell program and all that decides how it runs. `timeout` is in seconds.
 
-    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is.
+    A step that ends with status 77 is skipped; with `skips_phase` the whole phase is. `results` are patterns of the
+    result files that it may leave in the tree.
     """
 
     name: StepName
@@ -49,12 +58,17 @@ class StepPlan:
     tests: Report = Report.NONE
     skips_phase: bool = False
     prepares: bool = False
+    results: tuple[TreePath, ...] = ()
+    declared: Declared = Declared.NOWHERE
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """One phase: a clean guest, what goes in, the steps in their order. `timeout` is in seconds."""
+    """One phase: a clean guest, what goes in, the steps in their order. `timeout` is in seconds.
+
+    What is published before (`Input.PREVIOUS`) is looked up in `channel`; None is the release's own.
+    """
 
     name: PhaseName
     steps: Annotated[tuple[StepPlan, ...], Items(200)]
@@ -67,6 +81,7 @@ class PhasePlan:
     limits: Limits
     image: Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
     condition: Condition | None = None
+    channel: ChannelName | None = None
 
     @property
     def preparation(self) -> tuple[str, ...]:
@@ -80,13 +95,55 @@ class PhasePlan:
 def plan(recipe: Recipe, target: Target) -> tuple[PhasePlan, ...]:
     """The phases of a build of `recipe` on `target`, in their order, without those switched off."""
     phases = builders.definition(target.format).phases
-    return tuple(_phase(recipe, target, phase) for phase in phases if recipe.phase(phase.name).enabled)
+    return tuple(_phase(recipe, target, phase) for phase in phases if _enabled(recipe, phase))
+
+
+def _enabled(recipe: Recipe, phase: PhaseDefinition) -> bool:
+    wish = recipe.phase(phase.name, phase.general).enabled
+    return phase.enabled if wish is None else wish
+
+
+def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
+    """The phase with exact versions of packages (by name), before anything that depends on them; none: as it is."""
+    if not packages:
+        return phase
+    before = tuple(itertools.takewhile(lambda step: step.blame is Blame.INFRASTRUCTURE, phase.steps))
+    step = StepPlan(
+        name=EXACT,
+        program=builders.program(phase.format, StepDefinition(EXACT, f"common/{EXACT}")),
+        timeout=phase.timeout,
+        blame=Blame.APT,
+        environment={"CLEANROOM_EXACT": "\n".join(f"{name}={packages[name]}" for name in sorted(packages))},
+    )
+    return replace(phase, steps=(*before, step, *phase.steps[len(before) :]))
+
+
+def comparison(recipe: Recipe, target: Target) -> PhasePlan:
+    """The phase that tells how artifacts differ from those of an earlier build, where some do."""
+    step = StepDefinition(name="diffoscope", program="common/compare", required=False, timeout=1800.0)
+    return PhasePlan(
+        name=COMPARISON,
+        steps=tuple(_steps(recipe, target.format, step)),
+        inputs=(Input.ARTIFACTS, Input.PREVIOUS),
+        format=target.format,
+        makes_artifacts=False,
+        timeout=3600.0,
+        network=Network.MIRROR,
+        isolation=recipe.isolation,
+        limits=recipe.limits,
+        image=target.image,
+        condition=Condition("every artifact has the same bytes as before", previous=True),
+    )
 
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
-    wish = recipe.phase(phase.name)
+    wish = recipe.phase(phase.name, phase.general)
     has_commands = bool(wish.steps) or any(getattr(recipe, step.commands) for step in phase.steps if step.commands)
-    wanted = [step for step in phase.steps if step.required or step.name not in wish.without]
+    wanted = [
+        step
+        for step in phase.steps
+        if (step.enabled or step.name in wish.also) and (step.required or step.name not in wish.without)
+    ]
     steps = [plan for step in wanted for plan in _steps(recipe, target.format, step)]
     steps += [_own_step(recipe, step) for step in wish.steps]
     return PhasePlan(
@@ -100,8 +157,16 @@ def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:
         isolation=wish.isolation or recipe.isolation,
         limits=recipe.limits,
         image=target.image,
-        condition=None if has_commands else phase.condition,
+        condition=_condition(phase, has_commands=has_commands),
+        channel=phase.channel,
     )
+
+
+def _condition(phase: PhaseDefinition, *, has_commands: bool) -> Condition | None:
+    """A recipe's own commands are something to do, but where nothing is published they have nothing to begin with."""
+    if has_commands and not (phase.condition and phase.condition.previous):
+        return None
+    return phase.condition
 
 
 def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepPlan]:
@@ -119,6 +184,8 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
                 tests=step.tests,
                 skips_phase=step.skips_phase,
                 prepares=step.prepares and step.blame is Blame.INFRASTRUCTURE,
+                results=recipe.results if step.tests is not Report.NONE else (),
+                declared=step.declared,
                 environment=_environment(recipe, step.blame),
             )
         ]
@@ -130,6 +197,7 @@ def _steps(recipe: Recipe, builder: Builder, step: StepDefinition) -> list[StepP
             required=step.required,
             user=step.user,
             tests=step.tests,
+            results=recipe.results if step.tests is not Report.NONE else (),
             environment=_environment(recipe, Blame.PRODUCT),
         )
         for number, command in enumerate(getattr(recipe, step.commands), 1)
@@ -143,6 +211,8 @@ def _own_step(recipe: Recipe, step: StepRecipe) -> StepPlan:
         timeout=step.timeout or recipe.timeouts.step,
         required=step.required,
         user=step.user,
+        tests=Report.FILES,
+        results=recipe.results,
         environment=_environment(recipe, Blame.PRODUCT),
     )
 

@@ -8,7 +8,7 @@ add up to the total. Our overhead is all of it that was not a command of the pro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -111,6 +111,16 @@ def phase_rows(view: View) -> list[dict[str, object]]:
             }
         )
     return rows
+
+
+def phase_overheads(views: Sequence[View]) -> dict[str, list[float]]:
+    """By phase, what each run of it in a guest took beyond its commands, in seconds, in all builds of releases."""
+    found: dict[str, list[float]] = {}
+    for phase in (phase for view in views for build in view["builds"] for phase in build["phases"]):
+        if phase["reset_seconds"] is not None:
+            whole = _seconds(moment(phase["started_at"]), moment(phase["finished_at"]))
+            found.setdefault(phase["name"], []).append(whole - phase["command_seconds"])
+    return found
 
 
 def commands_of_any_build(view: View) -> float:

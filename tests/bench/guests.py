@@ -16,7 +16,7 @@ from figures import Row, percentile, ratio, summary
 from installation import IMAGE, say, with_image
 
 from cleanroom_base import run
-from cleanroom_base.errors import TimedOut
+from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings
 from cleanroom_images.store import Image, Store
 from cleanroom_workers.guest import Guest
@@ -47,24 +47,34 @@ class Span:
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:
-    """Reset guests of every isolation that works here, one after the other, in each way in which that is done."""
+    """Reset guests of every isolation that works here, one after the other, in each way in which that is done.
+
+    Raises InfrastructureError where none works.
+    """
     host = Host.open(with_image())
     try:
         probes = host.probe()
         works = [probe.isolation for probe in probes if probe.works]
+        if not works:
+            raise InfrastructureError("no isolation works on this host", hint="see: cleanroom doctor")
         measured = [row for isolation in works for row in _ways(host, isolation, runs or _RUNS)]
         machines = [isolation for isolation in works if isolation != "container"]
         memory: list[Row] = []
         for isolation in machines:
             say(f"memory: {_TOGETHER} guests, {isolation}")
             memory.append({"isolation": isolation, **_memory(host, isolation)})
+        # The look is the same for all; where a reset is quickest, it can be seen best.
+        quickest = "container" if "container" in works else works[0]
+        cleanliness = [_cleanliness(host, quickest, runs or _RUNS)]
         say(f"guests: {peer.PROGRAM}")
-        peers = list(peer.seconds(min(runs or _COLD_RUNS, _COLD_RUNS)))
-        cleanliness = [_cleanliness(host, isolation, runs or _RUNS) for isolation in works]
+        peers, failed = peer.seconds(min(runs or _COLD_RUNS, _COLD_RUNS))
     finally:
         host.stop()
     return {
-        "missing": [{"isolation": probe.isolation, "why": probe.reason} for probe in probes if not probe.works],
+        "missing": [
+            *({"isolation": probe.isolation, "why": probe.reason} for probe in probes if not probe.works),
+            *({"isolation": peer.PROGRAM, "why": why} for why in failed),
+        ],
         "resets": _rows(measured),
         "peer": [{"peer": peer.PROGRAM, **summary(peers)}] if peers else [],
         "memory": memory,
@@ -79,7 +89,7 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
         ("the same of a peer: a virtual machine, emulated, until it takes commands, in seconds", measured["peer"]),
         ("what the check of the image adds to a reset that is not from the pool, in seconds", measured["cleanliness"]),
         (f"memory of ready virtual machines of {_MEMORY} MiB, in MiB", measured["memory"]),
-        ("isolations that do not work on this host", measured["missing"]),
+        ("what does not work on this host", measured["missing"]),
     ]
 
 

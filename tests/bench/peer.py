@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from installation import IMAGE, home, say
 
-from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_base.run import run
 from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
@@ -55,16 +54,27 @@ exec qemu-system-x86_64 "${arguments[@]}" -accel tcg -kernel KERNEL -initrd INIT
 """
 
 
-def seconds(runs: int) -> Iterator[float]:
-    """From asking for a guest until it takes commands, so often; nothing where it is not installed."""
+def seconds(runs: int) -> tuple[list[float], list[str]]:
+    """From asking for a guest until it takes commands, so often; and why it did not, where it did not.
+
+    It waits only seconds for what takes longer under emulation on a busy machine, and gives up: that is no reason to
+    lose what else was measured.
+    """
     if shutil.which(PROGRAM) is None:
-        say(f"{PROGRAM} is not installed (apt-get install autopkgtest): no peer to compare with")
-        return
-    image, emulator = _image(), home() / "peer-emulator"
-    emulator.write_text(_EMULATOR.replace("KERNEL", str(image.kernel)).replace("INITRD", str(image.initrd)))
-    emulator.chmod(0o755)
-    for _ in range(runs):
-        yield _open(emulator, image)
+        return [], ["it is not installed (apt-get install autopkgtest)"]
+    found, failed = [], []
+    try:
+        image, emulator = _image(), home() / "peer-emulator"
+        emulator.write_text(_EMULATOR.replace("KERNEL", str(image.kernel)).replace("INITRD", str(image.initrd)))
+        emulator.chmod(0o755)
+        while len(found) < runs and len(failed) < runs:
+            try:
+                found.append(_open(emulator, image))
+            except InfrastructureError as error:
+                failed.append(error.message)
+    except CleanroomError as error:
+        failed.append(error.message)
+    return found, failed
 
 
 def _open(emulator: Path, image: Image) -> float:

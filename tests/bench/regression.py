@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import bisection
+import combination
 import comparison
+import ingest
+import phase_cost
 from figures import Row
 
-_MEASURED = (comparison,)
+_MEASURED = (comparison, ingest, bisection, combination, phase_cost)
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:

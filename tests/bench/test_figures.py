@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from account import account, commands_of_any_build, phase_rows
+from account import account, commands_of_any_build, phase_overheads, phase_rows
 from figures import percentile, ratio, summary
 
 
@@ -97,3 +97,8 @@ def test_the_phases_shown_are_those_of_the_build_that_ended_last(view: Any) -> N
         ("debian-12/rpm", "build", 10, 1),
         ("debian-12/rpm", "upgrade", 1, 0.5),
     ]
+
+
+def test_what_a_phase_costs_is_all_but_its_commands(view: Any) -> None:
+    # 9 s for 6 s of commands, 10 s for 7; the upgrade had no guest.
+    assert phase_overheads([view, view]) == {"build": [pytest.approx(3)] * 4}

@@ -26,27 +26,31 @@ _LOOK = 0.5
 
 def measure(runs: int | None = None) -> dict[str, Any]:
     """One release at a time of both products of the demonstration, after one of each that is not counted."""
+    released = releases(runs or RUNS)
+    views = [view for view, _ in released]
+    return {
+        "budget_seconds": BUDGET,
+        "releases": [_row(view, push) for view, push in released],
+        "phases": [row for view in views[-2:] for row in phase_rows(view)],
+        "middle": [_middle(views, name) for name in sorted({view["product"] for view in views}, reverse=True)],
+        "views": views,
+    }
+
+
+def releases(runs: int, *names: str) -> list[tuple[Any, float]]:
+    """So many releases of each of the demonstration's products (or those named), and what pushing them took."""
+    released: list[tuple[Any, float]] = []
     with everything() as settings:
         database = open_database(settings, Role.OWNER)
         demo = Demo(settings, timeout=_TIMEOUT, say=say)
-        repositories = [demo.tally(), demo.hello()]
-        views: list[Any] = []
-        pushes: list[float] = []
+        makers = {"tally": demo.tally, "hello": demo.hello}
+        repositories = [makers[name]() for name in names or makers]
         for repository in repositories:
             demo.watch(database, repository)
             _release(settings, database, repository)
-        for _ in range(runs or RUNS):
-            for repository in repositories:
-                view, push = _release(settings, database, repository)
-                views.append(view)
-                pushes.append(push)
-    return {
-        "budget_seconds": BUDGET,
-        "releases": [_row(view, push) for view, push in zip(views, pushes, strict=True)],
-        "phases": [row for view in views[-2:] for row in phase_rows(view)],
-        "middle": [_middle(views, repository.name) for repository in repositories],
-        "views": views,
-    }
+        for _ in range(runs):
+            released += [_release(settings, database, repository) for repository in repositories]
+    return released
 
 
 def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from database_server import COMMIT, DIGEST, add_product, record_tags
 
 from cleanroom_base.settings import load
-from cleanroom_db import attempts, releases, trials
+from cleanroom_db import attempts, generations, releases, trials
 from cleanroom_db.attempts import LeaseLost
 from cleanroom_db.connection import Database
+from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.releases import Planned, PlannedBuild, Release
 from cleanroom_db.states import ReleaseState, TrialPurpose
@@ -26,7 +28,7 @@ from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
 from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.model import Isolation, Network, Outcome, RefKind
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -51,11 +53,17 @@ def release(owner: Database, dispatch: Dispatch) -> Release:
     return claim(owner, dispatch, "build", "install")
 
 
-def claim(owner: Database, dispatch: Dispatch, *phases: str) -> Release:
+def claim(
+    owner: Database, dispatch: Dispatch, *phases: str, tag: str = "v1", gates: tuple[str, ...] = ("builds",)
+) -> Release:
     """The release of a new tag, with one build of these phases."""
-    record_tags(owner, "v1")
+    record_tags(owner, tag)
     planned = Planned(
-        (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
+        (PlannedBuild("debian-12/deb", phases),),
+        loader.to_json(RECIPE),
+        loader.digest(RECIPE),
+        "testing",
+        gates=gates,
     )
     release = releases.claim_next(dispatch.database, lambda event, product: planned)
     assert release is not None
@@ -78,7 +86,7 @@ def begin(dispatch: Dispatch) -> Job:
 
 
 def reset() -> events.Reset:
-    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.5)
+    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 1.5)
 
 
 def step(name: str, text: str, outcome: Outcome = Outcome.PASSED, *, truncated: bool = False) -> list[events.Event]:
@@ -143,13 +151,39 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
         3,
         1.5,
     )
-    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1}
+    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1, "flaky": 0}
     [recorded] = first["steps"]
     assert (recorded["exit_status"], recorded["seconds"], recorded["log"]["truncated"]) == (0, 2.0, False)
     assert dispatch.logs.read(recorded["log"]["sha256"]) == b"made\n"
     [kept] = build["artifacts"]
     assert (kept["file"], kept["sha256"], kept["phase"]) == ("hello_1_amd64.deb", CONTENT_SHA256, "build")
     assert dispatch.files.path(CONTENT_SHA256).read_bytes() == CONTENT
+
+
+def test_test_cases_are_kept_as_they_were_told(dispatch: Dispatch, job: Job) -> None:
+    odd = "a\tb\\N\\.\r\n\\"
+    cases = [
+        events.TestCase(odd, Outcome.FAILED, 1e-05, odd, 7),
+        events.TestCase("\\N", Outcome.FLAKY, None, None, None),
+        *(events.TestCase("twice", outcome) for outcome in (Outcome.PASSED, Outcome.FAILED)),
+        *(events.TestCase(f"many {number}", Outcome.FAILED, line=number + 8) for number in range(1200)),
+    ]
+    told = list(events.in_events(NOW, "compile", cases))
+    assert len(told) == 3
+    begun, output, ended = step("compile", "made\n")
+    assert isinstance(ended, events.StepFinished)
+    play(dispatch, job, "build", begun, output, *told, replace(ended, remark="some were left out"), finished()).close()
+    phase = shown(dispatch)["phases"][0]
+    assert phase["tests"] == {"passed": 2, "failed": 1202, "skipped": 0}
+    assert (phase["steps"][0]["outcome"], phase["steps"][0]["remark"]) == ("passed", "some were left out")
+    failing = phase["failing"]
+    assert failing[:2] == [
+        {"step": "compile", "name": odd, "outcome": "failed", "seconds": 1e-05, "message": odd, "line": 7},
+        {"step": "compile", "name": "\\N", "outcome": "flaky", "seconds": None, "message": "", "line": None},
+    ]
+    assert [case["name"] for case in failing[2:]] == ["twice", *(f"many {number}" for number in range(17))]
+    with dispatch.database.transaction() as cursor:
+        assert cursor.value("SELECT count(*) FROM cleanroom.test_case") == len(cases)
 
 
 def test_a_product_that_fails_is_not_tried_again(dispatch: Dispatch, job: Job) -> None:
@@ -203,6 +237,22 @@ def test_an_artifact_that_is_not_what_was_announced_spoils_the_attempt(
     assert build["attempts"][0]["outcome"] == "infrastructure"
     assert "hello_1_amd64.deb" in build["attempts"][0]["why"]
     assert not dispatch.files.path(CONTENT_SHA256).exists()
+
+
+def test_what_a_build_made_is_looked_at_for_conflicts_before_the_verdict(owner: Database, dispatch: Dispatch) -> None:
+    claim(owner, dispatch, "build", gates=("builds", "no-conflicts"))
+    job = begin(dispatch)
+    phase = play(dispatch, job, "build", reset(), artifact(), finished())
+    phase.incoming.mkdir(parents=True)
+    (phase.incoming / "hello_1_amd64.deb").write_bytes(CONTENT)
+    assert phase.take_artifacts() is None
+    phase.close()
+    dispatch.finish(job)
+    view = release_view(dispatch.database, "hello", "v1")
+    # It is not even a package.
+    assert view["state"] == ReleaseState.HELD
+    assert "debian-12/deb hello_1_amd64.deb: it is no whole Debian package" in view["why"]
+    assert dispatch.turn() == []
 
 
 def test_three_lost_attempts_hold_the_release_and_never_fail_it(dispatch: Dispatch, release: Release) -> None:
@@ -268,6 +318,43 @@ def test_a_phase_with_nothing_to_do_needs_no_worker(owner: Database, dispatch: D
     assert (row["outcome"], row["why"]) == ("skipped", "nothing is published to upgrade from")
     # Whether this one has anything to do is seen in the source.
     assert dispatch.begin_phase(job, "regress").needless is None
+
+
+def test_an_upgrade_is_tried_from_every_channel_that_publishes_something_else(
+    owner: Database, dispatch: Dispatch
+) -> None:
+    earlier = claim(owner, dispatch, "build")
+    # Stable has what testing has; snapshots are another build; what is newest of a channel counts.
+    for channel, content in (("testing", "1"), ("stable", "1"), ("snapshots", "2")):
+        publish(owner, channel, earlier, content)
+    upgrades = ("upgrade", "upgrade-snapshots", "upgrade-testing", "upgrade-stable")
+    claim(owner, dispatch, *upgrades, tag="v2")
+    job = begin(dispatch)
+    while job.subject.ref != "v2":
+        job = begin(dispatch)
+    job.commit_time = NOW
+    begun = {name: dispatch.begin_phase(job, name) for name in upgrades}
+    assert {name: phase.needless for name, phase in begun.items()} == {
+        "upgrade": None,
+        "upgrade-snapshots": None,
+        "upgrade-testing": "testing publishes the packages that upgrade begins with",
+        "upgrade-stable": "stable publishes the packages that upgrade begins with",
+    }
+    places = {name: [place for _, place in phase.downloads] for name, phase in begun.items()}
+    assert places["upgrade"] == ["previous-upgrade/hello_1_all.deb"]
+    assert places["upgrade-snapshots"] == ["previous-upgrade-snapshots/hello_1_all.deb"]
+    assert begun["upgrade"].downloads[0][0] != begun["upgrade-snapshots"].downloads[0][0]
+    request = begun["upgrade-snapshots"].request(Path("/srv/build"))
+    assert request["previous"] == "/srv/build/previous-upgrade-snapshots"
+
+
+def publish(owner: Database, channel: str, release: Release, content: str) -> None:
+    """Have a channel publish a package of a release, built with this content."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    name = ("debian-12/deb", "deb", "hello", "1", "all", "hello_1_all.deb")
+    package = NewPackage(channel, *name, digest, digest, 1, release.id)
+    generation = generations.prepare(owner, actor="publisher", reason="test", added=[package])
+    generations.switched(owner, generation.number)
 
 
 def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 import pytest
 from database_server import Server
 
-from cleanroom_db import comparisons, listen, migrate, releases, states
+from cleanroom_db import comparisons, conflicts, listen, migrate, packages, releases, states
 from cleanroom_db.connection import ConstraintViolated, Database
 from cleanroom_db.listen import Listener
 from cleanroom_db.roles import Role
@@ -113,6 +113,12 @@ def test_a_changed_migration_is_refused(owner: Database) -> None:
         ("gate_state", states.GateState),
         ("comparison_base", comparisons.Base),
         ("trial_purpose", states.TrialPurpose),
+        ("bisection_axis", states.BisectionAxis),
+        ("bisection_state", states.BisectionState),
+        ("verdict", states.Verdict),
+        ("file_type", packages.FileType),
+        ("conflict_kind", conflicts.ConflictKind),
+        ("dependency_origin", states.DependencyOrigin),
     ],
 )
 def test_words_are_the_same_in_sql_and_python(owner: Database, name_in_sql: str, words: type[StrEnum]) -> None:
@@ -128,7 +134,7 @@ def test_words_are_the_same_in_sql_and_python(owner: Database, name_in_sql: str,
 def test_every_enum_in_sql_is_compared(owner: Database) -> None:
     with owner.transaction() as cursor:
         count = cursor.value("SELECT count(DISTINCT enumtypid) FROM pg_enum")
-    assert count == 16
+    assert count == 22
 
 
 def test_psql_can_trigger_by_hand(server: Server, owner: Database, name: str) -> None:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from builds import Build, Told, write_tree
 from surroundings import IMAGE, variables
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
+from cleanroom_recipes import events
+from cleanroom_recipes.model import Outcome
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.pool import Kind
@@ -31,6 +34,36 @@ rm -r /usr/share/bug; mkdir /usr/share/bug; echo other > /usr/share/bug/other
 cp /usr/bin/id /usr/bin/as-builder; chown nobody /usr/bin/as-builder; chmod 4755 /usr/bin/as-builder
 ln -s nowhere /usr/share/link
 echo secret > /var/log/told; echo secret > /tmp/told; echo secret > /var/tmp/told
+"""
+
+
+# A package whose build needs bc, and nothing else that the image lacks.
+CONTROL = """\
+Source: tiny
+Maintainer: Nobody <nobody@example.org>
+Build-Depends: ed, bc
+Rules-Requires-Root: no
+
+Package: tiny
+Architecture: all
+Description: a tiny package
+ It has nothing.
+"""
+RULES = """\
+#!/usr/bin/make -f
+clean build build-arch build-indep:
+binary binary-arch binary-indep:
+\ttest "$$(echo '6 * 7' | bc)" = 42
+\tmkdir -p debian/tmp/DEBIAN
+\tdpkg-gencontrol
+\tdpkg-deb --root-owner-group --build debian/tmp ..
+"""
+CHANGELOG = """\
+tiny (1.3) unstable; urgency=medium
+
+  * First.
+
+ -- Nobody <nobody@example.org>  Thu, 01 Jan 2026 12:00:00 +0000
 """
 
 
@@ -165,3 +198,44 @@ def test_who_is_killed_while_making_leaves_nothing(
     assert not list(layers.glob(".making-*"))
     assert len(set(layers.glob("[!.]*")) - before) == 1
     assert host.lacks_layer(slow)
+
+
+def _built(place: Path, environment: dict[str, str], control: str) -> Told:
+    """Build a package with this debian/control."""
+    place.mkdir()
+    files = {"debian/control": control, "debian/rules": RULES, "debian/changelog": CHANGELOG}
+    tree = write_tree(place / "tree", {**files, "debian/source/format": "3.0 (native)\n"})
+    return Build(place / "build", environment, tree, 'builder = "deb"\n', f"{IMAGE}/deb", "v1.3").run("build")
+
+
+def _dependencies(told: Told) -> str:
+    return "".join(event.text for event in told.of(events.Output) if event.step == "dependencies")
+
+
+def test_a_layer_with_build_dependencies_hides_none_that_is_not_declared(
+    traces: None, host: Host, environment: dict[str, str], tmp_path: Path
+) -> None:
+    plain = _built(tmp_path / "plain", environment, CONTROL)
+    assert plain.outcome is Outcome.PASSED, (plain.why, plain.log[-2000:])
+    assert "Setting up bc" in _dependencies(plain)
+    # That it was asked for is noted, for the pool's process to have a layer made.
+    [wish] = [wish for wish in host.demand.wishes() if wish.kind.declared]
+    assert host.lacks_layer(wish.kind)
+    assert not host.has_layer(wish.kind)
+    host.make_layer(wish.kind)
+    assert host.has_layer(wish.kind)
+    quick = _built(tmp_path / "quick", environment, CONTROL.replace("Nobody", "Somebody"))
+    assert quick.outcome is Outcome.PASSED, (quick.why, quick.log[-2000:])
+    assert quick.of(events.Reset)[0].method.endswith(" with build dependencies")
+    assert "Setting up" not in _dependencies(quick)
+    # Nothing of the product is in it but what its packages are.
+    with host.reset(IMAGE, preparation=wish.kind.preparation, declared=wish.kind.declared) as guest:
+        assert guest.record.layer is not None
+        assert host.verify(guest.name) == []
+        guest.fail(["sh", "-c", "grep -rs 'Source: declared' /tmp /var/tmp /root /home /cleanroom"], timeout=20)
+        guest.succeed(["bc", "--version"], timeout=20)
+    # The same package without the declaration is another one, and fails as it must.
+    broken = _built(tmp_path / "broken", environment, CONTROL.replace("ed, bc", "ed"))
+    assert broken.outcome is Outcome.FAILED
+    assert not broken.of(events.Reset)[0].method.endswith(" with build dependencies")
+    assert "bc: not found" in broken.log

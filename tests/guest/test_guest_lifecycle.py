@@ -51,6 +51,30 @@ def test_a_reset_guest_is_clean_and_says_how_it_was_made(host: Host) -> None:
         ]
 
 
+_INIT_SCRIPT = """\
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides: own
+# Default-Start: 2 3 4 5
+# Short-Description: of a package without a unit
+### END INIT INFO
+echo "$1" > /run/own
+"""
+
+
+def test_a_container_starts_without_what_it_has_no_use_for_and_with_init_scripts(host: Host) -> None:
+    with host.reset(IMAGE, isolation="container", owner=Owner.current()) as guest:
+        assert guest.run(["systemctl", "is-system-running", "--wait"], timeout=30).text == "running\n"
+        guest.copy_in_bytes(_INIT_SCRIPT.encode(), "/etc/init.d/own", mode=0o755)
+        guest.succeed(["sh", "-c", "systemctl daemon-reload && systemctl start own.service"], timeout=30)
+        assert guest.succeed(["cat", "/run/own"], timeout=10).text == "start\n"
+        masked = "/etc/systemd/system-generators/systemd-fstab-generator"
+        assert guest.succeed(["stat", "-c", "%s %a", masked], timeout=10).text == "0 644\n"
+        # A directory made for what everybody may read can be entered by everybody, and no other.
+        modes = guest.succeed(["stat", "-c", "%a", "/etc/systemd/system-generators", "/root/.ssh"], timeout=10)
+        assert modes.text == "755\n700\n"
+
+
 def test_nothing_of_an_earlier_guest_is_visible(host: Host) -> None:
     with host.reset(IMAGE, isolation="container", owner=Owner.current()) as guest:
         guest.succeed(["touch", "/usr/bin/left-behind"], timeout=10)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from surroundings import IMAGE, variables
 from traces import of_guests
 
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.run import CommandTimedOut
 from cleanroom_base.settings import Settings
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
@@ -124,6 +126,38 @@ def test_a_disk_that_fills_up_while_a_state_is_kept(host: Host, settings: Settin
     subprocess.run(["umount", states], check=True)
     small.succeed(["rm", "/srv/file"], timeout=20)
     _keep(host, small, "early")
+
+
+def test_a_disk_that_fills_up_while_qemu_keeps_a_state(host: Host, settings: Settings) -> None:
+    before = of_guests(settings)
+    guests = settings.state / "guests"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=711", "tmpfs", guests], check=True)
+    try:
+        with host.reset(IMAGE, isolation="emulated", owner=Owner.current(), limits=LIMITS) as guest:
+            with pytest.raises(DiskFull):
+                _keep(host, guest, "early")
+            # Nothing half is left, of ours or of QEMU's.
+            assert not list((guests / guest.name / "states").iterdir())
+            disk = guests / guest.name / "disk.qcow2"
+            shown = subprocess.run(["qemu-img", "info", "--force-share", disk], check=True, capture_output=True)
+            assert b"Snapshot list" not in shown.stdout
+            # It may have to write meanwhile, which it cannot; once somebody made room it goes on.
+            guest.disconnect()
+            writes = "echo here > /srv/file; sync"
+            with suppress(DiskFull, CommandTimedOut):
+                host.guest(guest.name).run(["sh", "-c", f"head -c 9000000 /dev/zero > /srv/more; {writes}"], timeout=20)
+            guest.disconnect()
+            subprocess.run(["mount", "-o", "remount,size=1g", guests], check=True)
+            again = host.guest(guest.name)
+            assert again.succeed(["sh", "-c", f"{writes}; cat /srv/file"], timeout=60).text == "here\n"
+            _keep(host, again, "early")
+            assert _listed(host, again) == ["early"]
+            again.succeed(["rm", "/srv/file"], timeout=60)
+            again = _roll_back(host, again, "early")
+            assert again.succeed(["cat", "/srv/file"], timeout=60).text == "here\n"
+    finally:
+        subprocess.run(["umount", "--lazy", guests], check=True)
+    assert of_guests(settings) == before
 
 
 _WORKER = """

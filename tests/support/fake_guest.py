@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
@@ -49,10 +50,15 @@ class FakeGuest:
         self._steps = list(steps)
         self._files = files or {}
         self.destroyed = False
+        self.varying = 0
+        self.commands: list[list[str]] = []
+        self.listing = prints("base 1\n")
         self.sent: list[str] = []
         self.programs: dict[str, bytes] = {}
         self.environments: list[Mapping[str, str]] = []
         self.users: list[str] = []
+        self.installed: dict[str, bytes] = {}
+        self.asked_for: list[Sequence[str]] = []
 
     def run(
         self,
@@ -71,7 +77,19 @@ class FakeGuest:
         if command[0] == "tar":
             self._receive(stdin)
             return Completed(tuple(command), 0, b"", b"", 0.0)
+        if command[0] in ("dpkg-query", "rpm"):
+            return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)
+        if command[1] == "-c" and "useradd" in command[2]:
+            return Completed(tuple(command), self.varying, b"", b"no useradd", 0.0)
+        if command[1] == "-c" and "dpkg-query" in command[2]:
+            listed: list[bytes] = []
+            return Completed(tuple(command), self.listing(listed.append), b"".join(listed), b"", 0.0)
         assert output is not None
+        if command[1] == "-c" and "umask" not in command[2]:
+            self.asked_for.append(command)
+            self._send_results(output)
+            return Completed(tuple(command), 0, b"", b"", 0.0)
+        self.commands.append(list(command))
         self.environments.append(environment or {})
         self.users.append(user)
         return Completed(tuple(command), self._steps.pop(0)(output), b"", b"", 0.0)
@@ -83,6 +101,15 @@ class FakeGuest:
             shutil.copy2(file, copy, follow_symlinks=False)
             copies.append(copy)
         return copies
+
+    def _send_results(self, output: Output) -> None:
+        """The result files among `files`, as tar sends them."""
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w") as tar:
+            for place, files in self._files.items():
+                if place.startswith(("/cleanroom/results/", "/cleanroom/build/")):
+                    tar.add(files[0], arcname=place.removeprefix("/cleanroom/"))
+        output(stream.getvalue())
 
     def dismiss(self) -> None:
         self.destroyed = True

@@ -71,7 +71,7 @@ class Shop:
 
     def publisher(self, repository: Repository | None = None) -> Publisher:
         keeping = Keeping(self.kept, self.grace, self.rules)
-        return Publisher(self.database, repository or self.repository(), self.files, keeping)
+        return Publisher(self.database, repository or self.repository(), self.files, keeping=keeping)
 
     def deadly(self, point: str) -> Deadly:
         """A repository whose user is killed there."""

@@ -93,20 +93,23 @@ class Host:
         owner: Owner | None = None,
         limits: Limits | None = None,
         preparation: tuple[str, ...] = (),
+        declared: tuple[str, ...] = (),
         observer: Observer | None = None,
     ) -> Guest:
         """A clean guest of an image that answers: one that was kept ready, or else started now.
 
-        `preparation` are programs that may already have run in it, see `layers`; `limits` are the site's unless
-        given.
+        `preparation` are programs that may already have run in it, and `declared` further ones that install what one
+        product declares, see `layers`; `limits` are the site's unless given.
         """
         started = time.monotonic()
         wanted = self.settings.text("worker.isolation") if isolation == "auto" else isolation
-        kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits, preparation)
+        kind = Kind(image, wanted, guest_network.check_policy(network), limits or self.limits, preparation, declared)
         tell = observer or (lambda _: None)
-        together = self._together(kind)
-        guest = self._take(kind, owner, started)
-        self.demand.note(kind, together)
+        guest = self._take_noted(kind, owner, started)
+        if guest is None and declared and not self.has_layer(kind):
+            # One of those that serve every product will do as well, and may be ready.
+            kind = replace(kind, declared=())
+            guest = self._take_noted(kind, owner, started)
         self.bell.ring()
         if guest is None:
             if not self._awake:
@@ -147,14 +150,21 @@ class Host:
 
     def lacks_layer(self, kind: Kind) -> bool:
         """Whether guests of a kind are prepared by programs, and there is no layer yet, or an old one."""
-        image = self._sound(kind.image) if kind.preparation and kind.network != "none" else None
+        image = self._sound(kind.image) if kind.programs and kind.network != "none" else None
         if image is None:
             return False
-        layer = self._layers.find(image, kind.preparation)
-        if layer is not None and layer.made_at + self.settings.number("worker.layer_age") > time.time():
+        layer = self._layers.find(image, kind.programs)
+        if layer is not None and layer.made_at > self._layers_since():
             return False
         way = self._prober.choose(image) if kind.isolation == "auto" else kind.isolation
         return isolations.named(way).layered
+
+    def has_layer(self, kind: Kind) -> bool:
+        """Whether guests of a kind can start from a layer with what its product declares."""
+        layered = kind.isolation == "auto" or isolations.named(isolations.check(kind.isolation)).layered
+        with contextlib.suppress(InputError, InfrastructureError):
+            return layered and self._declared_layer(self.catalogue.image(kind.image), kind) is not None
+        return False
 
     def make_layer(self, kind: Kind) -> None:
         """Make the layer that guests of a kind start from, unless another process makes layers now.
@@ -165,12 +175,12 @@ class Host:
             if not alone:
                 return
             present = {self.catalogue.store.digest(name) for name in self.catalogue.store.names()}
-            self._layers.sweep({record.layer for record in self._records.all() if record.layer}, present)
+            self._layers.sweep(self._used_layers, present)
             self.wake()
             image = self.catalogue.image(kind.image)
-            plain = replace(kind, network="mirror", preparation=())
+            plain = replace(kind, network="mirror", preparation=(), declared=())
             with self.start(plain) as guest:
-                for program in kind.preparation:
+                for program in kind.programs:
                     guest.prepare(program)
                 # Its files stay until it is taken away; nothing writes to them any more.
                 way = isolations.named(guest.isolation)
@@ -179,7 +189,8 @@ class Host:
                 given = json.loads((home / "given.json").read_text(encoding="utf-8"))
                 first_user = idmap.first_user(self._network.addresses.index(guest.address))
                 with owned_as_in_image(home / "store/upper", first_user, home / "mapped") as upper:
-                    self._layers.add(image, kind.preparation, upper, given)
+                    self._layers.add(image, kind.programs, upper, given, declared=bool(kind.declared))
+            self.demand.layered(kind)
         self.bell.ring()
 
     def discard(self, name: str) -> None:
@@ -213,6 +224,11 @@ class Host:
     def gateway(self) -> str:
         """This machine's address in its guests' network."""
         return self._network.addresses.gateway
+
+    @property
+    def repository(self) -> str:
+        """Where guests find the published repository, if their network lets them."""
+        return f"http://{self.gateway}:{self.settings.whole('repository.port')}"
 
     @property
     def limits(self) -> Limits:
@@ -281,8 +297,10 @@ class Host:
         return record
 
     def guest(self, name: str) -> Guest:
-        """A running guest by name. Raises InputError."""
+        """A running guest by name. Raises InputError, DiskFull."""
         record = self._running(name)
+        if record.isolation != "container" and not self._libvirt("qemu").goes_on(name):
+            raise room.DiskFull(f"{name} stands still: this host has no room for what it writes", hint="make room")
         shell = self._shell(record)
         shell.connect(time.monotonic() + 30)
         return Guest(record, shell, self)
@@ -323,6 +341,7 @@ class Host:
                     self._dispose(name)
                     reaped.append(name)
         self._snapshots.tidy(self.catalogue.store.digest)
+        self._layers.bound(self._used_layers, self._layers_since())
         self.catalogue.store.tidy()
         return reaped
 
@@ -377,6 +396,13 @@ class Host:
         kind = Kind(image, name, "none", self.limits)
         booting.start(kind).destroy()
         booting.close()
+
+    def _take_noted(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:
+        """A ready guest, as `_take` gives it; that it was wanted is remembered."""
+        together = self._together(kind)
+        guest = self._take(kind, owner, started)
+        self.demand.note(kind, together)
+        return guest
 
     def _take(self, kind: Kind, owner: Owner | None, started: float) -> Guest | None:
         """A ready guest, from now on the caller's; None when there is none."""
@@ -433,8 +459,9 @@ class Host:
             built = self.catalogue.image(kind.image)
             self._ensure_proxy([built])
             way = self._prober.choose(built) if kind.isolation == "auto" else isolations.check(kind.isolation)
-            layer = self._layers.find(built, kind.preparation) if self._can_layer(way, kind) else None
-            record = self._register(built, way, kind, layer)
+            with self._layers.choosing():
+                layer = self._layer(way, built, kind)
+                record = self._register(built, way, kind, layer)
             self.catalogue.store.claim(built, record.name)
         try:
             with self._held(record.name):
@@ -452,12 +479,26 @@ class Host:
             raise
         return Guest(record, shell, self)
 
-    def _can_layer(self, way: str, kind: Kind) -> bool:
-        return bool(kind.preparation) and isolations.named(way).layered
+    def _layer(self, way: str, image: Image, kind: Kind) -> Layer | None:
+        """The layer that a guest of a kind would start from now."""
+        if not (kind.programs and isolations.named(way).layered):
+            return None
+        return self._declared_layer(image, kind) or self._layers.find(image, kind.preparation)
+
+    def _declared_layer(self, image: Image, kind: Kind) -> Layer | None:
+        """A layer with what a kind's product declares. An old one is not used: what the packages of then needed may be
+        in it, and those of today may not need it."""
+        return self._layers.find(image, kind.programs, self._layers_since()) if kind.declared else None
+
+    def _layers_since(self) -> float:
+        """Layers that were made before this moment (seconds since the epoch) are old."""
+        return time.time() - self.settings.number("worker.layer_age")
+
+    def _used_layers(self) -> set[str]:
+        return {record.layer for record in self._records.all() if record.layer}
 
     def _layer_name(self, record: GuestRecord, image: Image, kind: Kind) -> str | None:
-        """The layer that a guest such as that of `record` would start from now."""
-        layer = self._layers.find(image, kind.preparation) if self._can_layer(record.isolation, kind) else None
+        layer = self._layer(record.isolation, image, kind)
         return None if layer is None else layer.name
 
     def _sound(self, image: str) -> Image | None:
@@ -484,12 +525,14 @@ class Host:
         (home / "known_hosts").write_text(f"{record.address} {fresh.host_key_public}\n", encoding="ascii")
         proxy = self.proxy.url
         self._proxies[record.name] = proxy
-        files = identity.files(
+        way = isolations.named(record.isolation)
+        identifying = identity.files(
             fresh,
             authorized_key=self._key.with_name("id_ed25519.pub").read_text(encoding="ascii").strip(),
             proxy=None if record.network == "none" else proxy,
             nameservers=guest_network.nameservers() if record.network == "open" else [],
         )
+        files = {**identifying, **way.files}
         (home / "given.json").write_text(json.dumps(sorted(files)), encoding="utf-8")
         plan = Plan(
             name=record.name,
@@ -507,14 +550,12 @@ class Host:
             layer=None if layer is None else layer.tree,
             template=template,
         )
-        way = isolations.named(record.isolation)
         libvirt = self._libvirt(way.driver)
         shell = self._shell(record)
 
         def wait(seconds: float) -> None:
             deadline = time.monotonic() + seconds
-            shell.wait(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
-            shell.connect(deadline)
+            shell.open(deadline, lambda: libvirt.state(record.name) is State.RUNNING)
 
         restored = self._snapshots.start(libvirt, record.isolation, plan, wait, tell)
         first = way.first_process(libvirt, record.name)
@@ -530,7 +571,7 @@ class Host:
                 image=image.name,
                 digest=image.digest,
                 isolation=way,
-                method=isolations.named(way).method if layer is None else f"overlay on layer {layer.name[:8]}",
+                method=isolations.named(way).method if layer is None else layer.method,
                 network=kind.network,
                 address=address,
                 mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
@@ -544,6 +585,8 @@ class Host:
             )
             self._records.write(record)
             self._network.apply(self._records.all(), self._caching_proxy.current())
+        if layer is not None:
+            self._layers.used(layer)
         return record
 
     def _dispose(self, name: str) -> None:
@@ -551,8 +594,10 @@ class Host:
         record = self._records.read(name)
         home = self._records.home(name)
         if record is not None:
-            # Whoever still waits for this guest must not take its end for the guest's own doing.
-            self._records.write(replace(record, state=_ENDING))
+            # Whoever still waits for this guest must not take its end for the guest's own doing. Where the disk is full
+            # this cannot be written down, and the guest's end makes room.
+            with contextlib.suppress(OSError):
+                self._records.write(replace(record, state=_ENDING))
             self._shell(record).close()
             way = isolations.named(record.isolation)
             way.end(self._libvirt(way.driver), name)

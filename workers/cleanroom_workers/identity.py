@@ -69,4 +69,5 @@ def files(
     if nameservers:
         contents["etc/resolv.conf"] = (0o644, "".join(f"nameserver {server}\n" for server in nameservers))
     encoded = {path: (mode, text.encode()) for path, (mode, text) in contents.items()}
-    return {**encoded, "etc/ssh/ssh_host_ed25519_key": (0o600, identity.host_key)}
+    # First, because the SSH server of a restored machine waits for it, and starts while the others are written.
+    return {"etc/ssh/ssh_host_ed25519_key": (0o600, identity.host_key), **encoded}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from cleanroom_base.errors import InputError
@@ -25,6 +26,10 @@ class Isolation(Protocol):
     @property
     def layered(self) -> bool:
         """Whether a guest can start from an image with a layer on it."""
+
+    @property
+    def files(self) -> Mapping[str, tuple[int, bytes]]:
+        """What a guest is given besides its identity: path without the leading slash, mode and content."""
 
     @property
     def start_timeout(self) -> float:

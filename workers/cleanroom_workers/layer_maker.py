@@ -9,7 +9,8 @@ from pathlib import Path
 from cleanroom_base.run import Process, kill_group, start
 from cleanroom_workers.pool import Kind
 
-# One that could not be made is not tried again for so long, in seconds.
+# One that could not be made is not tried again for so long, in seconds; each time it is twice as long. What a product
+# declares may be nowhere to be had.
 _PAUSE = 600.0
 
 
@@ -19,7 +20,8 @@ class LayerMaker:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._making: tuple[Kind, Process] | None = None
-        self._failed: dict[str, float] = {}
+        # When to try again, and how long the pause was.
+        self._failed: dict[str, tuple[float, float]] = {}
 
     def tend(self, missing: Iterable[Kind]) -> Iterator[str]:
         """See to it that what is missing is being made."""
@@ -29,11 +31,12 @@ class LayerMaker:
             if status is None:
                 return
             self._making = None
+            _, before = self._failed.pop(kind.key, (0.0, _PAUSE / 2))
             if status != 0:
-                self._failed[kind.key] = time.monotonic() + _PAUSE
+                self._failed[kind.key] = (time.monotonic() + 2 * before, 2 * before)
                 yield f"the layer for {kind.image} could not be made: see {self._log.name}"
         for kind in missing:
-            if self._failed.get(kind.key, 0.0) < time.monotonic():
+            if self._failed.get(kind.key, (0.0, 0.0))[0] < time.monotonic():
                 self._log.parent.mkdir(parents=True, exist_ok=True)
                 process = start(["cleanroom-worker", "layer", kind.key], log=self._log, end_with_parent=True)
                 self._making = (kind, process)

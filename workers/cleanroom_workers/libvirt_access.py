@@ -18,6 +18,8 @@ import libvirt_qemu
 from cleanroom_base.errors import InfrastructureError
 
 _PAUSE = 0.01
+# In this time a machine that was told to write again has done so, in seconds.
+_RETRY = 0.2
 # Source: libvirt's domain XML format, consoles.
 _TERMINAL = re.compile(r"<console type='pty' tty='([^']+)'")
 
@@ -103,6 +105,20 @@ class Libvirt:
         """Let the processors of the domain `name` go on."""
         with _translated(f"cannot let {name} go on"):
             self._connection.lookupByName(name).resume()
+
+    def goes_on(self, name: str) -> bool:
+        """Whether the domain `name` does not stand still because there was no room for what it wrote to its disk.
+
+        One that does is told to try again first. Source: libvirt's domain XML format, error_policy, and QEMU's werror.
+        """
+        domain = self._domain(name)
+        if domain is None:
+            return True
+        with _translated(f"cannot let {name} go on"):
+            if _lacks_room(domain):
+                domain.resume()
+                time.sleep(_RETRY)
+            return not _lacks_room(domain)
 
     def processor_seconds(self, name: str) -> float:
         """How long the domain `name` has kept processors busy."""
@@ -209,6 +225,10 @@ class Libvirt:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise LibvirtError(f"cannot ask for the guest {name}: {error}") from error
+
+
+def _lacks_room(domain: libvirt.virDomain) -> bool:
+    return list(domain.state()) == [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
 
 
 _ENDED = {

@@ -11,6 +11,7 @@ import base64
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -54,6 +55,11 @@ class Machine:
     driver: str = "qemu"
     method: str = "cold boot"
     layered: bool = False
+
+    @property
+    def files(self) -> Mapping[str, tuple[int, bytes]]:
+        """Nothing besides its identity."""
+        return {}
 
     @property
     def restored_timeout(self) -> float:

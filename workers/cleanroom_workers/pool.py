@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,18 +29,27 @@ _REMEMBERED = 86400.0
 # A ready guest is not kept longer: what it started from may be behind the times, the host's clock for one.
 _OLDEST = 3600.0
 _TAIL = 12
+# So often a product's declaration must have been asked for before a layer is made of it.
+_REPEATED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What guests that can stand in for each other have in common. `isolation` is as it was asked for;
-    `preparation` are programs that may have run in it before it is handed over."""
+    `preparation` are programs that may have run in it before it is handed over, and `declared` further ones, which
+    install what one product declares."""
 
     image: str
     isolation: str
     network: str
     limits: Limits
     preparation: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """All that may have run in it, in this order."""
+        return self.preparation + self.declared
 
     @property
     def key(self) -> str:
@@ -51,11 +60,18 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A kind that was asked for: how many of it were used at once, and when last (seconds since the epoch)."""
+    """A kind that was asked for: how many of it were used at once, when last (seconds since the epoch), and how often
+    since a layer was made for it."""
 
     kind: Kind
     most: int
     at: float
+    times: int = 1
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a layer would be of use again: what one product declares may never be asked for a second time."""
+        return not self.kind.declared or self.times >= _REPEATED
 
 
 class Demand:
@@ -69,10 +85,16 @@ class Demand:
         self._directory.mkdir(parents=True, exist_ok=True)
         file = self._directory / f"{kind.key}.json"
         before = self._read(file)
-        most = together if before is None or self._forgotten(before) else max(together, before.most)
-        temporary = file.with_suffix(f".{threading.get_native_id()}")
-        temporary.write_text(json.dumps(asdict(Wish(kind, most, time.time()))), encoding="utf-8")
-        temporary.replace(file)
+        if before is None or self._forgotten(before):
+            before = Wish(kind, 0, 0.0, 0)
+        self._write(file, Wish(kind, max(together, before.most), time.time(), before.times + 1))
+
+    def layered(self, kind: Kind) -> None:
+        """A layer was made for a kind: the next one only after it was asked for again."""
+        file = self._directory / f"{kind.key}.json"
+        wish = self._read(file)
+        if wish is not None:
+            self._write(file, replace(wish, times=1))
 
     def wishes(self) -> list[Wish]:
         """The kinds that are remembered, the latest first; what is forgotten is removed."""
@@ -85,12 +107,18 @@ class Demand:
                 found.append(wish)
         return sorted(found, key=lambda wish: wish.at, reverse=True)
 
+    def _write(self, file: Path, wish: Wish) -> None:
+        temporary = file.with_suffix(f".{threading.get_native_id()}")
+        temporary.write_text(json.dumps(asdict(wish)), encoding="utf-8")
+        temporary.replace(file)
+
     def _read(self, file: Path) -> Wish | None:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             kind = content["kind"]
-            parts = {**kind, "limits": Limits(**kind["limits"]), "preparation": tuple(kind["preparation"])}
-            return Wish(Kind(**parts), content["most"], content["at"])
+            programs = {name: tuple(kind[name]) for name in ("preparation", "declared")}
+            parts = {**kind, "limits": Limits(**kind["limits"]), **programs}
+            return Wish(Kind(**parts), content["most"], content["at"], content["times"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -137,6 +165,9 @@ class Holder(Protocol):
     def lacks_layer(self, kind: Kind) -> bool:
         """Whether guests of a kind would be prepared sooner with a layer that is not there."""
 
+    def has_layer(self, kind: Kind) -> bool:
+        """Whether there is a layer with what a kind's product declares."""
+
     def prepare(self, kind: Kind) -> GuestRecord:
         """Start one more."""
 
@@ -180,14 +211,28 @@ class Pool:
         self._failed: dict[str, float] = {}
 
     def wanted(self) -> dict[Kind, int]:
-        """How many ready guests of which kind there should be, the last one asked for first."""
-        return {wish.kind: min(wish.most, self._most) for wish in self._demand.wishes()}
+        """How many ready guests of which kind there should be, the last one asked for first.
+
+        Products are many: of those kinds that only one of them can use, as many guests are kept in all as of another
+        kind alone, and only where there is a layer; without it any guest would do as well.
+        """
+        wanted = {}
+        left = self._most
+        for wish in self._demand.wishes():
+            number = min(wish.most, left if wish.kind.declared else self._most)
+            if wish.kind.declared:
+                if number == 0 or not self._holder.has_layer(wish.kind):
+                    continue
+                left -= number
+            wanted[wish.kind] = number
+        return wanted
 
     def tend(self) -> Iterator[str]:
         """Do what is to be done, one thing at a time, and say in words what was done."""
         for name in self._holder.reap():
             yield f"ended {name}, which nobody claims"
-        yield from self._maker.tend(filter(self._holder.lacks_layer, self.wanted()))
+        repeated = (wish.kind for wish in self._demand.wishes() if wish.repeated)
+        yield from self._maker.tend(filter(self._holder.lacks_layer, repeated))
         ready = self._holder.ready()
         for record, why in self._superfluous(ready):
             self._holder.discard(record.name)
@@ -211,8 +256,9 @@ class Pool:
         return f"{record.name} is ready after {record.reset_seconds} s"
 
     def _superfluous(self, ready: list[GuestRecord]) -> Iterator[tuple[GuestRecord, str]]:
-        kinds = {kind.key: kind for kind in self.wanted()}
-        wanted = {kind.key: number for kind, number in self.wanted().items()}
+        numbers = self.wanted()
+        kinds = {kind.key: kind for kind in numbers}
+        wanted = {kind.key: number for kind, number in numbers.items()}
         outdated = {record.name for record in self._holder.outdated(ready, kinds)}
         for record in sorted(ready, key=lambda record: record.started_at):
             number = wanted.get(record.kind or "", 0)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
+
+# With less free disk than this, in bytes, whatever fails may fail for want of it.
+_EXHAUSTED = 64 << 20
 
 
 class DiskFull(InfrastructureError):
@@ -21,3 +25,8 @@ def check(settings: Settings, more: int = 0) -> None:
             f"{free} MiB are free below {settings.state}, {least} are needed",
             hint="make room, or lower storage.minimum_free",
         )
+
+
+def exhausted(directory: Path) -> bool:
+    """Whether there is so little free disk that what failed in `directory` may have failed for that."""
+    return shutil.disk_usage(directory).free < _EXHAUSTED

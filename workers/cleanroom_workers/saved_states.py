@@ -20,15 +20,17 @@ from typing import Protocol
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_images.store import now
-from cleanroom_workers import isolations
+from cleanroom_workers import isolations, room
 from cleanroom_workers.container_states import ContainerStates
 from cleanroom_workers.libvirt_access import Libvirt, State
 from cleanroom_workers.machine_states import MachineStates
 from cleanroom_workers.records import GuestRecord, Owner
+from cleanroom_workers.room import DiskFull
 from cleanroom_workers.shell import Shell
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CORRECT_TIMEOUT = 60.0
+_GOES_ON = "make room, and use the guest: it goes on where it stopped"
 # Source: random(4): what is written is mixed in; RNDRESEEDCRNG makes the kernel's generator anew from it.
 _CORRECT = """date --set="@$1" > /dev/null && cat > /dev/random || exit
 ! command -v perl > /dev/null || perl -e 'open my $pool, ">", "/dev/random"; ioctl $pool, 0x5207, 0'
@@ -112,8 +114,10 @@ class SavedStates:
         try:
             self._subject.shell.close()
             self._way.keep(name)
-        except BaseException:
+        except BaseException as error:
             self._way.remove(name)
+            if isinstance(error, InfrastructureError) and room.exhausted(self._subject.home):
+                raise DiskFull(f"the host's disk is full: {error.message}", hint="make room") from error
             raise
         finally:
             self._connect()
@@ -159,13 +163,19 @@ class SavedStates:
         """Wait until the guest answers, and tell a machine, which stood still, what a restored one is told."""
         subject = self._subject
         deadline = time.monotonic() + isolations.named(subject.record.isolation).start_timeout
-        subject.shell.wait(deadline, lambda: subject.libvirt.state(subject.record.name) is State.RUNNING)
-        subject.shell.connect(deadline)
+        subject.shell.open(deadline, self._alive)
         if self._machine:
             command = ["sh", "-c", _CORRECT, "sh", f"{time.time():.3f}"]
             done = subject.shell.run(command, timeout=_CORRECT_TIMEOUT, stdin=secrets.token_bytes(512))
             if done.exit_status != 0:
                 raise InfrastructureError(f"the clock of {subject.record.name} cannot be set: {done.stderr[:200]!r}")
+
+    def _alive(self) -> bool:
+        """Whether waiting for the guest is worth it. Raises DiskFull where it waits for room itself."""
+        libvirt, name = self._subject.libvirt, self._subject.record.name
+        if self._machine and not libvirt.goes_on(name):
+            raise DiskFull(f"{name} stands still: the host has no room for what it writes", hint=_GOES_ON)
+        return libvirt.state(name) is State.RUNNING
 
     def _file(self, name: str) -> Path:
         return self._directory / f"{name}.json"

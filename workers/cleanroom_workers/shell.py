@@ -7,6 +7,7 @@ which is also what ssh says when the connection is lost.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shlex
@@ -19,12 +20,12 @@ from pathlib import Path
 from typing import IO
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_base.run import CAPTURE_LIMIT, CommandTimedOut, Completed, OutputLimitExceeded, run, start
+from cleanroom_base.run import CAPTURE_LIMIT, CommandTimedOut, Completed, OutputLimitExceeded, Process, run, start
 from cleanroom_workers.processes import keep
 
 PORT = 22
-_PAUSE = 0.01
-_TRY = 0.02
+_PAUSE = 0.005
+_DIAL = Path(__file__).with_name("dial.py")
 _ASK_TIMEOUT = 10.0
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -55,43 +56,52 @@ class Shell:
     known_hosts: Path
     control: Path
 
-    def wait(self, deadline: float, alive: Callable[[], bool]) -> None:
-        """Wait until the guest's SSH server answers, in steps of some 10 ms.
+    def open(self, deadline: float, alive: Callable[[], bool]) -> None:
+        """Open the connection that all commands share, as soon as the guest's SSH server answers.
 
         `deadline` is in monotonic seconds; `alive` is asked now and then whether waiting is worth it.
         Raises TimedOut, ConnectionLost.
         """
-        begun = asked = time.monotonic()
-        # A guest that is slow to start is also slow to answer: patience grows with the wait.
-        while not answers(self.address, PORT, patience=_TRY + (time.monotonic() - begun) / 20):
-            moment = time.monotonic()
-            if moment > deadline:
-                raise TimedOut(f"the guest at {self.address} did not answer in its time")
-            if moment - asked > 1:
-                asked = moment
-                if not alive():
-                    raise ConnectionLost(f"the guest at {self.address} ended before it answered")
-            time.sleep(_PAUSE)
+        seconds = max(deadline - time.monotonic(), 0.0)
+        dial = [sys.executable, "-I", "-S", str(_DIAL), self.address, str(PORT), f"{seconds:.1f}", str(os.getpid())]
+        command = shlex.join(dial).replace("%", "%%")
+        self._start(deadline, alive, ["-o", f"ProxyCommand={command}", "-o", "ProxyUseFdpass=yes"])
 
     def connect(self, deadline: float) -> None:
-        """Open the connection that all commands share. Raises TimedOut, ConnectionLost."""
+        """Open that connection to a guest that answers. Raises TimedOut, ConnectionLost."""
+        self._start(deadline, lambda: True, [])
+
+    def _start(self, deadline: float, alive: Callable[[], bool], options: Sequence[str]) -> None:
         if self.connected():
             return
         self.control.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.control.unlink(missing_ok=True)
         log = self.known_hosts.with_name("ssh.log")
         # Not ended with this process: another one may go on with the same guest.
-        master = start([*self._ssh(), "-M", "-N", self._destination], log=log)
+        master = start([*self._ssh(), *options, "-M", "-N", self._destination], log=log)
+        try:
+            self._await(master, deadline, alive, log)
+        except BaseException:
+            master.kill()
+            master.wait()
+            raise
+        keep(master)
+
+    def _await(self, master: Process, deadline: float, alive: Callable[[], bool], log: Path) -> None:
+        """Wait until the connection is open."""
+        asked = time.monotonic()
         while not self.control.is_socket():
+            moment = time.monotonic()
+            if moment > deadline:
+                raise TimedOut(f"no login into the guest at {self.address} in its time")
             if master.poll() is not None:
                 end = log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
                 raise ConnectionLost(f"cannot log into the guest at {self.address}: {end}")
-            if time.monotonic() > deadline:
-                master.kill()
-                master.wait()
-                raise TimedOut(f"no login into the guest at {self.address} in its time")
-            time.sleep(_PAUSE / 2)
-        keep(master)
+            if moment - asked > 1:
+                asked = moment
+                if not alive():
+                    raise ConnectionLost(f"the guest at {self.address} ended before it answered")
+            time.sleep(_PAUSE)
 
     def connected(self) -> bool:
         """Whether the shared connection is open."""

@@ -1,7 +1,11 @@
 -- name: release
-SELECT release.gates, release.channel, release.kind, release.approved_by, event.signature
+SELECT release.product, release.ref, release.gates, release.channel, release.kind, release.approved_by, event.signature,
+       coalesce(release.recipe ->> 'flaky', 'hold') AS flaky
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.id = %(release)s
+
+-- name: channel
+SELECT channel FROM cleanroom.release WHERE id = %(release)s
 
 -- name: builds
 -- The latest attempt of each build.
@@ -13,11 +17,11 @@ SELECT DISTINCT ON (build.id) build.target, build.phases, attempt.id AS attempt,
 -- name: parts
 -- The phases of some attempts, and with a name of their own their steps.
 SELECT attempt_id AS attempt, name AS phase, NULL AS step, outcome, why
-  FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s)
+  FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s) AND replay = 0
 UNION ALL
 SELECT phase.attempt_id, phase.name, step.name, step.outcome, step.why
   FROM cleanroom.phase JOIN cleanroom.step ON step.phase_id = phase.id
- WHERE phase.attempt_id = ANY(%(attempts)s)
+ WHERE phase.attempt_id = ANY(%(attempts)s) AND phase.replay = 0
 
 -- name: waivers
 SELECT gate_waiver.*, expires_at > now() AS active
@@ -32,6 +36,10 @@ DELETE FROM cleanroom.gate_result WHERE release_id = %(release)s
 
 -- name: insert_results
 INSERT INTO cleanroom.gate_result (release_id, gate, target, state, why) VALUES %s
+
+-- name: update_result
+UPDATE cleanroom.gate_result SET state = %(state)s, why = %(why)s, evaluated_at = now()
+ WHERE release_id = %(release)s AND gate = %(gate)s AND target = %(target)s
 
 -- name: results
 SELECT * FROM cleanroom.gate_result WHERE release_id = %(release)s

@@ -29,7 +29,8 @@ _BUILDBOT_KEEPS = timedelta(weeks=4)
 class Inputs:
     """All that the configuration is made from.
 
-    `builds` are pairs of a product's and a target's name; `workers` maps each worker's name to its password.
+    `builds` are pairs of a product's and a target's name, `probed` those with the number of lanes on which they are
+    probed; `workers` maps each worker's name to its password.
     """
 
     settings: Settings
@@ -37,6 +38,13 @@ class Inputs:
     workers: Mapping[str, str]
     builds: tuple[tuple[str, str], ...]
     dispatch: Dispatch
+    probed: tuple[tuple[str, str, int], ...] = ()
+
+    @property
+    def builders(self) -> list[tuple[str, str, int]]:
+        """Product, target and lane of each builder; lane 0 is that of releases."""
+        lanes = [(product, target, lane) for product, target, most in self.probed for lane in range(1, most + 1)]
+        return [*((product, target, 0) for product, target in self.builds), *lanes]
 
 
 class HostWorker(Worker):
@@ -50,7 +58,7 @@ def configure(inputs: Inputs) -> dict[str, Any]:
     """Buildbot's configuration dictionary."""
     settings = inputs.settings
     bind = settings.text("master.bind")
-    names = [builder_name(product, target) for product, target in inputs.builds]
+    names = [builder_name(*one) for one in inputs.builders]
     return {
         "title": "Cleanroom",
         "titleURL": settings.repository_url,
@@ -62,7 +70,7 @@ def configure(inputs: Inputs) -> dict[str, Any]:
             HostWorker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
             for name, password in inputs.workers.items()
         ],
-        "builders": [_builder(product, target, inputs) for product, target in inputs.builds],
+        "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
         "configurators": [JanitorConfigurator(logHorizon=_BUILDBOT_KEEPS, buildDataHorizon=_BUILDBOT_KEEPS, hour=3)],
         "logMaxSize": _BUILDBOT_LOG,
@@ -77,15 +85,16 @@ def configure(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _builder(product: str, target: str, inputs: Inputs) -> BuilderConfig:
+def _builder(product: str, target: str, lane: int, inputs: Inputs) -> BuilderConfig:
+    # A directory name on the worker; two names never become one, because no part holds a double underscore.
+    directory = re.sub(r"[^a-z0-9.+-]", "_", f"{product}__{target}{f'__{lane}' if lane else ''}")
     factory = BuildFactory([LeaseAttempt(inputs.dispatch)])
     factory.buildClass = AttemptBuild
     return BuilderConfig(
-        name=builder_name(product, target),
+        name=builder_name(product, target, lane),
         workernames=list(inputs.workers),
         factory=factory,
-        # A directory name on the worker; two names never become one, because neither part holds a double underscore.
-        workerbuilddir=re.sub(r"[^a-z0-9.+-]", "_", f"{product}__{target}"),
-        builddir=re.sub(r"[^a-z0-9.+-]", "_", f"{product}__{target}"),
+        workerbuilddir=directory,
+        builddir=directory,
         tags=[product, target],
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from cleanroom_base.settings import Settings
-from cleanroom_db import releases
+from cleanroom_db import bisections, releases
 from cleanroom_db.cluster import database_url, open_database
 from cleanroom_db.listen import Listener
 from cleanroom_db.roles import Role
@@ -28,6 +28,7 @@ def read(settings: Settings) -> Inputs:
         workers={socket.gethostname(): settings.worker_password.read_text().strip()},
         builds=tuple(releases.builders(dispatch.database)),
         dispatch=dispatch,
+        probed=tuple(bisections.lanes(dispatch.database)),
     )
 
 

@@ -13,7 +13,7 @@ from cleanroom_db import generations, products, promotions, publications, ref_ev
 from cleanroom_db.publications import Publication
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import asking, comparing
+from cleanroom_master.cli import asking, comparing, conflicting
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.planning import demanded
 from cleanroom_master.taking_back import fixes, require_insistence
@@ -67,6 +67,7 @@ def register(commands: Commands) -> None:
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
     _register_after_publication(release)
     comparing.register(release)
+    conflicting.register(release)
 
 
 def _register_after_publication(release: Noun) -> None:
@@ -161,7 +162,10 @@ def retry(context: Context, arguments: argparse.Namespace) -> None:
     """Queue new attempts of the builds that did not pass."""
     release = releases.find(context.database, arguments.product, arguments.ref)
     again = releases.retry(context.database, release.id, getpass.getuser())
-    context.emit({"builds": len(again)}, f"{len(again)} builds of {release.product} {release.ref} are tried again")
+    told = f"{len(again)} builds of {release.product} {release.ref} are tried again"
+    context.emit(
+        {"builds": len(again)}, told if again else f"dependents of {release.product} {release.ref} are tried again"
+    )
 
 
 def approve(context: Context, arguments: argparse.Namespace) -> None:
@@ -311,6 +315,9 @@ def describe(view: dict[str, Any]) -> str:
         ]
         if phases:
             lines.append(_indent(table(phases, ["name", "outcome", "seconds", "reset_seconds", "tests", "why"])))
+        lines += [f"  {phase['name']} {printable(note)}" for phase in build["phases"] for note in _notes(phase)]
+        lines += [f"  {line}" for phase in build["phases"] for line in _repeated(phase)]
+        lines += [f"  {line}" for line in _reproduced(build["reproduction"])]
         if build["artifacts"]:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
@@ -318,6 +325,40 @@ def describe(view: dict[str, Any]) -> str:
     for gone in view["removed"]:
         lines += ["", f"not in {gone['channel']} since generation {gone['generation']}: {printable(gone['why'])}"]
     return "\n".join(line for line in lines if line is not None)
+
+
+def _notes(phase: dict[str, Any]) -> list[str]:
+    """The test cases of a phase that failed, with their places, and what is not among its cases."""
+    notes = []
+    for case in phase["failing"]:
+        place = f", line {case['line']} of its log" if case["line"] else ""
+        notes.append(f"{case['step']}{place}: {case['outcome']}: {case['name']}")
+    return notes + [f"{step['name']}: {step['remark']}" for step in phase["steps"] if step["remark"]]
+
+
+def _reproduced(found: dict[str, Any] | None) -> list[str]:
+    """What became of building it again."""
+    if found is None:
+        return []
+    if found["compared_at"] is None:
+        why = f" ({printable(found['why'])})" if found["why"] else ""
+        return [f"built again: {found['outcome'] or 'not yet'}{why}"]
+    words = {True: "the same", False: "different"}
+    lines = [f"built again: {file['file']}: {words[file['same']]}" for file in found["artifacts"]]
+    return lines + ([f"what differs is told in the log {found['report']}"] if found["report"] else [])
+
+
+def _repeated(phase: dict[str, Any]) -> list[str]:
+    """What running a phase again has shown: each run, and the tests that failed in some."""
+    lines = [
+        f"{phase['name']}, replay {run['replay']}{' of the failed tests' if run['alone'] else ''}:"
+        f" {run['outcome'] or 'running'}" + (f" ({printable(run['why'])})" if run["why"] else "")
+        for run in phase["replays"]
+    ]
+    return lines + [
+        f"  {test['outcome']}: {printable(test['name'])}, {test['failures']} of {test['runs']} runs failed"
+        for test in phase["repeated_tests"]
+    ]
 
 
 def _indent(text: str) -> str:

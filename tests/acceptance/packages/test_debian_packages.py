@@ -98,7 +98,8 @@ def test_a_debian_source_package_goes_the_whole_way(site: LiveSite, tags: dict[s
     outcomes = {phase["name"]: phase["outcome"] for phase in build["phases"]}
     tested = "passed" if PACKAGES[name].tested else "skipped"
     others = dict.fromkeys(("build", "install", "remove"), "passed")
-    assert outcomes == {**others, "upgrade": "skipped", "regress": tested}
+    upgrades = dict.fromkeys((name for name in outcomes if name.startswith("upgrade")), "skipped")
+    assert outcomes == {**others, **upgrades, "regress": tested}
     regress = next(phase for phase in build["phases"] if phase["name"] == "regress")
     assert bool(regress["tests"]["passed"]) == PACKAGES[name].tested
 

@@ -284,8 +284,17 @@ def test_a_build_that_ends_its_guest_fails(make: Make, command: str) -> None:
     assert "was switched off from inside" in told.why
 
 
-def test_links_do_not_come_out(make: Make) -> None:
-    told = script(make, "touch result.txt; ln -s /etc/shadow $CLEANROOM_OUTPUT/shadow")
+def test_links_do_not_come_out_but_test_cases_do(make: Make) -> None:
+    told = script(
+        make,
+        "touch result.txt; ln -s /etc/shadow $CLEANROOM_OUTPUT/shadow; mkdir out; ln -s /etc/shadow out/junit-2.xml\n"
+        "echo \"<testsuite><testcase name='file'><failure/></testcase></testsuite>\" > out/junit.xml\n"
+        "echo 'ok 1 - own' > $CLEANROOM_RESULTS/own.tap; echo 'FAIL: printed'",
+    )
+    assert told.tests == {"file": Outcome.FAILED, "own": Outcome.PASSED, "printed": Outcome.FAILED}
+    assert [case.line for event in told.of(events.Tests) for case in event.cases] == [None, None, 1]
+    assert told.steps["command-1"] is Outcome.PASSED
+    assert told.of(events.StepFinished)[-2].remark is None
     assert told.outcome is Outcome.FAILED
     assert "shadow" in told.why
     assert not told.of(events.Artifact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def test_builds_never_share_a_directory(inputs: Inputs) -> None:
     directories = [builder.workerbuilddir for builder in configure(inputs)["builders"]]
     assert len(set(directories)) == len(directories)
     assert all("/" not in directory for directory in directories)
+
+
+def test_probes_have_builders_beside_that_of_releases(inputs: Inputs) -> None:
+    configured = configure(replace(inputs, probed=(("tally", "debian-12/deb", 2),)))
+    names = [builder.name for builder in configured["builders"]]
+    assert names[len(BUILDS) :] == ["tally debian-12/deb probe 1", "tally debian-12/deb probe 2"]
+    assert configured["schedulers"][0].builderNames == names
+    directories = {builder.workerbuilddir for builder in configured["builders"]}
+    assert len(directories) == len(names)
 
 
 def test_nobody_builds_by_buildbot_s_pages(inputs: Inputs) -> None:

@@ -9,22 +9,24 @@ from hypothesis import strategies as st
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import events
-from cleanroom_recipes.model import Isolation, Network, Outcome
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)
 EXAMPLES: list[events.Event] = [
     events.PhaseStarted(AT, "build"),
-    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", Network.MIRROR, 0.5),
+    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 0.5),
     events.StepStarted(AT, "unpack", 0),
     events.Output(AT, "unpack", "ä\n\\xff \x1b[1m\u2028"),
     events.StepFinished(AT, "unpack", Outcome.FAILED, 2, 1.5, "because", 10, False),
-    events.StepFinished(AT, "unpack", Outcome.FAILED, None, 1.5, None, 10, True),
+    events.StepFinished(AT, "unpack", Outcome.FAILED, None, 1.5, None, 10, True, "some were left out"),
     events.counted(
-        AT, "unpack", (events.TestCase("a", Outcome.PASSED), events.TestCase("b", Outcome.FAILED, 1.0, "x"))
+        AT, "unpack", (events.TestCase("a", Outcome.PASSED), events.TestCase("b", Outcome.FAILED, 1.0, "x", 7))
     ),
     events.Version(AT, "1:1.0~rc1+git2-3"),
+    events.Installed(AT, {"libc6": "2.36-9+deb12u4", "rpm:tally": "1.0-1"}),
     events.Artifact(AT, "a_1.0_amd64.deb", 10, "0" * 64, "deb", "a", "1.0", "amd64"),
     events.PhaseFinished(AT, Outcome.SKIPPED, "nothing", 1.0, 0.0),
+    events.TestState(AT, "a" * 64, 3),
 ]
 
 
@@ -52,6 +54,24 @@ def test_the_form_of_a_line_is_a_contract() -> None:
         "network": "mirror",
         "seconds": 0.5,
     }
+
+
+def test_what_an_earlier_worker_says_is_understood() -> None:
+    line = json.loads(events.encode(EXAMPLES[4]))
+    del line["remark"]
+    assert events.decode(json.dumps(line).encode()) == EXAMPLES[4]
+
+
+@pytest.mark.parametrize("character", ["a", "\U0001f600", "\x01", '"'])
+def test_any_number_of_tests_fits_into_lines(character: str) -> None:
+    name, message = character * events.NAME_LIMIT, character * events.MESSAGE_LIMIT
+    cases = [events.TestCase(name, Outcome.FAILED, 0.1 + 1e-17, message, number + 1) for number in range(1203)]
+    told = list(events.in_events(AT, "unpack", cases))
+    assert [case for event in told for case in event.cases] == cases
+    assert sum(event.failed for event in told) == 1203
+    for event in told:
+        assert events.decode(events.encode(event)) == event
+    assert list(events.in_events(AT, "unpack", [])) == []
 
 
 def test_tests_are_counted() -> None:
@@ -95,7 +115,7 @@ def changed(event: events.Event, **values: object) -> bytes:
         changed(EXAMPLES[4], seconds=float("inf")),
         changed(EXAMPLES[4], seconds=-1),
         changed(EXAMPLES[4], why="x" * 1001),
-        changed(EXAMPLES[6], cases=[{"name": "a", "outcome": "passed"}] * 101),
+        changed(EXAMPLES[6], cases=[{"name": "a", "outcome": "passed"}] * 501),
         changed(EXAMPLES[6], cases={"name": "a"}),
         changed(EXAMPLES[8], file="../../x.deb"),
         changed(EXAMPLES[8], file="-x.deb"),

@@ -101,10 +101,18 @@ def test_everything_wrong_is_reported_at_once_with_its_place() -> None:
         ("[phases.build]\nenabled = false", "phases.build.enabled"),
         ('[[phases.build.steps]]\nname="a"\nrun="x"\n[[phases.build.steps]]\nname="a"\nrun="y"', "phases.build.steps"),
         ("gates = ['none']", "gates[0]"),
+        ("gates = ['phase:downgrade']", "gates[0]"),
+        ("gates = ['phase:upgrade-stable']\n[phases.upgrade]\nenabled = false", "gates[0]"),
     ],
 )
 def test_contradictions_have_their_place(more: str, place: str) -> None:
     assert place in problems(SHORTEST + more.encode())
+
+
+def test_a_gate_may_name_a_phase_that_the_recipe_switches_on() -> None:
+    on = "\n[phases.downgrade]\nenabled = true\n"
+    gates = 'gates = ["phase:downgrade", "phase:upgrade-stable"]'
+    assert load(SHORTEST.decode() + gates + on).gates[1:] == ("phase:downgrade", "phase:upgrade-stable")
 
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "../x", "a/../../x", "a b", "$(id)", "-rf*", "a;b"])
@@ -202,3 +210,13 @@ def test_any_toml_is_a_recipe_or_an_input_error(table: dict[str, str]) -> None:
     with pytest.raises(InputError) as caught:
         load(text)
     assert caught.value.problems
+
+
+def test_a_product_that_depends_on_itself_is_refused() -> None:
+    text = b'builder = "deb"\ndepends = ["library", "tiny", "library"]\n'
+    with pytest.raises(InputError) as raised:
+        loader.load(text, source="the recipe", name="tiny", url="file:///tiny")
+    assert {str(problem) for problem in raised.value.problems} == {
+        "depends: has library twice",
+        "depends[1]: a product cannot depend on itself",
+    }

@@ -9,8 +9,9 @@ import pytest
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
-from cleanroom_recipes.model import Blame, Builder, Input, Network, RefKind, Target, User
-from cleanroom_recipes.plan import PhasePlan, plan
+from cleanroom_recipes.conditions import Conditions
+from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
+from cleanroom_recipes.plan import PhasePlan, plan, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 TALLY = """
@@ -56,12 +57,58 @@ def test_commands_of_the_recipe_become_steps() -> None:
     assert (regress.network, regress.timeout) == (Network.NONE, 50)
 
 
+def test_result_files_are_looked_for_where_tests_run() -> None:
+    table, _, rest = TALLY.partition("[environment]")
+    built = phases(f'{table}results = ["out/*.xml"]\n[environment]{rest}', "debian-12/deb")
+    patterns = {step.name: step.results for phase in built.values() for step in phase.steps if step.results}
+    assert patterns == dict.fromkeys(["build", "autopkgtest", "test-1", "test-2", "more"], ("out/*.xml",))
+    assert phases(TALLY, "debian-12/deb")["build"].steps[4].results == RESULT_FILES
+    assert not any(step.results for step in phases(f"results = []\n{TALLY}", "debian-12/deb")["build"].steps)
+
+
 def test_a_phase_with_commands_is_run_in_any_case() -> None:
     shortest = 'name = "hello"\nurl = "u"\nbuilder = "deb"'
     condition = phases(shortest, "debian-12/deb")["regress"].condition
     assert condition is not None
     assert condition.source == ("debian/tests/control",)
     assert phases(TALLY, "debian-12/deb")["regress"].condition is None
+
+
+def test_an_upgrade_begins_with_what_each_channel_publishes() -> None:
+    shortest = 'name = "hello"\nurl = "u"\nbuilder = "deb"\n'
+    found = phases(shortest, "debian-12/deb")
+    cases = {name: phase.channel for name, phase in found.items() if name.startswith("upgrade")}
+    assert cases == {
+        "upgrade": None,
+        "upgrade-snapshots": "snapshots",
+        "upgrade-testing": "testing",
+        "upgrade-stable": "stable",
+    }
+    assert found["upgrade-stable"].steps == found["upgrade"].steps
+    condition = found["upgrade-stable"].condition
+    assert condition is not None
+    assert condition.why_not == "nothing is published to upgrade from in stable"
+    # What a recipe says of upgrades holds for each of them that it does not speak of by name.
+    wishes = "[phases.upgrade]\ntimeout = 50\n[phases.upgrade-stable]\nenabled = false\n"
+    found = phases(shortest + wishes, "debian-12/deb")
+    assert "upgrade-stable" not in found
+    assert [found[name].timeout for name in ("upgrade", "upgrade-testing", "install")] == [50, 50, 7200]
+
+
+def test_where_nothing_is_published_no_command_of_the_recipe_has_anything_to_begin_with() -> None:
+    steps = '[[phases.upgrade.steps]]\nname = "more"\nrun = "true"\n'
+    found = phases('name = "hello"\nurl = "u"\nbuilder = "deb"\n' + steps, "debian-12/deb")
+    assert [step.name for step in found["upgrade-testing"].steps][-1] == "more"
+    assert found["upgrade"].condition is not None
+
+
+@pytest.mark.parametrize("builder", ["deb", "rpm"])
+def test_a_downgrade_is_only_tried_where_the_recipe_says_so(builder: str) -> None:
+    shortest = f'name = "hello"\nurl = "u"\nbuilder = "{builder}"\n'
+    assert "downgrade" not in phases(shortest, f"debian-12/{builder}")
+    assert "downgrade" not in phases(shortest + "[phases.downgrade]\ntimeout = 5\n", f"debian-12/{builder}")
+    found = phases(shortest + "[phases.downgrade]\nenabled = true\n", f"debian-12/{builder}")["downgrade"]
+    assert found.inputs == (Input.ARTIFACTS, Input.PREVIOUS)
 
 
 def test_what_is_prepared_depends_on_no_product() -> None:
@@ -95,6 +142,19 @@ def test_a_step_that_only_informs_can_be_left_out_and_no_other() -> None:
     assert [str(problem) for problem in raised.value.problems] == [
         "phases.build.without: 'build': only lint of this phase can be left out",
         "phases.install.without: 'update': no step of this phase can be left out",
+    ]
+
+
+def test_a_step_that_costs_much_runs_where_the_recipe_wants_it() -> None:
+    text = 'name = "x"\nurl = "u"\nbuilder = "deb"\n'
+    assert [step.name for step in phases(text, "debian-12/deb")["remove"].steps][-1] == "purge"
+    wish = text + '[phases.remove]\nalso = ["piuparts"]\n'
+    last = phases(wish, "debian-12/deb")["remove"].steps[-1]
+    assert (last.name, last.required) == ("piuparts", False)
+    with pytest.raises(InputError) as raised:
+        phases(wish + '[phases.install]\nalso = ["piuparts"]\n', "debian-12/deb")
+    assert [str(problem) for problem in raised.value.problems] == [
+        "phases.install.also: 'piuparts': no step can be run in this phase besides"
     ]
 
 
@@ -149,6 +209,13 @@ def test_a_commit_that_is_no_release_has_a_suffix() -> None:
     assert replace(make_request(), kind=RefKind.COMMIT).snapshot_suffix == "+git20260131120000.0123456"
 
 
+def test_a_digest_that_names_another_file_is_refused() -> None:
+    for digest in ("../x", "A" * 64, "a" * 63):
+        wanted = replace(make_request(), conditions=Conditions(image_digest=digest))
+        with pytest.raises(InputError, match=r"conditions\.image_digest"):
+            request.decode(request.encode(wanted))
+
+
 def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         request.decode(b'{"commit": "HEAD", "output": "relative", "extra": 1}')
@@ -159,3 +226,13 @@ def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
             request.decode(content)
     with pytest.raises(InputError):
         request.read(tmp_path / "missing.json")
+
+
+def test_exact_packages_come_after_the_update_and_before_what_depends_on_them() -> None:
+    recipe = loader.load(b'builder = "deb"\n', source="the recipe", name="x", url="file:///x")
+    [build, *_] = plan(recipe, Target.parse("debian-12/deb"))
+    assert with_packages(build, {}) is build
+    steps = with_packages(build, {"make": "4.3-4.1", "gcc": "4:12.2.0-3"}).steps
+    assert [step.name for step in steps[:3]] == ["update", "exact-packages", "unpack"]
+    assert steps[1].environment == {"CLEANROOM_EXACT": "gcc=4:12.2.0-3\nmake=4.3-4.1"}
+    assert [steps[0], *steps[2:]] == list(build.steps)

@@ -48,6 +48,7 @@ class FakeHost:
         self.old: set[str] = set()
         self.unclaimed: list[str] = []
         self.broken: set[Kind] = set()
+        self.layered: set[Kind] = set()
         self.tried = 0
 
     def reap(self) -> list[str]:
@@ -58,7 +59,10 @@ class FakeHost:
         return list(self.guests.values())
 
     def lacks_layer(self, kind: Kind) -> bool:
-        return bool(kind.preparation)
+        return bool(kind.programs) and kind not in self.layered
+
+    def has_layer(self, kind: Kind) -> bool:
+        return kind in self.layered
 
     def outdated(self, records: Iterable[GuestRecord], kinds: Mapping[str, Kind]) -> list[GuestRecord]:
         assert all(record.kind in kinds or record.kind for record in records)
@@ -188,6 +192,41 @@ def test_layers_are_asked_for_where_they_are_missing(host: FakeHost, demand: Dem
     assert host.kinds() == ["debian-12", "debian-13"]
 
 
+def test_a_layer_of_what_a_product_declares_is_made_once_it_was_asked_for_again(host: FakeHost, demand: Demand) -> None:
+    own = replace(BOOKWORM, preparation=("apt-get update",), declared=("apt-get install bc",))
+    maker = FakeMaker()
+    kept = Pool(host, demand, Room(0), 4, maker)
+    demand.note(own, 1)
+    list(kept.tend())
+    assert maker.missing == []
+    demand.note(own, 1)
+    list(kept.tend())
+    assert maker.missing == [own]
+    # An old layer is made anew only where it was of use.
+    demand.layered(own)
+    list(kept.tend())
+    assert maker.missing == []
+    demand.note(own, 1)
+    list(kept.tend())
+    assert maker.missing == [own]
+
+
+def test_of_the_kinds_of_products_as_many_are_kept_in_all_as_of_another_alone(host: FakeHost, demand: Demand) -> None:
+    own = [replace(BOOKWORM, image=f"own-{number}", declared=(f"install {number}",)) for number in range(5)]
+    for kind in own:
+        demand.note(kind, 3)
+    demand.note(TRIXIE, 2)
+    tended(host, demand, most=4)
+    # Without a layer a guest of a product's own would be no better than any other.
+    assert host.kinds() == ["debian-13"] * 2
+    host.layered.update(own[:4])
+    tended(host, demand, most=4)
+    assert host.kinds() == ["debian-13"] * 2 + ["own-2"] + ["own-3"] * 3
+    host.layered.clear()
+    tended(host, demand, most=4)
+    assert host.kinds() == ["debian-13"] * 2
+
+
 def test_what_nobody_claims_is_told(host: FakeHost, demand: Demand) -> None:
     host.unclaimed.append("lost")
     assert tended(host, demand) == ["ended lost, which nobody claims"]
@@ -228,6 +267,7 @@ def test_kinds_with_any_difference_have_different_keys() -> None:
         replace(BOOKWORM, isolation="container"),
         replace(BOOKWORM, network="none"),
         replace(BOOKWORM, preparation=("apt-get update",)),
+        replace(BOOKWORM, declared=("apt-get update",)),
         replace(BOOKWORM, limits=replace(LIMITS, disk=1024)),
     ]
     assert len({kind.key for kind in others}) == len(others)

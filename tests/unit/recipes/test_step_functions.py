@@ -1,0 +1,132 @@
+"""The shell functions that steps share, with the programs that they ask replaced by ones that say what a test wants."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cleanroom_recipes import places
+
+DPKG = "dpkg: error processing package tiny (--configure):"
+
+
+def run(tmp_path: Path, builder: str, program: str, **fakes: str) -> subprocess.CompletedProcess[str]:
+    """Run shell commands after a builder's preludes; `fakes` are programs by name, as shell text."""
+    for name, text in fakes.items():
+        fake = tmp_path / name.replace("_", "-")
+        fake.write_text(f"#!/bin/sh\n{text}\n")
+        fake.chmod(0o755)
+    preludes = [(places.builders() / part / "prelude").read_text() for part in ("common", builder)]
+    return subprocess.run(
+        ["sh"],
+        input="\n".join([*preludes, program]),
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        # dpkg 1.21 and dpkg 1.22
+        (
+            " installed tiny package post-installation script subprocess returned error exit status 3",
+            "postinst of tiny failed: it returned error exit status 3",
+        ),
+        (
+            " new tiny package pre-installation script subprocess failed with exit status 1",
+            "preinst of tiny failed: it failed with exit status 1",
+        ),
+        (
+            " old tiny:amd64 package post-removal script subprocess was killed by signal (Killed)",
+            "postrm of tiny:amd64 failed: it was killed by signal (Killed)",
+        ),
+    ],
+)
+def test_the_maintainer_script_that_failed_is_named(tmp_path: Path, line: str, why: str) -> None:
+    done = run(tmp_path, "deb", "with_scripts install tiny", apt_get=f"echo '{DPKG}'; echo '{line}' >&2; exit 100")
+    assert (done.returncode, done.stderr) == (1, f"cleanroom: {why}\n")
+    assert line in done.stdout
+
+
+def test_what_is_apts_own_failure_stays_apts(tmp_path: Path) -> None:
+    done = run(tmp_path, "deb", "with_scripts install tiny", apt_get="echo 'Err:1 http://m x'; exit 100")
+    assert (done.returncode, done.stderr) == (100, "")
+    # Scripts that complain, and do not fail, are none of it.
+    quiet = "echo 'installed tiny package post-installation script subprocess returned error exit status 3'"
+    assert run(tmp_path, "deb", "with_scripts install tiny", apt_get=quiet).returncode == 0
+
+
+def test_a_scriptlet_that_failed_is_named_although_dnf_does_not_fail(tmp_path: Path) -> None:
+    said = "warning: %post(tiny-1.0-1.noarch) scriptlet failed, exit status 3"
+    done = run(tmp_path, "rpm", "with_scripts install tiny", dnf=f"echo '{said}' >&2")
+    assert (done.returncode, done.stderr) == (1, "cleanroom: %post of tiny-1.0-1.noarch failed: exit status 3\n")
+    assert run(tmp_path, "rpm", "with_scripts install tiny", dnf="exit 7").returncode == 7
+
+
+def test_units_are_those_that_can_be_started(tmp_path: Path) -> None:
+    files = "/lib/systemd/system/{a.service,a@.service,a.service.d/b.conf} /usr/lib/systemd/system/{c.timer,c.txt}"
+    program = f"bash -c 'printf \"%s\\n\" {files} /etc/d.service' | units"
+    assert run(tmp_path, "deb", program).stdout.split() == ["a.service", "c.timer"]
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"ActiveState": "active", "NRestarts": "0"}, ""),
+        ({"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "203"}, "failed (exit-code, status 203)"),
+        ({"ActiveState": "inactive", "Type": "simple", "ConditionResult": "yes"}, "does not keep running"),
+        ({"ActiveState": "inactive", "Type": "simple", "ConditionResult": "no"}, ""),
+        ({"ActiveState": "inactive", "Type": "oneshot", "ConditionResult": "yes"}, ""),
+        ({"ActiveState": "activating", "NRestarts": "2"}, "ended and was started again 2 times"),
+        # Timers and sockets have no restarts.
+        ({"ActiveState": "active"}, ""),
+    ],
+)
+def test_what_is_wrong_with_a_service(tmp_path: Path, said: dict[str, str], why: str) -> None:
+    answers = "".join(f"--property={name}) echo '{value}' ;;\n" for name, value in said.items())
+    done = run(tmp_path, "deb", "complaint tiny.service", systemctl=f'case "$2" in\n{answers}*) ;;\nesac')
+    assert (done.returncode, done.stdout.strip()) == (0, why)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (
+            "??5?????? c /etc/tiny.conf",
+            "the scripts of tiny change its configuration file /etc/tiny.conf, which is the administrator's to do",
+        ),
+        ("??5??????   /usr/bin/tiny", "/usr/bin/tiny of tiny is not what was packed"),
+        (
+            "missing     /usr/share/a c /b",
+            "/usr/share/a c /b of tiny is missing although the package is installed",
+        ),
+    ],
+)
+def test_the_file_that_is_not_as_it_was_packed_is_named(tmp_path: Path, line: str, why: str) -> None:
+    query = 'shift; echo "tiny: $1"'
+    done = run(tmp_path, "deb", "verify tiny", dpkg=f"echo '{line}'", dpkg_query=query)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"cleanroom: {why}")
+    # rpm ends with a status, and says the package by itself.
+    done = run(
+        tmp_path, "rpm", "verify tiny", rpm=f"case $1 in --verify) echo '{line}'; exit 1 ;; *) echo tiny ;; esac"
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"cleanroom: {why}")
+    assert run(tmp_path, "rpm", "verify tiny", rpm="true").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("# a\nb = 1\n", "# a\nb = 1\n\n# Changed by an administrator.\n"), ('{"a": 1}\n', '{"a": 1}\n\n')],
+)
+def test_a_configuration_file_is_changed_so_that_no_program_minds(tmp_path: Path, before: str, after: str) -> None:
+    file = tmp_path / "x.conf"
+    file.write_text(before)
+    assert run(tmp_path, "deb", f"change {file}").returncode == 0
+    assert file.read_text() == after
