@@ -85,7 +85,10 @@ class Due:
 
 
 class Publisher:
-    """One publisher at work on one repository."""
+    """One publisher at work on one repository.
+
+    `patience` is how many seconds a release that is ready waits for others that are being prepared.
+    """
 
     def __init__(
         self,
@@ -93,16 +96,17 @@ class Publisher:
         repository: Repository,
         files: FileStore,
         *,
-        keeping: Keeping,
+        keeping: Keeping | None = None,
         checker: Checker | None = None,
     ) -> None:
         self._database = database
         self._repository = repository
         self._files = files
-        self._keeping = keeping
+        self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
         self._preparing: dict[int, Future[_Candidate | None]] = {}
+        self.patience = _PATIENCE_FOR_ALL
 
     def close(self) -> None:
         """Let what is being prepared come to its end; it is done again at the next start."""
@@ -193,7 +197,7 @@ class Publisher:
             if publication.id not in self._preparing:
                 self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
         wait(self._preparing.values(), timeout=_PATIENCE_FOR_ONE, return_when=FIRST_COMPLETED)
-        wait(self._preparing.values(), timeout=_PATIENCE_FOR_ALL)
+        wait(self._preparing.values(), timeout=self.patience)
         done = [number for number, future in sorted(self._preparing.items()) if future.done()]
         found = [self._preparing.pop(number) for number in done]
         trouble = [error for future in found if (error := future.exception()) is not None]

@@ -31,9 +31,9 @@ _TOLD = 1000
 class Keeping:
     """What a site keeps: so many generations at least, all of the last `grace`, and of channels what rules say."""
 
-    generations: int
-    grace: timedelta
-    rules: tuple[Rule, ...]
+    generations: int = 32
+    grace: timedelta = timedelta(days=3)
+    rules: tuple[Rule, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Keeping:

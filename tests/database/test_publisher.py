@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,10 @@ from tiny_packages import make_deb, make_rpm, sha256
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import load
 from cleanroom_db import generations, publications, releases
+from cleanroom_db.generations import NewPackage
 from cleanroom_db.states import ReleaseState
+from cleanroom_master.publish.package import PackageFile
+from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publisher import AnotherPublisher, only_one
 
 # Is the one publisher until it is killed.
@@ -145,6 +151,71 @@ def test_a_store_that_is_away_is_the_surroundings_fault(shop: Shop, tmp_path: Pa
     away.rename(store)
     assert shop.publisher().turn() == 1
     assert shop.state(release)[0] is ReleaseState.PUBLISHED
+
+
+def test_what_passes_in_the_same_second_is_one_generation(shop: Shop, tmp_path: Path) -> None:
+    made = [shop.passed(f"v{number}", make_deb(tmp_path, f"tiny{number}")) for number in range(20)]
+    # However slow the machine is: all that was ready together leaves together.
+    publisher = shop.publisher()
+    publisher.patience = 60.0
+    assert publisher.turn() == 20
+    assert [one.number for one in generations.history(shop.owner)] == [1]
+    assert {shop.state(release)[1] for release in made} == {"published in testing, generation 1"}
+
+
+class Slow(Repository):
+    """A repository in which one package takes long to be signed."""
+
+    signed = threading.Event()
+
+    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
+        if file is not None and file.startswith("slow"):
+            assert self.signed.wait(60)
+        return super().add_to_pool(source, sha256, file=file)
+
+
+def test_nobody_waits_for_another_s_slow_signing(shop: Shop, tmp_path: Path) -> None:
+    slow = shop.passed("v1", make_deb(tmp_path, "slow"))
+    quick = shop.passed("v2", make_deb(tmp_path, "quick"))
+    repository = shop.repository(Slow)
+    publisher = shop.publisher(repository)
+    settled = 0
+    while not settled:
+        settled = publisher.turn()
+    assert (settled, publisher.busy) == (1, True)
+    assert shop.state(quick)[0] is ReleaseState.PUBLISHED
+    assert shop.state(slow)[0] is ReleaseState.PASSED
+    assert isinstance(repository, Slow)
+    repository.signed.set()
+    while publisher.busy:
+        publisher.turn()
+    assert shop.state(slow) == (ReleaseState.PUBLISHED, "published in testing, generation 2")
+
+
+def test_a_clock_that_jumped_back_stops_nothing(shop: Shop, tmp_path: Path) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    shop.settle()
+    listing = shop.home / "repository/generations/1/generation.json"
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    listing.write_text(re.sub(r'"at": "[^"]+"', f'"at": "{ahead.isoformat()}"', listing.read_text()))
+    release = shop.passed("v2", make_deb(tmp_path, version="2.0"))
+    assert shop.settle() == 1
+    assert shop.state(release)[0] is ReleaseState.PUBLISHED
+    assert shop.repository().read(2).at > ahead
+
+
+def test_ten_thousand_packages_in_one_release_are_looked_up_at_once(shop: Shop) -> None:
+    packages = [
+        NewPackage(
+            "testing", "debian-12/deb", "deb", f"p{n}", "1", "amd64", f"p{n}_1_amd64.deb", "0" * 64, "0" * 64, 1, None
+        )
+        for n in range(10_000)
+    ]
+    made = generations.prepare(shop.database, actor="x", reason="x", added=packages)
+    generations.switched(shop.database, made.number)
+    assert len(generations.ever_published(shop.database, packages)) == 10_000
+    assert len(generations.present(shop.database, packages)) == 10_000
+    assert generations.withdrawn_among(shop.database, packages) == []
 
 
 def test_a_second_publisher_is_refused_and_a_killed_one_followed(tmp_path: Path) -> None:
