@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -127,6 +128,19 @@ def test_what_is_no_package_is_refused(tmp_path: Path, kind: str, content: bytes
 def test_a_deb_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
     file = make_deb(tmp_path)
     file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match="is no whole Debian package"):
+        read(file, "deb")
+
+
+def test_a_deb_of_which_dpkg_says_that_it_is_broken_is_refused_although_all_of_it_comes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_deb(tmp_path)
+    program = tmp_path / "bin/dpkg-deb"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n/usr/bin/dpkg-deb "$@"\nexit 2\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     with pytest.raises(InputError, match="is no whole Debian package"):
         read(file, "deb")
 
