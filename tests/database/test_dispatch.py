@@ -28,7 +28,7 @@ from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
 from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.model import Isolation, Network, Outcome, RefKind
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -86,7 +86,7 @@ def begin(dispatch: Dispatch) -> Job:
 
 
 def reset() -> events.Reset:
-    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.5)
+    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 1.5)
 
 
 def step(name: str, text: str, outcome: Outcome = Outcome.PASSED, *, truncated: bool = False) -> list[events.Event]:
@@ -151,7 +151,7 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
         3,
         1.5,
     )
-    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1}
+    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1, "flaky": 0}
     [recorded] = first["steps"]
     assert (recorded["exit_status"], recorded["seconds"], recorded["log"]["truncated"]) == (0, 2.0, False)
     assert dispatch.logs.read(recorded["log"]["sha256"]) == b"made\n"
