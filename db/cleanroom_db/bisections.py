@@ -158,6 +158,7 @@ class Seen(Entity):
     case_outcome: Outcome | None
     case_message: str | None
     case_seconds: float | None
+    case_line: int | None
     log_sha256: str | None
     packages_why: str | None
 

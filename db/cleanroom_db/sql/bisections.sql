@@ -84,6 +84,7 @@ UPDATE cleanroom.bisection SET state = %(state)s, why = %(why)s, suspects = %(su
 SELECT attempt.id AS attempt, attempt.outcome, attempt.why, phase.outcome AS phase_outcome, phase.why AS phase_why,
        step.outcome AS step_outcome, step.why AS step_why,
        test_case.outcome AS case_outcome, test_case.message AS case_message, test_case.seconds AS case_seconds,
+       test_case.line AS case_line,
        coalesce(log.log_sha256, step.log_sha256) AS log_sha256, exact.why AS packages_why
   FROM cleanroom.build
   JOIN LATERAL (SELECT * FROM cleanroom.attempt WHERE build_id = build.id ORDER BY number DESC LIMIT 1) attempt ON true

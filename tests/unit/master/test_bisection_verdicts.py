@@ -22,7 +22,16 @@ CASE, STEP, PHASE = Criterion("regress", None, "a test"), Criterion("build", "co
 
 def seen(outcome: Outcome = P, **told: Any) -> Seen:
     nothing = dict.fromkeys(
-        ("phase_outcome", "phase_why", "step_outcome", "step_why", "case_outcome", "case_message", "case_seconds")
+        (
+            "phase_outcome",
+            "phase_why",
+            "step_outcome",
+            "step_why",
+            "case_outcome",
+            "case_message",
+            "case_seconds",
+            "case_line",
+        )
     )
     return Seen(
         **{"attempt": 1, "outcome": outcome, "why": "", "log_sha256": None, "packages_why": None, **nothing, **told}
