@@ -78,10 +78,14 @@ class RetryPolicy:
         return cls(settings.whole("master.attempts"), settings.number("master.retry_pause"))
 
 
-def due(database: Database, *, limit: int = 100) -> list[Work]:
-    """Attempts that nobody works on and whose time has come: by priority, then the longest due first."""
+def due(database: Database, *, limit: int = 100, trials: int | None = None) -> list[Work]:
+    """Attempts that nobody works on and whose time has come: by priority, then the longest due first.
+
+    Of trials only so many that at most `trials` attempts are worked on at once (None: all). A release that waits for
+    others is not due.
+    """
     with database.transaction() as cursor:
-        return [Work.from_row(row) for row in cursor.rows(_SQL["due"], limit=limit)]
+        return [Work.from_row(row) for row in cursor.rows(_SQL["due"], limit=limit, trials=trials)]
 
 
 def get(database: Database, attempt_id: int) -> Work:

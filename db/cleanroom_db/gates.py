@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, conflicts
+from cleanroom_db import comparisons, conflicts, dependents
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.conflicts import Check
 from cleanroom_db.connection import Cursor, Row, plain
+from cleanroom_db.dependents import Tried
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, SignatureState
@@ -80,7 +81,10 @@ class BuildFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What gates ask of a release. `waivers` are those that have not expired, by gate."""
+    """What gates ask of a release. `waivers` are those that have not expired, by gate.
+
+    `subject` is what is released; `dependents` None: which are tried is not chosen yet.
+    """
 
     channel: str
     kind: RefKind
@@ -89,6 +93,8 @@ class Facts:
     gates: tuple[str, ...]
     builds: tuple[BuildFacts, ...]
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
+    subject: str = ""
+    dependents: Tried | None = None
 
 
 _STATES = {True: GateState.HOLDS, False: GateState.FAILS, None: GateState.WAITS}
@@ -333,7 +339,17 @@ def _approval(facts: Facts) -> _Said:
     return True, f"approved by {facts.approved_by}"
 
 
-_OF_RELEASE: Mapping[str, Callable[[Facts], _Said]] = {Gate.SIGNATURE: _signature, Gate.APPROVAL: _approval}
+def _dependents(facts: Facts) -> _Said:
+    if facts.dependents is None:
+        return None, "waits for the choice of dependents to be tried"
+    return facts.dependents.said(facts.subject)
+
+
+_OF_RELEASE: Mapping[str, Callable[[Facts], _Said]] = {
+    Gate.SIGNATURE: _signature,
+    Gate.APPROVAL: _approval,
+    Gate.DEPENDENTS: _dependents,
+}
 
 
 _OF_BUILD: Mapping[str, Callable[[Facts, BuildFacts], _Said]] = {
@@ -375,6 +391,8 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
             for build in builds
         ),
         waivers={waiver.gate: waiver for waiver in waivers(cursor, release_id) if waiver.active},
+        subject=f"{release['product']} {release['ref']}",
+        dependents=dependents.tried(cursor, release_id),
     )
 
 

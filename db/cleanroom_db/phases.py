@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cleanroom_db.attempts import Lease, require
@@ -140,6 +142,14 @@ def finish(
             seconds=seconds,
             command_seconds=command_seconds,
         )
+
+
+def set_packages(database: Database, held: Lease, phase_id: int, packages: Mapping[str, str]) -> None:
+    """Which packages were installed when a phase's steps had ended: versions by name. Raises LeaseLost."""
+    digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["insert_package_state"], digest=digest, packages=packages)
+        _write(cursor, held, "set_package_state", phase=phase_id, digest=digest)
 
 
 def start_step(database: Database, held: Lease, phase_id: int, position: int, name: str) -> int:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, conflicts, gates, ref_events
+from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -171,6 +171,7 @@ def set_version(database: Database, release_id: int, version: str) -> None:
 def retry(database: Database, release_id: int, actor: str) -> list[int]:
     """Queue a new attempt of every build that did not pass, and return the builds' ids.
 
+    Where all passed, the products that depend on the release are tried with it again.
     Raises InputError if there is nothing to try again.
     """
     with database.transaction() as cursor:
@@ -178,13 +179,16 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         if release.state not in (ReleaseState.FAILED, ReleaseState.HELD, ReleaseState.CANCELLED):
             raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to try again")
         again = [row for row in _attempts(cursor, release_id) if _outcome(row) not in _GOOD]
-        if not again:
+        dependents_again = dependents.forget(cursor, release_id)
+        if not again and not dependents_again:
             raise InputError(f"all builds of {release.product} {release.ref} have passed")
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
         gates.forget(cursor, release_id)
         conflicts.forget(cursor, release_id)
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
+        if not again:
+            _settle(cursor, lock(cursor, release_id), requested_by=actor)
         audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
         return [row["build_id"] for row in again]
 
@@ -331,6 +335,8 @@ def _insert(database: Database, cursor: Cursor, planned: Sequence[tuple[RefEvent
     build_ids = [row["id"] for row in cursor.insert_many(_SQL["insert_builds"], builds)]
     if build_ids:
         cursor.execute(_SQL["insert_first_attempts"], builds=build_ids)
+    dependencies.declare(cursor, {release.product: release.recipe.get("depends", ()) for release in releases})
+    dependencies.wait(cursor, [release.id for release in releases])
     claimed = {release.ref_event_id for release in releases}
     ref_events.settle(database, claimed, RefEventState.CLAIMED, "")
     late = [event.id for event, _ in planned if event.id not in claimed]

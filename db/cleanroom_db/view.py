@@ -187,6 +187,10 @@ def _why(release: Row, builds: list[View]) -> str:
     """One sentence: why the release is where it is."""
     if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING):
         return str(release["why"])
+    if release["waits_for"] and all(build["started_at"] is None for build in builds):
+        return f"waits for {', '.join(release['waits_for'])}, on which it depends"
+    if builds and all(build["outcome"] is not None for build in builds):
+        return str(release["why"])
     return "; ".join(f"{build['target']}: {_progress(build)}" for build in builds)
 
 

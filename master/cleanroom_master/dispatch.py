@@ -13,20 +13,33 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, bisections, generations, phases, releases, trials
+from cleanroom_db import (
+    attempts,
+    bisections,
+    dependencies,
+    dependents,
+    generations,
+    phases,
+    publications,
+    releases,
+    trials,
+)
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_db.states import TrialPurpose
+from cleanroom_master import channel, needs, schedules
 from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Upkeep, look_at
+from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
 from cleanroom_master.logs import LogStore, OpenLog
@@ -39,6 +52,7 @@ from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
     Artifact,
     Event,
+    Installed,
     Output,
     PhaseFinished,
     Reset,
@@ -49,7 +63,7 @@ from cleanroom_recipes.events import (
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan, with_packages
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
@@ -59,6 +73,7 @@ _ASKED = 50
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
+_CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True)
@@ -164,11 +179,19 @@ class Dispatch:
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""
         attempts.expire(self._database, self._policy)
-        while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
+        plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
+        while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
             pass
         self._bisections.turn()
         self._upkeep.turn()
-        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
+        choose_due(self._database, self._planner, self._settings)
+        schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
+        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    @property
+    def _trials(self) -> int:
+        """How many attempts of trials may be worked on at once."""
+        return self._settings.whole("master.trials") or max(1, self._settings.whole("worker.parallel") // 2)
 
     def _due(self, work: attempts.Work) -> DueAttempt:
         subject = self._subject(work)
@@ -244,6 +267,8 @@ class Dispatch:
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
             return
+        # Its release may wait for something that the next turn has to begin.
+        self.wake()
 
     def _look_for_conflicts(self, job: Job, outcome: Outcome) -> None:
         """Look at what a build made together with its channel, if it may leave; what fails is done by the publisher."""
@@ -259,6 +284,27 @@ class Dispatch:
         return generations.published_of(
             self._database, product=job.product, target=job.target, channel=channel or job.subject.channel
         )
+
+    def artifacts(self, job: Job) -> list[tuple[Path, str]]:
+        """The artifacts of the release that a trial is about, where it builds none itself: files with their names."""
+        if not isinstance(job.subject, trials.Trial) or any(plan.makes_artifacts for plan in job.plans.values()):
+            return []
+        release = releases.find(self._database, job.product, job.subject.ref)
+        found = publications.files(self._database, release.id)
+        return [(self.files.path(one.sha256), one.file) for one in found if one.target == job.target]
+
+    def candidates(self, job: Job) -> list[tuple[Path, str]]:
+        """The packages of another product's release with which a dependent one is tried: files with their names."""
+        subject = job.subject
+        if not isinstance(subject, trials.Trial) or subject.purpose is not TrialPurpose.DEPENDENT:
+            return []
+        assert subject.subject is not None
+        found = dependents.candidates(self._database, subject.subject, Target.parse(job.target).image)
+        return [(self.files.path(sha256), file) for file, sha256 in found]
+
+    def repository(self, job: Job) -> Repository | None:
+        """What is published now in the channel into which the job's product goes; None: nothing yet."""
+        return channel.published(self._places.published, job.subject.channel, Target.parse(job.target).image)
 
     @property
     def database(self) -> Database:
@@ -300,18 +346,29 @@ class PhaseRun:
         self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
         self.longest = plan.timeout + _PATIENCE
         # Phases begin with different packages, and the build's directory on the worker is one for all of them.
-        self._previous = f"previous-{plan.name}"
-        self.downloads = self._downloads()
-        self.directories = [self.output, *([self._previous] if Input.PREVIOUS in plan.inputs else [])]
+        self._before = f"previous-{plan.name}"
+        self.previous = self._previous()
+        self.downloads = self.previous + self._of_trial()
+        given = {destination.partition("/")[0] for _, destination in self.downloads}
+        self.directories = sorted({self.output, *given, *([self._before] if Input.PREVIOUS in plan.inputs else [])})
 
-    def _downloads(self) -> list[tuple[Path, str]]:
+    def _previous(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
         packages = self._dispatch.previous(self._job, self._plan.channel)
         self._job.beginnings[self._plan.name] = frozenset(package.built_sha256 for package in packages)
         return [
-            (self._dispatch.files.path(package.built_sha256), f"{self._previous}/{package.file}")
-            for package in packages
+            (self._dispatch.files.path(package.built_sha256), f"{self._before}/{package.file}") for package in packages
+        ]
+
+    def _of_trial(self) -> list[tuple[Path, str]]:
+        """What a trial is given of what was built before it."""
+        wants = Input.ARTIFACTS in self._plan.inputs
+        artifacts = self._dispatch.artifacts(self._job) if wants else []
+        candidates = self._dispatch.candidates(self._job)
+        return [
+            *((file, f"{_ARTIFACTS}/{name}") for file, name in artifacts),
+            *((file, f"{_CANDIDATES}/{name}") for file, name in candidates),
         ]
 
     def request(self, directory: Path) -> Any:
@@ -335,9 +392,11 @@ class PhaseRun:
                 phase=plan,
                 source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
                 artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / self._previous if Input.PREVIOUS in plan.inputs else None,
+                previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
                 conditions=job.conditions,
+                repository=self._dispatch.repository(job),
+                candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
             )
         )
 
@@ -347,7 +406,7 @@ class PhaseRun:
         condition = self._plan.condition
         if condition is None or condition.source:
             return None
-        return self._known_beginning() if condition.previous and self.downloads else condition.why_not
+        return self._known_beginning() if condition.previous and self.previous else condition.why_not
 
     def _known_beginning(self) -> str | None:
         """Why a phase for one channel would do again what an earlier one did, if so."""
@@ -383,15 +442,21 @@ class PhaseRun:
                     self._finish_step(event)
                 case Tests():
                     self._tests(event)
-                case Version():
-                    if isinstance(self._job.subject, releases.Release):
-                        releases.set_version(self._database, self._job.subject.id, event.version)
+                case Version() | Installed():
+                    self._note(event)
                 case Artifact():
                     self._artifacts.append(event)
                 case PhaseFinished():
                     self._finished = event
                 case _:
                     pass
+
+    def _note(self, event: Version | Installed) -> None:
+        """What a phase says of its release, or of its guest."""
+        if isinstance(event, Installed):
+            phases.set_packages(self._database, self._job.lease, self._row, event.packages)
+        elif isinstance(self._job.subject, releases.Release):
+            releases.set_version(self._database, self._job.subject.id, event.version)
 
     def _reset(self, event: Reset) -> None:
         how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
@@ -446,6 +511,9 @@ class PhaseRun:
         for new in checked:
             self._dispatch.files.take(self.incoming / new.file, new.sha256)
         phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked)
+        if isinstance(self._job.subject, releases.Release):
+            found = needs.read(checked, self._dispatch.files.path)
+            dependencies.record(self._database, self._job.product, self._job.target, found)
         return None
 
     def close(self) -> Outcome:

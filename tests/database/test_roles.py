@@ -21,6 +21,7 @@ TABLES = [
     *("package", "path", "package_file", "conflict_check", "conflict"),
     *("comparison", "gate_result", "gate_waiver", "trial"),
     *("bisection", "bisection_candidate", "bisection_probe"),
+    *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -51,6 +52,11 @@ ALLOWED = {
         "package_file": "I",
         "conflict_check": "ID",
         "conflict": "I",
+        "product_need": "ID",
+        "release_wait": "I",
+        "dependent_choice": "ID",
+        "package_state": "I",
+        "night": "IU",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -17,7 +17,7 @@ from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.model import Outcome, RefKind, Target
 from cleanroom_recipes.names import version_of_tag
 from cleanroom_recipes.plan import PhasePlan, plan
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 
 Kind = TypeVar("Kind")
 
@@ -75,6 +75,7 @@ class Build:
         self.kind = RefKind.TAG
         self.ref = ref
         self.previous: Path | None = None
+        self.repository: Repository | None = None
         self.artifacts = directory / "artifacts"
         self._environment = {**variables(), **environment}
         self._recipe = loader.load(recipe.encode(), source="the recipe", name="x", url="file:///x")
@@ -110,6 +111,7 @@ class Build:
             artifacts=self.artifacts,
             previous=self.previous,
             output=output,
+            repository=self.repository,
         )
         file = self.directory / f"{name}.json"
         file.write_bytes(request.encode(wanted))

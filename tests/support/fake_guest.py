@@ -54,6 +54,7 @@ class FakeGuest:
         self.programs: dict[str, bytes] = {}
         self.environments: list[Mapping[str, str]] = []
         self.users: list[str] = []
+        self.installed: dict[str, bytes] = {}
         self.asked_for: list[Sequence[str]] = []
 
     def run(
@@ -73,6 +74,8 @@ class FakeGuest:
         if command[0] == "tar":
             self._receive(stdin)
             return Completed(tuple(command), 0, b"", b"", 0.0)
+        if command[0] in ("dpkg-query", "rpm"):
+            return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)
         assert output is not None
         if command[1] == "-c":
             self.asked_for.append(command)

@@ -19,10 +19,10 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
 from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
-from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
+from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, room
+from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -34,6 +34,8 @@ Emit = Callable[[events.Event], None]
 SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
+# Known to the steps that make package sources of it.
+_CANDIDATES = f"{_HOME}/candidates"
 _SEND_TIMEOUT = 600.0
 
 _PATHS = {
@@ -94,12 +96,14 @@ class Surroundings:
     """What a phase has around it: how to get a guest, how many bytes a step may print and a phase may make.
 
     `shield` is called when the guest is about to be destroyed: from then on nothing may interrupt.
+    `repository` says where guests find the published repository, as `http://ADDRESS:PORT`.
     """
 
     reset: Callable[[PhaseRequest], Guest]
     log_limit: int
     artifact_limit: int
     shield: Callable[[], None] = lambda: None
+    repository: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,8 @@ class _Phase:
             self._emit(_reset_event(guest))
             self._send_inputs(guest)
             verdict = self._steps(guest)
+            if not verdict.final:
+                self._tell_packages(guest)
             if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
                 self._collect(guest)
             return verdict
@@ -223,6 +229,12 @@ class _Phase:
             member = tarfile.TarInfo(_program(position)[1:])
             member.size, member.mode, member.mtime = len(content), 0o755, int(time.time())
             tar.addfile(member, io.BytesIO(content))
+        for name, text in self._package_sources().items():
+            member = tarfile.TarInfo(name[1:])
+            member.size, member.mode, member.mtime = len(text.encode()), 0o644, int(time.time())
+            tar.addfile(member, io.BytesIO(text.encode()))
+        for file in sorted(self._request.candidates.iterdir()) if self._request.candidates else ():
+            tar.add(file.resolve(), arcname=f"{_CANDIDATES}/{file.name}"[1:], recursive=False, filter=_as_root)
         for wanted in self._plan.inputs:
             path = self._request.path(wanted)
             if path is None:
@@ -231,6 +243,13 @@ class _Phase:
             for file in [path] if path.is_file() else sorted(path.iterdir()):
                 inside = name if path.is_file() else f"{name}/{file.name}"
                 tar.add(file.resolve(), arcname=inside[1:], recursive=False, filter=_as_root)
+
+    def _package_sources(self) -> dict[str, str]:
+        """The files that make the published channel a package source of the guest; none where it is not to be."""
+        published = self._request.repository
+        if published is None or self._plan.network is Network.NONE:
+            return {}
+        return package_sources.published(published, self._plan.image, self._surroundings.repository())
 
     def _environment(self, step: StepPlan) -> dict[str, str]:
         request = self._request
@@ -349,6 +368,12 @@ class _Phase:
         asked = step.tests is not Report.NONE and not verdict.final
         return self._results.of(guest if asked else None, step.results, log, own)
 
+    def _tell_packages(self, guest: Guest) -> None:
+        """Say what is installed, as far as the guest still says it; the verdict stays as it is."""
+        found = installed.packages(guest, rpm=self._plan.format is Builder.RPM)
+        if found:
+            self._emit(events.Installed(events.now(), found))
+
     def _collect(self, guest: Guest) -> None:
         """Bring the artifacts out, look at them, and only then put them into the output directory."""
         output = self._request.output
@@ -396,7 +421,7 @@ def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:
         return _Verdict(Outcome.SKIPPED, failure_reason.skip_reason(output.tail), status)
     why = failure_reason.why(output.tail, status=status, step=step.name)
     blameless = step.blame is Blame.INFRASTRUCTURE or (
-        step.blame is Blame.APT and status == failure_reason.APT_STATUS and failure_reason.mirror_is_down(output.tail)
+        step.blame is Blame.APT and failure_reason.source_is_away(output.tail, status)
     )
     if blameless:
         return _Verdict(Outcome.INFRASTRUCTURE, why, status, final=True)
@@ -427,7 +452,7 @@ def _reset_event(guest: Guest) -> events.Reset:
         guest.digest,
         Isolation(guest.isolation),
         guest.method,
-        Network(guest.network),
+        GuestNetwork(guest.network),
         guest.reset_seconds,
     )
 

@@ -1,5 +1,5 @@
 -- name: release
-SELECT release.gates, release.channel, release.kind, release.approved_by, event.signature
+SELECT release.product, release.ref, release.gates, release.channel, release.kind, release.approved_by, event.signature
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.id = %(release)s
 

@@ -86,3 +86,14 @@ SELECT step.id, phase.attempt_id, phase.name AS phase, step.name AS step
 -- name: attach_log
 UPDATE cleanroom.step SET log_sha256 = %(sha256)s, log_size = %(size)s
  WHERE id = %(step)s AND log_sha256 IS NULL
+
+-- name: insert_package_state
+INSERT INTO cleanroom.package_state (digest, packages) VALUES (%(digest)s, %(packages)s) ON CONFLICT DO NOTHING
+
+-- name: set_package_state
+WITH held AS (
+    SELECT id FROM cleanroom.attempt
+     WHERE id = %(attempt)s AND lease_owner = %(owner)s AND finished_at IS NULL FOR SHARE
+)
+UPDATE cleanroom.phase SET package_state = %(digest)s
+  FROM held WHERE phase.attempt_id = held.id AND phase.id = %(phase)s

@@ -1,6 +1,10 @@
 -- name: release
 SELECT release.*, event.recorded_at, event.recorded_by, event.settled_at AS claimed_at, event.tag_kind, event.tagger,
-       event.signature, event.tagged_at
+       event.signature, event.tagged_at,
+       ARRAY(SELECT other.product || ' ' || other.ref
+               FROM cleanroom.release_wait JOIN cleanroom.release AS other ON other.id = release_wait.waits_for
+              WHERE release_wait.release_id = release.id AND other.state IN ('waiting', 'building', 'passed')
+              ORDER BY 1) AS waits_for
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.product = %(product)s AND release.ref = %(ref)s
 

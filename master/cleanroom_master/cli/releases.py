@@ -131,7 +131,10 @@ def retry(context: Context, arguments: argparse.Namespace) -> None:
     """Queue new attempts of the builds that did not pass."""
     release = releases.find(context.database, arguments.product, arguments.ref)
     again = releases.retry(context.database, release.id, getpass.getuser())
-    context.emit({"builds": len(again)}, f"{len(again)} builds of {release.product} {release.ref} are tried again")
+    told = f"{len(again)} builds of {release.product} {release.ref} are tried again"
+    context.emit(
+        {"builds": len(again)}, told if again else f"dependents of {release.product} {release.ref} are tried again"
+    )
 
 
 def approve(context: Context, arguments: argparse.Namespace) -> None:

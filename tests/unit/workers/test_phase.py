@@ -37,7 +37,7 @@ from cleanroom_recipes.model import (
     User,
 )
 from cleanroom_recipes.plan import PhasePlan, StepPlan
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 from cleanroom_workers import room
 from cleanroom_workers.command import cancelled_by_signals
 from cleanroom_workers.phase import Surroundings, run_phase
@@ -113,7 +113,13 @@ class Run:
     ) -> Outcome:
         self.plan(steps=tuple(plan for plan, _ in steps))
         self.guest = FakeGuest([behaviour for _, behaviour in steps], files)
-        surroundings = Surroundings(lambda _: self.guest, log_limit=1000, artifact_limit=10_000_000, shield=shield)
+        surroundings = Surroundings(
+            lambda _: self.guest,
+            log_limit=1000,
+            artifact_limit=10_000_000,
+            shield=shield,
+            repository=lambda: "http://10.0.0.1:9480",
+        )
         outcome = run_phase(self.request, surroundings, self.told.append)
         assert self.guest.destroyed or not self.of(Reset)
         assert isinstance(self.told[-1], PhaseFinished)
@@ -472,3 +478,32 @@ def test_a_failed_build_leaves_no_artifacts(run: Run) -> None:
     assert run.go([(step("build"), prints("", 1))], {OUTPUT: [file]}) is Outcome.FAILED
     assert not run.of(Artifact)
     assert not list(run.output.iterdir())
+
+
+@pytest.mark.parametrize(("network", "sees"), [(Network.MIRROR, True), (Network.OPEN, True), (Network.NONE, False)])
+def test_a_guest_with_a_network_sees_the_published_channel(run: Run, network: Network, sees: bool) -> None:
+    run.plan(network=network)
+    run.request = replace(run.request, repository=Repository("testing", "key", apt=True, yum=False))
+    assert run.go([(step("one"), prints(""))]) is Outcome.PASSED
+    assert ("etc/apt/sources.list.d/published.sources" in run.guest.sent) is sees
+    assert ("etc/apt/keyrings/cleanroom-published.asc" in run.guest.sent) is sees
+
+
+def test_while_nothing_is_published_a_guest_has_no_such_source(run: Run) -> None:
+    assert run.go([(step("one"), prints(""))]) is Outcome.PASSED
+    assert not [name for name in run.guest.sent if name.startswith("etc/")]
+
+
+def test_a_repository_that_is_away_is_not_the_products_fault(run: Run) -> None:
+    away = "  - Curl error (7): Couldn't connect to server for http://10.0.0.1:9480/yum/x/repomd.xml [...]\n"
+    assert run.go([(step("install", blame=Blame.APT), prints(away, 1))]) is Outcome.INFRASTRUCTURE
+
+
+def test_what_is_installed_in_the_end_is_told_also_of_a_phase_that_fails(run: Run) -> None:
+    def install(_: Any) -> int:
+        run.guest.installed["dpkg-query"] = b"installed library 1.0\n"
+        return 1
+
+    assert run.go([(step("one"), install)]) is Outcome.FAILED
+    [told] = run.of(events.Installed)
+    assert told.packages == {"library": "1.0"}
