@@ -145,7 +145,8 @@ class Probe(Entity):
 class Seen(Entity):
     """What a trial says about what is looked for; None where it did not come so far.
 
-    `packages_why`: why the packages could not be brought to the versions that they were to have.
+    `packages_why`: why the packages could not be brought to the versions that they were to have; `image_digests`: the
+    images from which its guests started.
     """
 
     attempt: int
@@ -161,6 +162,7 @@ class Seen(Entity):
     case_line: int | None
     log_sha256: str | None
     packages_why: str | None
+    image_digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,8 @@ class _Step:
     def _note(self, probe: Probe) -> None:
         """What a probe says that has ended; one that is good may have to be probed again."""
         criterion = self._bisection.criterion
-        verdict, why = judge(criterion, bisections.seen(self._database, probe.trial_id, criterion))
+        told = bisections.seen(self._database, probe.trial_id, criterion)
+        verdict, why = judge(criterion, told, self.candidates[probe.position].conditions.get("image_digest"))
         bisections.judge_probe(self._cursor, probe.trial_id, verdict)
         if probe.position in self._verdicts:
             return
