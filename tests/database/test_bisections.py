@@ -209,6 +209,8 @@ def test_only_the_phases_that_the_verdict_needs_are_run(here: Site) -> None:
     assert {work.phases for work in attempts.due(here.master)} == {("build",)}
     trial = trials.list_latest(here.master)[0]
     assert (trial.purpose, trial.subject, trial.channel) == (TrialPurpose.BISECTION, None, "testing")
+    # A bad one is not replayed: that would take its time, and only --runs says how often it is looked at.
+    assert trial.recipe["replays"] == 0
 
 
 def test_a_turn_without_news_begins_nothing(here: Site) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings
@@ -200,7 +201,8 @@ class _Step:
             candidate.commit,
             candidate.commit,
             RefKind.COMMIT,
-            loader.to_json(recipe),
+            # How often a candidate is probed is the bisection's own wish.
+            loader.to_json(replace(recipe, replays=0)),
             bisection.channel,
             [(bisection.target, phases)],
             bisection.requested_by,
