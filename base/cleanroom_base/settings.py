@@ -75,6 +75,13 @@ def number(least: float, most: float, *, whole: bool = False) -> Callable[[objec
     return read
 
 
+def clock(value: object) -> Value:
+    """A time of the day such as 02:30."""
+    if not isinstance(value, str) or re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value) is None:
+        raise _Invalid("must be a time of the day such as 02:30")
+    return value
+
+
 def words(value: object) -> Value:
     """A list of words: a TOML array, or text separated by commas."""
     if isinstance(value, str):
@@ -86,7 +93,7 @@ def words(value: object) -> Value:
 
 # The gates that a site can demand, as the recipes' vocabulary has them; it stands above this package.
 GATE = re.compile(
-    r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|signature|approval"
+    r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|reproducible|signature|approval|dependents"
     r"|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
 )
 
@@ -99,7 +106,7 @@ def gates(value: object) -> Value:
     if wrong:
         raise _Invalid(
             f"{', '.join(repr(word[:100]) for word in wrong)}: a gate is one of builds, no-regression, no-slowdown,"
-            " no-lost-tests, no-conflicts, signature, approval, phase:NAME, step:PHASE/NAME"
+            " no-lost-tests, no-conflicts, reproducible, signature, approval, dependents, phase:NAME, step:PHASE/NAME"
         )
     return found
 
@@ -126,6 +133,17 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
+    Setting("master.trials", number(0, 1000, whole=True), 0, "trials at a time; 0: half as many as worker.parallel"),
+    Setting("master.dependents", number(0, 1000, whole=True), 10, "dependents that a release is tried with; 0: none"),
+    Setting(
+        "schedules.nightly",
+        clock,
+        None,
+        "time in UTC at which channels are tested every night, as 02:30; default: never",
+    ),
+    Setting("schedules.channels", words, ("testing", "stable"), "channels that are tested every night"),
+    Setting("master.replays", number(0, 20, whole=True), 5, "replays of a phase whose tests failed, at most"),
+    Setting("gates.flaky", choice("pass", "hold", "fail"), "pass", "a recipe may not be milder with a flaky build"),
     Setting("gates.all", gates, ("no-conflicts",), "gates of every release, beside those of its recipe"),
     Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
     Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import comparisons, releases, trials
+from cleanroom_db import comparisons, releases, reproductions, trials
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -78,10 +78,14 @@ class RetryPolicy:
         return cls(settings.whole("master.attempts"), settings.number("master.retry_pause"))
 
 
-def due(database: Database, *, limit: int = 100) -> list[Work]:
-    """Attempts that nobody works on and whose time has come: by priority, then the longest due first."""
+def due(database: Database, *, limit: int = 100, trials: int | None = None) -> list[Work]:
+    """Attempts that nobody works on and whose time has come: by priority, then the longest due first.
+
+    Of trials only so many that at most `trials` attempts are worked on at once (None: all). A release that waits for
+    others is not due.
+    """
     with database.transaction() as cursor:
-        return [Work.from_row(row) for row in cursor.rows(_SQL["due"], limit=limit)]
+        return [Work.from_row(row) for row in cursor.rows(_SQL["due"], limit=limit, trials=trials)]
 
 
 def get(database: Database, attempt_id: int) -> Work:
@@ -253,5 +257,7 @@ def _judge(cursor: Cursor, whose: _Whose) -> None:
     if whose.trial is None:
         assert whose.release is not None
         releases.judge(cursor, whose.release)
-    elif trials.judge(cursor, whose.trial) and whose.release is not None:
-        releases.judge_again(cursor, whose.release)
+    elif trials.judge(cursor, whose.trial):
+        reproductions.record(cursor, whose.trial)
+        if whose.release is not None:
+            releases.judge_again(cursor, whose.release)

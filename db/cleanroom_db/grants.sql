@@ -16,8 +16,13 @@ GRANT UPDATE (state, why, not_before, settled_at) ON cleanroom.ref_event TO clea
 GRANT INSERT, UPDATE ON cleanroom.release, cleanroom.trial, cleanroom.attempt, cleanroom.phase, cleanroom.step, cleanroom.service,
                         cleanroom.host TO cleanroom_master;
 GRANT INSERT ON cleanroom.build, cleanroom.test_case, cleanroom.artifact, cleanroom.audit,
-                cleanroom.comparison TO cleanroom_master;
-GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_master;
+                cleanroom.comparison, cleanroom.package_state TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.gate_result, cleanroom.product_need, cleanroom.dependent_choice TO cleanroom_master;
+GRANT INSERT ON cleanroom.release_wait TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.night TO cleanroom_master;
+GRANT UPDATE (outcome, runs, failures) ON cleanroom.test_case TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.reproduction TO cleanroom_master;
+GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
 GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;

@@ -90,6 +90,18 @@ class TrialPurpose(StrEnum):
     UNION = "union"
 
 
+class DependencyOrigin(StrEnum):
+    """How it is known that a product depends on another.
+
+    `recipe`: its recipe says so; `build`: a package of the other was installed while it was built; `package`: its
+    packages name one of the other's.
+    """
+
+    RECIPE = "recipe"
+    BUILD = "build"
+    PACKAGE = "package"
+
+
 class HostState(StrEnum):
     """Whether a host takes work."""
 

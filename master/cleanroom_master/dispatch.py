@@ -12,44 +12,61 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, bisections, generations, phases, releases, trials
+from cleanroom_db import (
+    attempts,
+    bisections,
+    dependencies,
+    dependents,
+    generations,
+    phases,
+    publications,
+    releases,
+    reproductions,
+    trials,
+)
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_db.states import TrialPurpose
+from cleanroom_master import channel, needs, schedules
 from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Upkeep, look_at
+from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
-from cleanroom_master.logs import LogStore, OpenLog
+from cleanroom_master.logs import LogStore, OpenLog, log_name
 from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs import contents, sources
+from cleanroom_master.replays import NAMED, Replay
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
     Artifact,
     Event,
+    Installed,
     Output,
     PhaseFinished,
     Reset,
     StepFinished,
     StepStarted,
     Tests,
+    TestState,
     Version,
 )
-from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan, with_packages
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
+from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_packages
+from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
@@ -59,6 +76,7 @@ _ASKED = 50
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
+_CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,8 @@ class Job:
     # By phase, the digests of the published packages that it began with.
     beginnings: dict[str, frozenset[str]] = field(default_factory=dict)
     spoiled: str | None = None
+    # The directory on the worker, in the build's own, that has the artifacts which count.
+    artifacts: str = _ARTIFACTS
 
     def __repr__(self) -> str:
         # Buildbot writes a step's arguments into its log, again and again.
@@ -164,11 +184,19 @@ class Dispatch:
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""
         attempts.expire(self._database, self._policy)
-        while releases.claim_batch(self._database, self._planner.plan, limit=_BATCH).events == _BATCH:
+        plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
+        while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
             pass
         self._bisections.turn()
         self._upkeep.turn()
-        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED)]
+        choose_due(self._database, self._planner, self._settings)
+        schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
+        return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    @property
+    def _trials(self) -> int:
+        """How many attempts of trials may be worked on at once."""
+        return self._settings.whole("master.trials") or max(1, self._settings.whole("worker.parallel") // 2)
 
     def _due(self, work: attempts.Work) -> DueAttempt:
         subject = self._subject(work)
@@ -204,6 +232,7 @@ class Dispatch:
         conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
+        plans[COMPARISON] = comparison(recipe, Target.parse(work.target))
         return Job(
             held,
             subject,
@@ -231,6 +260,16 @@ class Dispatch:
         row = phases.start(self._database, job.lease, position, name)
         return PhaseRun(self, job, job.plans[name], row)
 
+    def begin_replay(self, job: Job, plan: PhasePlan, replay: Replay, *, keeps: bool) -> PhaseRun:
+        """Record that a phase is run again, by a plan that may be smaller than its own; `keeps` its artifacts."""
+        position = list(job.plans).index(plan.name)
+        row = phases.start(self._database, job.lease, position, plan.name, replay=replay.number, alone=replay.alone)
+        return PhaseRun(self, job, plan, row, replay=replay, keeps=keeps)
+
+    def replays_of(self, job: Job) -> int:
+        """How often a phase of a job whose tests failed is run again: its recipe's wish within the site's limit."""
+        return min(job.recipe.replays, self._settings.whole("master.replays"))
+
     def spoil(self, job: Job, why: str) -> None:
         """The surroundings spoiled an attempt before one of its phases could."""
         job.spoiled = why
@@ -244,6 +283,8 @@ class Dispatch:
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
             return
+        # Its release may wait for something that the next turn has to begin.
+        self.wake()
 
     def _look_for_conflicts(self, job: Job, outcome: Outcome) -> None:
         """Look at what a build made together with its channel, if it may leave; what fails is done by the publisher."""
@@ -259,6 +300,37 @@ class Dispatch:
         return generations.published_of(
             self._database, product=job.product, target=job.target, channel=channel or job.subject.channel
         )
+
+    def artifacts(self, job: Job) -> list[tuple[Path, str]]:
+        """The artifacts of the release that a trial is about, where it builds none itself: files with their names."""
+        if not isinstance(job.subject, trials.Trial) or any(plan.makes_artifacts for plan in job.plans.values()):
+            return []
+        release = releases.find(self._database, job.product, job.subject.ref)
+        found = publications.files(self._database, release.id)
+        return [(self.files.path(one.sha256), one.file) for one in found if one.target == job.target]
+
+    def candidates(self, job: Job) -> list[tuple[Path, str]]:
+        """The packages of another product's release with which a dependent one is tried: files with their names."""
+        subject = job.subject
+        if not isinstance(subject, trials.Trial) or subject.purpose is not TrialPurpose.DEPENDENT:
+            return []
+        assert subject.subject is not None
+        found = dependents.candidates(self._database, subject.subject, Target.parse(job.target).image)
+        return [(self.files.path(sha256), file) for file, sha256 in found]
+
+    def repository(self, job: Job) -> Repository | None:
+        """What is published now in the channel into which the job's product goes; None: nothing yet."""
+        return channel.published(self._places.published, job.subject.channel, Target.parse(job.target).image)
+
+    def earlier(self, job: Job, plan: PhasePlan) -> list[tuple[str, str]]:
+        """The files, with their digests, that a phase is given as what was there before it.
+
+        Those are what is published now; to a comparison, the files of the release that the trial made otherwise.
+        """
+        if plan.name == COMPARISON and isinstance(job.subject, trials.Trial):
+            found = reproductions.originals(self._database, job.subject.id, job.attempt)
+            return [(one.file, one.sha256) for one in found]
+        return [(package.file, package.built_sha256) for package in self.previous(job, plan.channel)]
 
     @property
     def database(self) -> Database:
@@ -280,13 +352,33 @@ def builder_name(product: str, target: str, lane: int = 0) -> str:
     return f"{product} {target} probe {lane}" if lane else f"{product} {target}"
 
 
+@dataclass
+class Seen:
+    """What a phase told of itself that a replay of it needs; the first names of failed cases, by step."""
+
+    image_digest: str | None = None
+    installed: str | None = None
+    failed_step: str | None = None
+    failed_cases: dict[str, list[str]] = field(default_factory=dict)
+
+
 class PhaseRun:
     """One phase that runs on a worker: what to send, and what to do with what comes back.
 
-    Paths on the worker are relative to the build's work directory there.
+    Paths on the worker are relative to the build's work directory there. A `replay` of a phase says nothing of the
+    attempt by itself; its artifacts are brought home only if it `keeps` them.
     """
 
-    def __init__(self, dispatch: Dispatch, job: Job, plan: PhasePlan, row: int) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        job: Job,
+        plan: PhasePlan,
+        row: int,
+        *,
+        replay: Replay | None = None,
+        keeps: bool = True,
+    ) -> None:
         self._dispatch = dispatch
         self._database = dispatch.database
         self._job = job
@@ -296,22 +388,57 @@ class PhaseRun:
         self._artifacts: list[Artifact] = []
         self._finished: PhaseFinished | None = None
         self._begun = time.monotonic()
-        self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
-        self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
+        self._replay = replay
+        self._keeps = keeps
+        self.seen = Seen()
+        self.ended: tuple[Outcome, str] | None = None
+        self.label = f"{plan.name}-replay-{replay.number}" if replay else plan.name
+        self.output = _ARTIFACTS if plan.makes_artifacts and not replay else f"output-{self.label}"
+        self.incoming = dispatch.places.incoming / f"{job.attempt}-{self.label}"
         self.longest = plan.timeout + _PATIENCE
         # Phases begin with different packages, and the build's directory on the worker is one for all of them.
-        self._previous = f"previous-{plan.name}"
-        self.downloads = self._downloads()
-        self.directories = [self.output, *([self._previous] if Input.PREVIOUS in plan.inputs else [])]
+        self._before = f"previous-{plan.name}"
+        # What was published when the phase first ran is there already.
+        self.previous = [] if replay else self._previous()
+        self.downloads = [] if replay else self.previous + self._of_trial()
+        given = {destination.partition("/")[0] for _, destination in self.downloads}
+        self.directories = sorted({self.output, *given, *([self._before] if Input.PREVIOUS in plan.inputs else [])})
 
-    def _downloads(self) -> list[tuple[Path, str]]:
+    @property
+    def row(self) -> int:
+        """The id of its row."""
+        return self._row
+
+    @property
+    def plan(self) -> PhasePlan:
+        """What is run."""
+        return self._plan
+
+    @property
+    def job(self) -> Job:
+        """The attempt that it is part of."""
+        return self._job
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, if it has ended; until now, if not."""
+        return self._finished.seconds if self._finished is not None else time.monotonic() - self._begun
+
+    def _previous(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
-        packages = self._dispatch.previous(self._job, self._plan.channel)
-        self._job.beginnings[self._plan.name] = frozenset(package.built_sha256 for package in packages)
+        found = self._dispatch.earlier(self._job, self._plan)
+        self._job.beginnings[self._plan.name] = frozenset(sha256 for _, sha256 in found)
+        return [(self._dispatch.files.path(sha256), f"{self._before}/{file}") for file, sha256 in found]
+
+    def _of_trial(self) -> list[tuple[Path, str]]:
+        """What a trial is given of what was built before it."""
+        wants = Input.ARTIFACTS in self._plan.inputs
+        artifacts = self._dispatch.artifacts(self._job) if wants else []
+        candidates = self._dispatch.candidates(self._job)
         return [
-            (self._dispatch.files.path(package.built_sha256), f"{self._previous}/{package.file}")
-            for package in packages
+            *((file, f"{_ARTIFACTS}/{name}") for file, name in artifacts),
+            *((file, f"{_CANDIDATES}/{name}") for file, name in candidates),
         ]
 
     def request(self, directory: Path) -> Any:
@@ -334,12 +461,20 @@ class PhaseRun:
                 attempt=job.attempt,
                 phase=plan,
                 source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
-                artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / self._previous if Input.PREVIOUS in plan.inputs else None,
+                artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
+                previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
-                conditions=job.conditions,
+                conditions=self._conditions(),
+                repository=self._dispatch.repository(job),
+                candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
+                installed=self._replay.installed if self._replay else None,
             )
         )
+
+    def _conditions(self) -> Conditions:
+        if self._replay is None:
+            return self._job.conditions
+        return replace(self._job.conditions, image_digest=self._replay.image_digest)
 
     @property
     def needless(self) -> str | None:
@@ -347,7 +482,7 @@ class PhaseRun:
         condition = self._plan.condition
         if condition is None or condition.source:
             return None
-        return self._known_beginning() if condition.previous and self.downloads else condition.why_not
+        return self._known_beginning() if condition.previous and self.previous else condition.why_not
 
     def _known_beginning(self) -> str | None:
         """Why a phase for one channel would do again what an earlier one did, if so."""
@@ -364,17 +499,17 @@ class PhaseRun:
     @property
     def artifacts(self) -> bool:
         """Whether there are files to be brought from the worker."""
-        return bool(self._artifacts)
+        return self._keeps and bool(self._artifacts)
 
     def record(self, events: Iterable[Event]) -> None:
         """Make rows and log lines of events. Raises LeaseLost."""
         for event in events:
             match event:
-                case Reset():
-                    self._reset(event)
+                case Reset() | TestState():
+                    self._state(event)
                 case StepStarted():
                     step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
-                    log = self._dispatch.logs.open(f"{self._job.attempt}-{self._plan.name}-{event.step}")
+                    log = self._dispatch.logs.open(self._log_name(event.step))
                     self._steps[event.step] = (step, log)
                 case Output():
                     if event.step in self._steps:
@@ -383,9 +518,8 @@ class PhaseRun:
                     self._finish_step(event)
                 case Tests():
                     self._tests(event)
-                case Version():
-                    if isinstance(self._job.subject, releases.Release):
-                        releases.set_version(self._database, self._job.subject.id, event.version)
+                case Version() | Installed():
+                    self._note(event)
                 case Artifact():
                     self._artifacts.append(event)
                 case PhaseFinished():
@@ -393,7 +527,23 @@ class PhaseRun:
                 case _:
                     pass
 
-    def _reset(self, event: Reset) -> None:
+    def _note(self, event: Version | Installed) -> None:
+        """What a phase says of its release, or of its guest."""
+        if isinstance(event, Installed):
+            phases.set_packages(self._database, self._job.lease, self._row, event.packages)
+        elif isinstance(self._job.subject, releases.Release):
+            releases.set_version(self._database, self._job.subject.id, event.version)
+
+    def _log_name(self, step: str) -> str:
+        return log_name(self._job.attempt, self._plan.name, self._replay.number if self._replay else 0, step)
+
+    def _state(self, event: Reset | TestState) -> None:
+        """What the phase starts from."""
+        if isinstance(event, TestState):
+            self.seen.installed = event.sha256
+            phases.installed(self._database, self._job.lease, self._row, event.sha256)
+            return
+        self.seen.image_digest = event.digest
         how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
         phases.reset(self._database, self._job.lease, self._row, how)
         attempts.describe(self._database, self._job.lease, isolation=event.isolation)
@@ -401,6 +551,8 @@ class PhaseRun:
     def _finish_step(self, event: StepFinished) -> None:
         if event.step not in self._steps:
             return
+        if event.outcome is Outcome.FAILED and self._tests_step(event.step):
+            self.seen.failed_step = event.step
         step, log = self._steps.pop(event.step)
         sealed = log.seal()
         result = StepResult(
@@ -415,7 +567,22 @@ class PhaseRun:
         )
         phases.finish_step(self._database, self._job.lease, step, result)
 
+    def _beside_the_tests(self) -> bool:
+        """Whether a replay failed without its tests saying so: a harness, for example, that knows no such test."""
+        if self._replay is None:
+            return False
+        step = self.seen.failed_step
+        return step is None or (self._replay.alone and not self.seen.failed_cases.get(step))
+
+    def _tests_step(self, name: str) -> bool:
+        """Whether a step of that name reports tests, and must succeed."""
+        return any(step.name == name and step.required and step.tests is not Report.NONE for step in self._plan.steps)
+
     def _tests(self, event: Tests) -> None:
+        failed = [case.name for case in event.cases if case.outcome is Outcome.FAILED]
+        if failed:
+            known = self.seen.failed_cases.setdefault(event.step, [])
+            known.extend(failed[: NAMED + 1 - len(known)])
         results = [
             TestResult(case.name, case.outcome, case.seconds, case.message or "", case.line) for case in event.cases
         ]
@@ -445,13 +612,25 @@ class PhaseRun:
             )
         for new in checked:
             self._dispatch.files.take(self.incoming / new.file, new.sha256)
-        phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked)
+        number = self._replay.number if self._replay else 0
+        phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked, replay=number)
+        self._job.artifacts = self.output
+        if isinstance(self._job.subject, releases.Release):
+            found = needs.read(checked, self._dispatch.files.path)
+            dependencies.record(self._database, self._job.product, self._job.target, found)
         return None
 
     def close(self) -> Outcome:
         """End the phase as its worker said; a worker that said nothing was lost."""
         if self._finished is None:
             return self.lost("the worker ended without saying how the phase went")
+        if self._finished.outcome is Outcome.FAILED and self._beside_the_tests():
+            return self._end(
+                Outcome.INFRASTRUCTURE,
+                f"it says nothing of the tests: {self._finished.why or 'it failed'}",
+                self._finished.seconds,
+                self._finished.command_seconds,
+            )
         return self._end(
             self._finished.outcome, self._finished.why or "", self._finished.seconds, self._finished.command_seconds
         )
@@ -467,7 +646,9 @@ class PhaseRun:
         return self._end(Outcome.INFRASTRUCTURE, why, time.monotonic() - self._begun, 0.0)
 
     def _end(self, outcome: Outcome, why: str, seconds: float, command_seconds: float) -> Outcome:
-        self._job.outcomes[self._plan.name] = (outcome, why)
+        self.ended = (outcome, why)
+        if self._replay is None:
+            self._job.outcomes[self._plan.name] = (outcome, why)
         phases.finish(
             self._database,
             self._job.lease,

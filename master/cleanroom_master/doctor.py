@@ -12,6 +12,7 @@ from cleanroom_db import cluster, migrate
 from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
+from cleanroom_master.conflicts import check
 from cleanroom_workers.host import Host
 
 # Programs, and the Debian package that brings each.
@@ -50,7 +51,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything; nothing is changed but what looking needs (a libvirt daemon is started and used)."""
     return [
         finding
-        for look in (_programs, _disk, _database, _ports, _images, _isolations)
+        for look in (_programs, _solver, _disk, _database, _ports, _images, _isolations)
         for finding in _guarded(look, settings)
     ]
 
@@ -75,6 +76,12 @@ def _programs(_: Settings) -> Iterator[Finding]:
         yield Finding("programs", False, f"missing: {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
     else:
         yield Finding("programs", True, f"all {len(PROGRAMS)} are there")
+
+
+def _solver(_: Settings) -> Iterator[Finding]:
+    works = check.solver_works()
+    detail = "can be asked what is installed with what" if works else f"{check.PYTHON} does not find it"
+    yield Finding("solver", works, detail, "apt-get install python3-solv")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

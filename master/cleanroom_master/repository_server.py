@@ -78,14 +78,15 @@ class PublishedTree(Resource):
         return file if inside and file.is_file() else None
 
 
-def main(settings: Settings, extra_addresses: Iterable[str] = ()) -> None:
-    """Serve the site's repository at `repository.bind` and `extra_addresses` until the process is told to end.
+def main(settings: Settings) -> None:
+    """Serve the site's repository at `repository.bind`, and to this host's guests, until the process is told to end.
 
     Raises InfrastructureError when an address or the port cannot be had.
     """
     serve(
         repository_directory(settings),
-        _addresses(settings.text("repository.bind"), extra_addresses),
+        # Guests are led to the loopback address, see cleanroom_workers.network.
+        _addresses(settings.text("repository.bind"), ["127.0.0.1"]),
         settings.whole("repository.port"),
     )
 

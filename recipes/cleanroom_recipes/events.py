@@ -6,7 +6,7 @@ reading is strict: a line has a size limit, and its kind, keys, types and bounds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 from cleanroom_base.errors import InputError, Problem
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import Between, Items, Text, dumps, from_plain, loads, to_plain
-from cleanroom_recipes.model import ImageName, Isolation, Network, Outcome, PhaseName, StepName
+from cleanroom_recipes.model import GuestNetwork, ImageName, Isolation, Outcome, PhaseName, StepName
 
 LINE_LIMIT = 256 * 1024
 TEXT_LIMIT = 32 * 1024
@@ -33,6 +33,12 @@ Count = Annotated[int, Between(0, 2**63 - 1)]
 Duration = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Text(64, names.SHA256, "a SHA-256 in 64 hexadecimal digits")]
 Word = Annotated[str, Text(200)]
+InstalledName = Annotated[
+    str, Text(200, r"(rpm:)?[A-Za-z0-9][A-Za-z0-9+._-]*", "a package's name, of an rpm with rpm: before it")
+]
+InstalledVersion = Annotated[str, Text(200, r"[A-Za-z0-9.+~^:_()-]+", "a version")]
+# What such an event may have, so that its line is short enough: bytes of names and versions.
+INSTALLED_LIMIT = 128 * 1024
 
 
 def now() -> datetime:
@@ -60,8 +66,18 @@ class Reset:
     digest: Word
     isolation: Isolation
     method: Word
-    network: Network
+    network: GuestNetwork
     seconds: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class TestState:
+    """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
+
+    kind: ClassVar[str] = "test_state"
+    at: datetime
+    sha256: Sha256
+    packages: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,15 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Installed:
+    """All packages that were installed when the phase's steps had ended: versions by name."""
+
+    kind: ClassVar[str] = "installed"
+    at: datetime
+    packages: Annotated[Mapping[InstalledName, InstalledVersion], Items(5000)]
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that the phase made, in the request's output directory.
 
@@ -173,17 +198,31 @@ class PhaseFinished:
     command_seconds: Duration
 
 
-Event = PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Artifact | PhaseFinished
+Event = (
+    PhaseStarted
+    | Reset
+    | TestState
+    | StepStarted
+    | Output
+    | StepFinished
+    | Tests
+    | Version
+    | Installed
+    | Artifact
+    | PhaseFinished
+)
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (
         PhaseStarted,
         Reset,
+        TestState,
         StepStarted,
         Output,
         StepFinished,
         Tests,
         Version,
+        Installed,
         Artifact,
         PhaseFinished,
     )

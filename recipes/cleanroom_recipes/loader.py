@@ -119,7 +119,10 @@ def _contradictions(table: dict[str, Any]) -> Iterator[Problem]:
     yield from _target_contradictions(table, chosen)
     yield from _phase_contradictions(table, chosen)
     yield from _gate_contradictions(table, chosen)
-    for key in ("builders", "targets", "packages", "gates"):
+    depends = table.get("depends")
+    if isinstance(depends, list) and table.get("name") in depends:
+        yield Problem(f"depends[{depends.index(table['name'])}]", "a product cannot depend on itself")
+    for key in ("builders", "targets", "packages", "gates", "depends"):
         yield from _doubles(key, table.get(key))
 
 

@@ -17,6 +17,7 @@ from cleanroom_recipes.codec import Between, Items, Text
 
 DEFAULT_IMAGE = "debian-12"
 
+ProductName = Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
 ImageName = Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
 PhaseName = Annotated[str, Text(32, names.PHASE, "a phase's name such as build")]
 StepName = Annotated[str, Text(64, names.STEP, "a step's name such as unpack-source")]
@@ -88,6 +89,15 @@ class Network(StrEnum):
     OPEN = "open"
 
 
+class GuestNetwork(StrEnum):
+    """What a guest did reach: as the recipe's word, or the package mirror and the published repository."""
+
+    MIRROR = "mirror"
+    NONE = "none"
+    OPEN = "open"
+    REPOSITORY = "repository"
+
+
 class Isolation(StrEnum):
     """How a guest is kept apart from its host."""
 
@@ -116,8 +126,10 @@ class Gate(StrEnum):
     NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
     NO_CONFLICTS = "no-conflicts"  # its packages break none of the channel's, nor of those that wait beside them
+    REPRODUCIBLE = "reproducible"  # built again in other circumstances, every artifact has the same bytes
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
+    DEPENDENTS = "dependents"  # the products that depend on this one still pass with it
 
 
 GATE_FORMS = f"{', '.join(Gate)}, phase:NAME, step:PHASE/NAME"
@@ -126,6 +138,14 @@ GateName = Annotated[
     Text(120, rf"{'|'.join(Gate)}|phase:{names.PHASE}|step:{names.PHASE}/{names.STEP}", f"one of: {GATE_FORMS}"),
 ]
 ChannelName = Annotated[str, Text(32, names.CHANNEL, "a channel's name such as testing")]
+
+
+class Flaky(StrEnum):
+    """What becomes of a release with a build that is flaky, the mildest first."""
+
+    PASSES = "pass"  # it goes on, and says that it is flaky
+    HOLDS = "hold"  # it waits for a person's approval
+    FAILS = "fail"
 
 
 class Input(StrEnum):
@@ -140,7 +160,7 @@ class Blame(StrEnum):
     """Whose fault it is when a step fails."""
 
     PRODUCT = "product"
-    APT = "apt"  # the product's, unless apt could not fetch from the mirror
+    APT = "apt"  # the product's, unless apt (or dnf) could not fetch from a source of packages
     INFRASTRUCTURE = "infrastructure"
 
 
@@ -257,7 +277,11 @@ class Recipe:
     Debian packages that an rpm or script build needs; `commands` are the script builder's; `tests` are
     commands that must succeed with the product installed; `artifacts` are patterns of files that a script
     build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
-    slashes, as in find's `-path`); `environment` is for the steps that run the product's code.
+    slashes, as in find's `-path`); `environment` is for the steps that run the product's code. `depends` are products
+    besides those of which it is found out; `rebuild_with_dependencies`: before one of these releases, this product is
+    not only tested with it but built anew. `replays` says how often a phase is run again whose tests failed, `flaky`
+    what becomes of a release whose tests then passed. With `reproducible` what was built is built again and compared,
+    also where no gate asks for it.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -281,6 +305,11 @@ class Recipe:
     phases: Annotated[Mapping[PhaseName, PhaseRecipe], Items(32)] = field(default_factory=dict)
     gates: Annotated[tuple[GateName, ...], Items(32)] = (Gate.BUILDS,)
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
+    depends: Annotated[tuple[ProductName, ...], Items(200)] = ()
+    rebuild_with_dependencies: bool = False
+    replays: Annotated[int, Between(0, 20)] = 3
+    flaky: Flaky = Flaky.HOLDS
+    reproducible: bool = False
 
     def phase(self, name: str, general: str | None = None) -> PhaseRecipe:
         """What the product says about the phase `name`, or about `general`, whose case it is; else the defaults."""

@@ -14,10 +14,25 @@ from cleanroom_base.errors import InputError
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.model import Input, RefKind, Target
+from cleanroom_recipes.events import Sha256
+from cleanroom_recipes.model import ChannelName, Input, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan
 
 SIZE_LIMIT = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A channel of the published repository that guests have for a package source.
+
+    `apt` and `yum`: whether it has such packages, or once had, for the phase's image. `key` is the public key that
+    signs it, in ASCII armour.
+    """
+
+    channel: ChannelName
+    key: Annotated[str, Text(65_536)]
+    apt: bool
+    yum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +42,10 @@ class PhaseRequest:
     `expected_version` is what the tag promises (None: nothing). `source` is an uncompressed tar of exactly
     the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
     the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
-    Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial.
+    Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial or a
+    replay; `installed` is what must be installed before a replay's tests (as the event TestState says it).
+    `repository` is what is published now in the channel into which the product goes (None: nothing yet).
+    `candidates` is a directory with packages of another product with which this one is tried (None: none).
     """
 
     product: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -44,6 +62,9 @@ class PhaseRequest:
     previous: Path | None
     output: Path
     conditions: Conditions = field(default_factory=Conditions)
+    repository: Repository | None = None
+    candidates: Path | None = None
+    installed: Sha256 | None = None
 
     @property
     def snapshot_suffix(self) -> str:

@@ -330,7 +330,7 @@ def test_a_package_that_cannot_be_read_is_told_by_its_name(shop: Shop, deb: Debs
 def test_a_solver_that_is_away_holds_nobody_at_the_verdict_and_lets_nobody_out(
     shop: Shop, deb: Debs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "_PYTHON", "/bin/false")
+    monkeypatch.setattr(check, "PYTHON", "/bin/false")
     release = shop.release("alpha", "a1", deb("alpha", "1.0"))
     assert shop.state(release) is PASSED
     with pytest.raises(InfrastructureError, match="python3-solv"):
@@ -344,7 +344,7 @@ def test_a_release_that_was_looked_at_is_not_looked_at_again(
     shop: Shop, deb: Debs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = shop.judged("alpha", "a1", deb("alpha", "1.0"))
-    monkeypatch.setattr(check, "_PYTHON", "/bin/false")
+    monkeypatch.setattr(check, "PYTHON", "/bin/false")
     assert shop.publisher.turn() == 1
     assert shop.state(release) is PUBLISHED
 

@@ -28,7 +28,7 @@ from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
 from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.model import Isolation, Network, Outcome, RefKind
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -53,11 +53,17 @@ def release(owner: Database, dispatch: Dispatch) -> Release:
     return claim(owner, dispatch, "build", "install")
 
 
-def claim(owner: Database, dispatch: Dispatch, *phases: str, tag: str = "v1") -> Release:
+def claim(
+    owner: Database, dispatch: Dispatch, *phases: str, tag: str = "v1", gates: tuple[str, ...] = ("builds",)
+) -> Release:
     """The release of a new tag, with one build of these phases."""
     record_tags(owner, tag)
     planned = Planned(
-        (PlannedBuild("debian-12/deb", phases),), loader.to_json(RECIPE), loader.digest(RECIPE), "testing"
+        (PlannedBuild("debian-12/deb", phases),),
+        loader.to_json(RECIPE),
+        loader.digest(RECIPE),
+        "testing",
+        gates=gates,
     )
     release = releases.claim_next(dispatch.database, lambda event, product: planned)
     assert release is not None
@@ -80,7 +86,7 @@ def begin(dispatch: Dispatch) -> Job:
 
 
 def reset() -> events.Reset:
-    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.5)
+    return events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 1.5)
 
 
 def step(name: str, text: str, outcome: Outcome = Outcome.PASSED, *, truncated: bool = False) -> list[events.Event]:
@@ -145,7 +151,7 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
         3,
         1.5,
     )
-    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1}
+    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1, "flaky": 0}
     [recorded] = first["steps"]
     assert (recorded["exit_status"], recorded["seconds"], recorded["log"]["truncated"]) == (0, 2.0, False)
     assert dispatch.logs.read(recorded["log"]["sha256"]) == b"made\n"
@@ -231,6 +237,22 @@ def test_an_artifact_that_is_not_what_was_announced_spoils_the_attempt(
     assert build["attempts"][0]["outcome"] == "infrastructure"
     assert "hello_1_amd64.deb" in build["attempts"][0]["why"]
     assert not dispatch.files.path(CONTENT_SHA256).exists()
+
+
+def test_what_a_build_made_is_looked_at_for_conflicts_before_the_verdict(owner: Database, dispatch: Dispatch) -> None:
+    claim(owner, dispatch, "build", gates=("builds", "no-conflicts"))
+    job = begin(dispatch)
+    phase = play(dispatch, job, "build", reset(), artifact(), finished())
+    phase.incoming.mkdir(parents=True)
+    (phase.incoming / "hello_1_amd64.deb").write_bytes(CONTENT)
+    assert phase.take_artifacts() is None
+    phase.close()
+    dispatch.finish(job)
+    view = release_view(dispatch.database, "hello", "v1")
+    # It is not even a package.
+    assert view["state"] == ReleaseState.HELD
+    assert "debian-12/deb hello_1_amd64.deb: it is no whole Debian package" in view["why"]
+    assert dispatch.turn() == []
 
 
 def test_three_lost_attempts_hold_the_release_and_never_fail_it(dispatch: Dispatch, release: Release) -> None:

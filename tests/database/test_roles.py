@@ -19,8 +19,9 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("package", "path", "package_file", "conflict_check", "conflict"),
-    *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("comparison", "gate_result", "gate_waiver", "trial", "reproduction", "reproduced_artifact"),
     *("bisection", "bisection_candidate", "bisection_probe"),
+    *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -38,7 +39,7 @@ ALLOWED = {
         "attempt": "IU",
         "phase": "IU",
         "step": "IU",
-        "test_case": "I",
+        "test_case": "IU",
         "artifact": "I",
         "publication": "I",
         "service": "IU",
@@ -51,6 +52,13 @@ ALLOWED = {
         "package_file": "I",
         "conflict_check": "ID",
         "conflict": "I",
+        "product_need": "ID",
+        "release_wait": "I",
+        "dependent_choice": "ID",
+        "package_state": "I",
+        "night": "IU",
+        "reproduction": "IU",
+        "reproduced_artifact": "I",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -54,8 +54,9 @@ CONFIGURED = Tiny({SETTINGS: "# Settings of tiny\nlevel = 2\n"})
 FAILS = Tiny(scripts={"postinst": script("exit 3")})
 READS = Tiny(scripts={"postinst": script('echo "Which one?"; read -r answer; echo "$answer"')})
 CHANGES_ITS_CONFIGURATION = Tiny(GOOD.files, {"postinst": script(f"echo level = 9 >>{SETTINGS}")})
-LOSES_THE_ADMINISTRATORS = Tiny(GOOD.files, {"preinst": script(f"sed -i /administrator/d {SETTINGS} || true")})
-LOSES_A_FILE = Tiny(scripts={"postinst": script("rm /usr/share/tiny/greeting")})
+# Only what an administrator changed is spoilt.
+LOSES = f"! grep -q administrator {SETTINGS} || sed -i /administrator/d {SETTINGS}"
+LOSES_THE_ADMINISTRATORS = Tiny(GOOD.files, {"preinst": script(LOSES)})
 LEAVES_A_FILE = Tiny(scripts={"postinst": script("mkdir -p /var/lib/tiny; touch /var/lib/tiny/state")})
 FORKS = Tiny(
     scripts={

@@ -14,10 +14,11 @@ from typing import TypeVar
 from surroundings import variables
 
 from cleanroom_recipes import events, loader, request
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import Outcome, RefKind, Target
 from cleanroom_recipes.names import version_of_tag
 from cleanroom_recipes.plan import PhasePlan, plan
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 
 Kind = TypeVar("Kind")
 
@@ -75,6 +76,8 @@ class Build:
         self.kind = RefKind.TAG
         self.ref = ref
         self.previous: Path | None = None
+        self.repository: Repository | None = None
+        self.conditions = Conditions()
         self.artifacts = directory / "artifacts"
         self._environment = {**variables(), **environment}
         self._recipe = loader.load(recipe.encode(), source="the recipe", name="x", url="file:///x")
@@ -110,6 +113,8 @@ class Build:
             artifacts=self.artifacts,
             previous=self.previous,
             output=output,
+            repository=self.repository,
+            conditions=self.conditions,
         )
         file = self.directory / f"{name}.json"
         file.write_bytes(request.encode(wanted))

@@ -20,7 +20,7 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.parent import end_with_parent
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
-from cleanroom_recipes.model import Isolation, Outcome
+from cleanroom_recipes.model import Isolation, Network, Outcome
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers import chore, declarations, phase_server
 from cleanroom_workers.guest import Guest
@@ -215,13 +215,14 @@ def _run_phase(options: argparse.Namespace) -> int:
             log_limit=site.whole("worker.log_limit"),
             artifact_limit=site.whole("worker.artifact_limit"),
             shield=shield,
+            repository=lambda: Host(site).repository,
         )
         return EXIT_STATUS[run_phase(wanted, surroundings, _print_event)]
 
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
-    phase = wanted.phase
-    host = Host(site)
+    phase, digest = wanted.phase, wanted.conditions.image_digest
+    host = Host(site, Catalogue(site.state, site.site, {phase.image: digest} if digest else None))
     limits = replace(
         host.limits,
         **{
@@ -234,12 +235,19 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
         phase.image,
         # What a recipe leaves open, the site may decide.
         isolation=site.text("worker.isolation") if phase.isolation is Isolation.AUTO else phase.isolation.value,
-        network=phase.network.value,
+        network=_network(wanted),
         owner=Owner.current(),
         limits=limits,
         preparation=phase.preparation,
         declared=declarations.programs(wanted),
     )
+
+
+def _network(wanted: PhaseRequest) -> str:
+    """What the guest reaches: besides the mirror also the published repository, where it is a source of packages."""
+    phase = wanted.phase
+    widened = wanted.repository is not None and phase.network is Network.MIRROR
+    return "repository" if widened else phase.network.value
 
 
 def _say(text: str) -> None:

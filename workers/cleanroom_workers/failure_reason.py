@@ -28,6 +28,10 @@ _NOT_FETCHED = re.compile(
     r"|^E: The repository 'https?://\S+ .*(does not have|no longer has) a Release",
     re.MULTILINE,
 )
+# What dnf says of a repository, or of a package in it, that it could not get over the network. Its exit status says
+# nothing: it is 1 whatever went wrong.
+_DNF_NOT_FETCHED = re.compile(r"(Curl error \(\d+\): .*|Status code: \d+) for https?://")
+_RPM_FAILED = re.compile(r"^(error: .*scriptlet failed|Error: Transaction failed)", re.MULTILINE)
 _DPKG_FAILED = re.compile(r"^(E: Sub-process \S*dpkg|dpkg: error processing)", re.MULTILINE)
 
 
@@ -50,6 +54,16 @@ def skip_reason(tail: str) -> str:
     lines = [line.strip() for line in tail.splitlines() if line.strip()]
     marked = next((line for line in reversed(lines) if line.startswith(_MARK)), None)
     return marked.removeprefix(_MARK)[:WHY_LIMIT] if marked else "the step found nothing to do"
+
+
+def source_is_away(tail: str, status: int) -> bool:
+    """Whether a step that ended with `status` did so because a source of packages could not be reached."""
+    return (status == APT_STATUS and mirror_is_down(tail)) or repository_is_away(tail)
+
+
+def repository_is_away(tail: str) -> bool:
+    """Whether dnf's output says that it could not fetch from a repository, and no package failed to install."""
+    return bool(_DNF_NOT_FETCHED.search(tail)) and not _RPM_FAILED.search(tail)
 
 
 def mirror_is_down(tail: str) -> bool:

@@ -226,6 +226,11 @@ class Host:
         return self._network.addresses.gateway
 
     @property
+    def repository(self) -> str:
+        """Where guests find the published repository, if their network lets them."""
+        return f"http://{self.gateway}:{self.settings.whole('repository.port')}"
+
+    @property
     def limits(self) -> Limits:
         """The limits of a guest unless others are given."""
         whole = self.settings.whole

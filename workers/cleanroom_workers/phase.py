@@ -6,6 +6,8 @@ whose fault it is: the product's (`failed`) or the surroundings' (`infrastructur
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import tarfile
 import tempfile
@@ -19,10 +21,10 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
 from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
-from cleanroom_recipes.model import Blame, Builder, Input, Isolation, Network, Outcome, RefKind, Report
+from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, room
+from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room, variation
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -34,7 +36,17 @@ Emit = Callable[[events.Event], None]
 SKIPPED_STATUS = 77
 
 _HOME = "/cleanroom"
+# Known to the steps that make package sources of it.
+_CANDIDATES = f"{_HOME}/candidates"
 _SEND_TIMEOUT = 600.0
+# Every package that dpkg or rpm has, whichever of them is there.
+_LIST_PACKAGES = r"""
+dpkg-query --show --showformat='${Package}:${Architecture} ${Version} ${db:Status-Status}\n' 2>/dev/null
+rpm --query --all --queryformat '%{NAME}.%{ARCH} %{EPOCH}:%{VERSION}-%{RELEASE}\n' 2>/dev/null
+true
+"""
+_LIST_TIMEOUT = 120.0
+_LIST_LIMIT = 16 << 20
 
 _PATHS = {
     "CLEANROOM_SOURCE": f"{_HOME}/source.tar",
@@ -94,12 +106,14 @@ class Surroundings:
     """What a phase has around it: how to get a guest, how many bytes a step may print and a phase may make.
 
     `shield` is called when the guest is about to be destroyed: from then on nothing may interrupt.
+    `repository` says where guests find the published repository, as `http://ADDRESS:PORT`.
     """
 
     reset: Callable[[PhaseRequest], Guest]
     log_limit: int
     artifact_limit: int
     shield: Callable[[], None] = lambda: None
+    repository: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +203,29 @@ class _Phase:
         try:
             self._emit(_reset_event(guest))
             self._send_inputs(guest)
+            if self._varied:
+                self._vary(guest)
             verdict = self._steps(guest)
+            if not verdict.final:
+                self._tell_packages(guest)
             if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
                 self._collect(guest)
             return verdict
         finally:
             self._surroundings.shield()
             guest.dismiss()
+
+    @property
+    def _varied(self) -> bool:
+        """Whether it is a build in other circumstances."""
+        return self._request.conditions.varied and self._plan.makes_artifacts
+
+    def _vary(self, guest: Guest) -> None:
+        environment = plain_environment("root")
+        done = guest.run(["sh", "-c", variation.PROGRAM], timeout=_LIST_TIMEOUT, environment=environment)
+        if done.exit_status != 0:
+            end = done.stderr[-500:].decode(errors="replace").strip()
+            raise InfrastructureError(f"the circumstances of the build in {guest.name} could not be varied: {end}")
 
     # -- what goes in ------------------------------------------------------------------------------------
 
@@ -223,6 +253,12 @@ class _Phase:
             member = tarfile.TarInfo(_program(position)[1:])
             member.size, member.mode, member.mtime = len(content), 0o755, int(time.time())
             tar.addfile(member, io.BytesIO(content))
+        for name, text in self._package_sources().items():
+            member = tarfile.TarInfo(name[1:])
+            member.size, member.mode, member.mtime = len(text.encode()), 0o644, int(time.time())
+            tar.addfile(member, io.BytesIO(text.encode()))
+        for file in sorted(self._request.candidates.iterdir()) if self._request.candidates else ():
+            tar.add(file.resolve(), arcname=f"{_CANDIDATES}/{file.name}"[1:], recursive=False, filter=_as_root)
         for wanted in self._plan.inputs:
             path = self._request.path(wanted)
             if path is None:
@@ -231,6 +267,13 @@ class _Phase:
             for file in [path] if path.is_file() else sorted(path.iterdir()):
                 inside = name if path.is_file() else f"{name}/{file.name}"
                 tar.add(file.resolve(), arcname=inside[1:], recursive=False, filter=_as_root)
+
+    def _package_sources(self) -> dict[str, str]:
+        """The files that make the published channel a package source of the guest; none where it is not to be."""
+        published = self._request.repository
+        if published is None or self._plan.network is Network.NONE:
+            return {}
+        return package_sources.published(published, self._plan.image, self._surroundings.repository())
 
     def _environment(self, step: StepPlan) -> dict[str, str]:
         request = self._request
@@ -247,14 +290,18 @@ class _Phase:
         if self._plan.format is not Builder.DEB:
             # dpkg-buildpackage takes the time of debian/changelog; the others have none but the commit's.
             environment["SOURCE_DATE_EPOCH"] = environment["CLEANROOM_COMMIT_TIME"]
-        return {**environment, **step.environment}
+        varied = variation.environment(step.user, events.now()) if self._varied else {}
+        return {**environment, **varied, **step.environment}
 
     # -- the steps ---------------------------------------------------------------------------------------
 
     def _steps(self, guest: Guest) -> _Verdict:
         """Run the steps; the first required one that does not pass ends the phase."""
         tests: list[_Verdict] = []
+        first_test = next((step for step in self._plan.steps if step.tests is not Report.NONE), None)
         for position, step in enumerate(self._plan.steps):
+            if step is first_test and (other := self._other_state(guest)):
+                return other
             verdict = self._step(guest, step, position)
             skips = verdict.outcome is Outcome.SKIPPED
             if verdict.final or (skips and step.skips_phase):
@@ -266,6 +313,22 @@ class _Phase:
         if tests and all(verdict.outcome is Outcome.SKIPPED for verdict in tests):
             return tests[0]
         return _PASSED
+
+    def _other_state(self, guest: Guest) -> _Verdict | None:
+        """Tell what is installed before the tests; a verdict where a replay must not run them, because it differs."""
+        command = ["sh", "-c", _LIST_PACKAGES]
+        environment = plain_environment("root")
+        digest = None
+        # What was installed may do what it likes to these programs; that alone fails no phase.
+        with contextlib.suppress(CommandTimedOut, OutputLimitExceeded):
+            listed = guest.run(command, timeout=_LIST_TIMEOUT, environment=environment, output_limit=_LIST_LIMIT)
+            packages = sorted(listed.stdout.splitlines())
+            digest = hashlib.sha256(b"\n".join(packages)).hexdigest()
+            self._emit(events.TestState(events.now(), digest, len(packages)))
+        if self._request.installed in (None, digest):
+            return None
+        why = "another state: not the packages are installed that were when the phase first ran"
+        return _Verdict(Outcome.INFRASTRUCTURE, why, final=True)
 
     def _step(self, guest: Guest, step: StepPlan, position: int) -> _Verdict:
         self._emit(events.StepStarted(events.now(), step.name, position))
@@ -309,7 +372,7 @@ class _Phase:
         timeout = max(min(step.timeout, left), 0.0)
         try:
             completed = guest.run(
-                ["sh", _program(position)],
+                variation.command(step.user, _program(position)) if self._varied else ["sh", _program(position)],
                 timeout=timeout,
                 output=output.feed,
                 environment=self._environment(step),
@@ -348,6 +411,12 @@ class _Phase:
         # After a final verdict there is no guest any more, or no time.
         asked = step.tests is not Report.NONE and not verdict.final
         return self._results.of(guest if asked else None, step.results, log, own)
+
+    def _tell_packages(self, guest: Guest) -> None:
+        """Say what is installed, as far as the guest still says it; the verdict stays as it is."""
+        found = installed.packages(guest, rpm=self._plan.format is Builder.RPM)
+        if found:
+            self._emit(events.Installed(events.now(), found))
 
     def _collect(self, guest: Guest) -> None:
         """Bring the artifacts out, look at them, and only then put them into the output directory."""
@@ -396,7 +465,7 @@ def _judged(step: StepPlan, status: int, output: StepOutput) -> _Verdict:
         return _Verdict(Outcome.SKIPPED, failure_reason.skip_reason(output.tail), status)
     why = failure_reason.why(output.tail, status=status, step=step.name)
     blameless = step.blame is Blame.INFRASTRUCTURE or (
-        step.blame is Blame.APT and status == failure_reason.APT_STATUS and failure_reason.mirror_is_down(output.tail)
+        step.blame is Blame.APT and failure_reason.source_is_away(output.tail, status)
     )
     if blameless:
         return _Verdict(Outcome.INFRASTRUCTURE, why, status, final=True)
@@ -427,7 +496,7 @@ def _reset_event(guest: Guest) -> events.Reset:
         guest.digest,
         Isolation(guest.isolation),
         guest.method,
-        Network(guest.network),
+        GuestNetwork(guest.network),
         guest.reset_seconds,
     )
 

@@ -14,11 +14,26 @@ SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
  WHERE attempt.id = %(id)s
 
 -- name: due
-SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
-  FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
- WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NULL AND attempt.not_before <= now()
- ORDER BY attempt.priority, attempt.not_before, attempt.id
- LIMIT %(limit)s
+(SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
+   FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+  WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NULL AND attempt.not_before <= now()
+    AND build.trial_id IS NULL
+    AND NOT EXISTS (SELECT FROM cleanroom.release_wait JOIN cleanroom.release ON release.id = release_wait.waits_for
+                     WHERE release_wait.release_id = build.release_id
+                       AND release.state IN ('waiting', 'building', 'passed'))
+  ORDER BY attempt.priority, attempt.not_before, attempt.id
+  LIMIT %(limit)s)
+UNION ALL
+(SELECT attempt.*, build.release_id, build.trial_id, build.target, build.phases
+   FROM cleanroom.attempt JOIN cleanroom.build ON build.id = attempt.build_id
+  WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NULL AND attempt.not_before <= now()
+    AND build.trial_id IS NOT NULL
+  ORDER BY attempt.priority, attempt.not_before, attempt.id
+  LIMIT greatest(0, least(%(limit)s, %(trials)s - (
+      SELECT count(*) FROM cleanroom.attempt AS busy JOIN cleanroom.build AS its ON its.id = busy.build_id
+       WHERE its.trial_id IS NOT NULL AND busy.lease_owner IS NOT NULL AND busy.finished_at IS NULL))))
+ORDER BY priority, not_before, id
+LIMIT %(limit)s
 
 -- name: lease
 UPDATE cleanroom.attempt

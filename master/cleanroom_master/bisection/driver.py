@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings
@@ -23,10 +23,23 @@ from cleanroom_master.bisection.verdicts import judge
 from cleanroom_master.planning import Planner
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Outcome, RefKind, Target
+from cleanroom_recipes.plan import PhasePlan
 
 # In the names of those who need an image, so that it is not removed.
 _CLAIM = "bisection-"
 _SPOILING = {Outcome.INFRASTRUCTURE, Outcome.CANCELLED}
+
+
+def phases_up_to(plans: Sequence[PhasePlan], wanted: str) -> list[str]:
+    """The phases that a verdict on one of them needs: those before it that make what it works on, and itself.
+
+    Raises InputError if it is none of them.
+    """
+    names = [plan.name for plan in plans]
+    if wanted not in names:
+        raise InputError(f"the recipe has no phase {wanted} there")
+    before = plans[: names.index(wanted)]
+    return [*(plan.name for plan in before if plan.makes_artifacts), wanted]
 
 
 class Driver:
@@ -179,10 +192,7 @@ class _Step:
         target = Target.parse(bisection.target)
         if target not in recipe.targets:
             raise InputError(f"the recipe has no target {target} there")
-        plans = self._planner.phases(recipe, target)
-        phases = [one.name for one in plans if one.makes_artifacts or one.name == bisection.phase]
-        if bisection.phase not in phases:
-            raise InputError(f"the recipe has no phase {bisection.phase} there")
+        phases = phases_up_to(self._planner.phases(recipe, target), bisection.phase)
         return NewTrial(
             TrialPurpose.BISECTION,
             product.name,
@@ -191,7 +201,7 @@ class _Step:
             RefKind.COMMIT,
             loader.to_json(recipe),
             bisection.channel,
-            [(bisection.target, phases[: phases.index(bisection.phase) + 1])],
+            [(bisection.target, phases)],
             bisection.requested_by,
             candidate.conditions,
         )

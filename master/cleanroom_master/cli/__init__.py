@@ -44,10 +44,12 @@ def run(words: Sequence[str]) -> int:
 def _commands() -> Commands:
     from cleanroom_master.cli import (
         bisections,
+        channels,
         configuration,
         guests,
         images,
         products,
+        queue,
         refs,
         releases,
         repository,
@@ -56,6 +58,19 @@ def _commands() -> Commands:
     )
 
     commands = Commands()
-    for module in (site, configuration, products, refs, releases, test_cases, bisections, images, guests, repository):
+    for module in (
+        site,
+        configuration,
+        products,
+        refs,
+        releases,
+        queue,
+        channels,
+        test_cases,
+        bisections,
+        images,
+        guests,
+        repository,
+    ):
         module.register(commands)
     return commands

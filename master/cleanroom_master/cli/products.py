@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import products
+from cleanroom_db import dependencies, products
+from cleanroom_db.dependencies import Dependency, Graph
 from cleanroom_master import planning
-from cleanroom_master.cli.frame import Commands, Context, plain
+from cleanroom_master.cli.frame import Commands, Context, plain, table
 from cleanroom_master.refs import repositories
 from cleanroom_recipes import loader, names, places
 from cleanroom_recipes.model import Recipe
 
-COLUMNS = ["name", "url", "watched_at", "watch_error"]
+COLUMNS = ["name", "url", "depends_on", "watched_at", "watch_error"]
 
 
 def register(commands: Commands) -> None:
@@ -63,6 +65,9 @@ def add(context: Context, arguments: argparse.Namespace) -> None:
         branches=() if recipe is None else recipe.branches,
         existing=arguments.existing,
     )
+    if recipe is not None:
+        with context.database.transaction() as cursor:
+            dependencies.declare(cursor, {product.name: recipe.depends})
     context.emit(
         _shown(product),
         f"{product.name} is watched: {product.url}"
@@ -87,16 +92,30 @@ def recipes(site: Path) -> dict[str, Path]:
 
 
 def list_all(context: Context, _: argparse.Namespace) -> None:
-    """Show all watched products."""
-    rows = [_shown(product) for product in products.list_watched(context.database)]
-    context.rows(rows, COLUMNS, "no products yet; 'cleanroom product add --help' shows how to add one")
+    """Show all watched products, and which depend on each other in a circle."""
+    found, graph = _dependencies(context)
+    rows = [
+        _shown(product) | _related(product.name, found, graph) for product in products.list_watched(context.database)
+    ]
+    if not rows:
+        context.rows(rows, COLUMNS, "no products yet; 'cleanroom product add --help' shows how to add one")
+        return
+    told = [{**row, "depends_on": sorted(graph.needs.get(str(row["name"]), ()))} for row in rows]
+    context.emit(rows, "\n".join([table(told, COLUMNS), *map(in_a_circle, graph.cycles)]))
 
 
 def show(context: Context, arguments: argparse.Namespace) -> None:
-    """Show one product."""
+    """Show one product, and on which others it depends."""
+    found, graph = _dependencies(context)
     product = _shown(products.get(context.database, arguments.name))
-    lines = [f"{key.replace('_', ' '):<18}{plain(value)}" for key, value in product.items() if value not in (None, ())]
-    context.emit(product, "\n".join(lines))
+    related = _related(arguments.name, found, graph)
+    told = product | {
+        "depends_on": ", ".join(_told(one) for one in found if one.product == arguments.name) or None,
+        "dependents": ", ".join(graph.dependents(arguments.name)) or None,
+    }
+    lines = [f"{key.replace('_', ' '):<18}{plain(value)}" for key, value in told.items() if value not in (None, ())]
+    lines += [in_a_circle(cycle) for cycle in graph.cycles if arguments.name in cycle]
+    context.emit(product | related, "\n".join(lines))
 
 
 def remove(context: Context, arguments: argparse.Namespace) -> None:
@@ -116,3 +135,31 @@ def _shown(product: products.Product) -> dict[str, object]:
         "watch_error": product.watch_error,
         "recipe": product.recipe,
     }
+
+
+def in_a_circle(cycle: Sequence[str]) -> str:
+    """A sentence about products that depend on each other."""
+    return f"in a circle: {' -> '.join([*cycle, cycle[0]])}"
+
+
+def _dependencies(context: Context) -> tuple[list[Dependency], Graph]:
+    found = dependencies.list_all(context.database)
+    return found, Graph.of((one.product, one.depends_on) for one in found)
+
+
+def _related(name: str, found: Iterable[Dependency], graph: Graph) -> dict[str, object]:
+    """On which products one depends and how that is known, which depend on it, and the circle that it is in."""
+    return {
+        "depends_on": [
+            {"product": one.depends_on, "origin": one.origin, "packages": one.packages}
+            for one in found
+            if one.product == name
+        ],
+        "dependents": graph.dependents(name),
+        "cycle": graph.cycle(name),
+    }
+
+
+def _told(dependency: Dependency) -> str:
+    by = f": {' '.join(dependency.packages[:5])}" if dependency.packages else ""
+    return f"{dependency.depends_on} (by {dependency.origin}{by})"

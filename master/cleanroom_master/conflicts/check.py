@@ -28,7 +28,7 @@ from cleanroom_master.places import Places
 _FORMATS = ("deb", "rpm")
 _SOLVER_TIMEOUT = 90.0
 # Debian's own interpreter: it is the one that sees Debian's package python3-solv.
-_PYTHON = "/usr/bin/python3"
+PYTHON = "/usr/bin/python3"
 _PROGRAM = Path(__file__).with_name("solver.py")
 # So long, in seconds, packages are read that were published before their contents were recorded.
 READING = 15.0
@@ -283,7 +283,7 @@ class _Names:
 def ask(question: Mapping[str, Any]) -> dict[str, Any]:
     """Have the solver answer. Raises InfrastructureError when it cannot, or not in its time."""
     try:
-        printed = run([_PYTHON, "-I", _PROGRAM], stdin=json.dumps(question).encode(), timeout=_SOLVER_TIMEOUT).stdout
+        printed = run([PYTHON, "-I", _PROGRAM], stdin=json.dumps(question).encode(), timeout=_SOLVER_TIMEOUT).stdout
         answer = json.loads(printed)
     except CommandError as error:
         raise InfrastructureError(
@@ -293,6 +293,14 @@ def ask(question: Mapping[str, Any]) -> dict[str, Any]:
         raise InfrastructureError(f"the solver gave no answer that can be read: {error}") from error
     assert isinstance(answer, dict)
     return answer
+
+
+def solver_works() -> bool:
+    """Whether there is a solver on this machine."""
+    try:
+        return run([PYTHON, "-I", "-c", "import solv"], timeout=_SOLVER_TIMEOUT, check=False).exit_status == 0
+    except InfrastructureError:
+        return False
 
 
 def _contents(path: Path, kind: str, file: str) -> PackageContents:

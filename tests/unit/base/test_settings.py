@@ -81,3 +81,10 @@ def test_installations_are_told_apart_by_their_state(tmp_path: Path) -> None:
     one, other = (load({"CLEANROOM_STATE": str(tmp_path / name)}) for name in ("one", "other"))
     assert one.instance != other.instance
     assert len(str(one.runtime / "postgresql" / ".s.PGSQL.5432")) <= 107
+
+
+@pytest.mark.parametrize("value", ["2:30", "24:00", "02:60", "02:30:00", "night"])
+def test_a_time_of_the_day_is_one(tmp_path: Path, value: str) -> None:
+    assert read(tmp_path, CLEANROOM_SCHEDULES_NIGHTLY="02:30").text("schedules.nightly") == "02:30"
+    with pytest.raises(InputError, match=r"must be a time of the day such as 02:30"):
+        read(tmp_path, CLEANROOM_SCHEDULES_NIGHTLY=value)

@@ -10,8 +10,11 @@ from cleanroom_base.errors import InputError
 from cleanroom_db.bisections import Criterion, Seen
 from cleanroom_db.states import Verdict
 from cleanroom_master.bisection.candidates import changes, installed
+from cleanroom_master.bisection.driver import phases_up_to
 from cleanroom_master.bisection.verdicts import judge
-from cleanroom_recipes.model import Outcome
+from cleanroom_recipes import loader
+from cleanroom_recipes.model import Outcome, Target
+from cleanroom_recipes.plan import plan
 
 P, F, S, L, LOST = Outcome.PASSED, Outcome.FAILED, Outcome.SKIPPED, Outcome.FLAKY, Outcome.INFRASTRUCTURE
 CASE, STEP, PHASE = Criterion("regress", None, "a test"), Criterion("build", "compile"), Criterion("build")
@@ -84,3 +87,12 @@ def test_changes_are_told_in_words_and_not_endlessly() -> None:
     assert changes({"a": "1", "b": "1"}, {"a": "2", "c": "1"}) == "a 1 -> 2, b 1 -> gone, c new -> 1"
     many = {f"p{number}": "1" for number in range(9)}
     assert changes({}, many).endswith("and 6 more")
+
+
+def test_only_the_phases_that_a_verdict_needs_are_run() -> None:
+    recipe = loader.load(b'builder = "deb"\n', source="the recipe", name="x", url="file:///x")
+    plans = plan(recipe, Target.parse("debian-12/deb"))
+    assert phases_up_to(plans, "regress") == ["build", "regress"]
+    assert phases_up_to(plans, "build") == ["build"]
+    with pytest.raises(InputError, match="no phase other"):
+        phases_up_to(plans, "other")

@@ -22,7 +22,7 @@ NOUNS = {
     "config": {"check", "show"},
     "product": {"add", "list", "show", "remove"},
     "ref": {"record", "list"},
-    "release": {"list", "show", "wait", "retry", "approve", "hold", "compare", "waive"},
+    "release": {"list", "show", "wait", "retry", "approve", "hold", "compare", "waive", "conflicts"},
     "image": {"build", "import", "list", "show", "verify", "refresh", "remove"},
     "guest": {
         *("list", "reset", "exec", "shell", "console", "copy"),
@@ -30,8 +30,9 @@ NOUNS = {
     },
     "repository": {"show", "history"},
     "test": {"history"},
+    "bisection": {"list", "show", "wait", "log", "cancel"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo"}
+ALONE = {"up", "down", "status", "doctor", "demo", "bisect"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([noun, verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun])),

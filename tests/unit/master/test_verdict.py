@@ -13,6 +13,7 @@ from cleanroom_db.states import ReleaseState
 from cleanroom_master.demo import time_line
 from cleanroom_master.dispatch import Job
 from cleanroom_recipes import loader
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import Outcome, RefKind, Target
 from cleanroom_recipes.plan import plan
 
@@ -50,7 +51,7 @@ def job(*outcomes: Outcome) -> Job:
         None,
     )
     plans = {phase.name: phase for phase in plan(RECIPE, Target.parse("debian-12/deb"))[:3]}
-    made = Job(Lease(1, "master"), release, "debian-12/deb", RECIPE, plans, 1)
+    made = Job(Lease(1, "master"), release, Conditions(), "debian-12/deb", RECIPE, plans, 1)
     made.outcomes = {name: (outcome, f"why {name}") for name, outcome in zip(plans, outcomes, strict=False)}
     return made
 

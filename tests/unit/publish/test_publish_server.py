@@ -21,8 +21,8 @@ SERVE = """
 import sys
 from cleanroom_base.settings import load
 from cleanroom_master.repository_server import main
-main(load(dict(CLEANROOM_STATE=sys.argv[1], CLEANROOM_SITE=sys.argv[1], CLEANROOM_REPOSITORY_PORT=sys.argv[2])),
-    ["127.0.0.2", "127.0.0.1"])
+main(load(dict(CLEANROOM_STATE=sys.argv[1], CLEANROOM_SITE=sys.argv[1], CLEANROOM_REPOSITORY_PORT=sys.argv[2],
+    CLEANROOM_REPOSITORY_BIND="127.0.0.2")))
 """
 
 
@@ -165,5 +165,5 @@ def test_nothing_can_be_written(port: int, method: str):
 def test_a_port_that_is_taken_is_said_with_the_setting_to_change(state: Path, port: int):
     words = [sys.executable, "-c", SERVE, str(state), str(port)]
     second = subprocess.run(words, check=False, capture_output=True, text=True, timeout=30)
-    assert f"InfrastructureError: the repository cannot be served at 127.0.0.1, port {port}: " in second.stderr
+    assert f"InfrastructureError: the repository cannot be served at 127.0.0.2, port {port}: " in second.stderr
     assert "CLEANROOM_REPOSITORY_PORT" in second.stderr

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import events
-from cleanroom_recipes.model import Isolation, Network, Outcome
+from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)
 EXAMPLES: list[events.Event] = [
     events.PhaseStarted(AT, "build"),
-    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", Network.MIRROR, 0.5),
+    events.Reset(AT, "g", "debian-12", "0" * 64, Isolation.CONTAINER, "overlay", GuestNetwork.MIRROR, 0.5),
     events.StepStarted(AT, "unpack", 0),
     events.Output(AT, "unpack", "ä\n\\xff \x1b[1m\u2028"),
     events.StepFinished(AT, "unpack", Outcome.FAILED, 2, 1.5, "because", 10, False),
@@ -23,8 +23,10 @@ EXAMPLES: list[events.Event] = [
         AT, "unpack", (events.TestCase("a", Outcome.PASSED), events.TestCase("b", Outcome.FAILED, 1.0, "x", 7))
     ),
     events.Version(AT, "1:1.0~rc1+git2-3"),
+    events.Installed(AT, {"libc6": "2.36-9+deb12u4", "rpm:tally": "1.0-1"}),
     events.Artifact(AT, "a_1.0_amd64.deb", 10, "0" * 64, "deb", "a", "1.0", "amd64"),
     events.PhaseFinished(AT, Outcome.SKIPPED, "nothing", 1.0, 0.0),
+    events.TestState(AT, "a" * 64, 3),
 ]
 
 

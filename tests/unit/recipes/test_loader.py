@@ -210,3 +210,13 @@ def test_any_toml_is_a_recipe_or_an_input_error(table: dict[str, str]) -> None:
     with pytest.raises(InputError) as caught:
         load(text)
     assert caught.value.problems
+
+
+def test_a_product_that_depends_on_itself_is_refused() -> None:
+    text = b'builder = "deb"\ndepends = ["library", "tiny", "library"]\n'
+    with pytest.raises(InputError) as raised:
+        loader.load(text, source="the recipe", name="tiny", url="file:///tiny")
+    assert {str(problem) for problem in raised.value.problems} == {
+        "depends: has library twice",
+        "depends[1]: a product cannot depend on itself",
+    }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom_workers.failure_reason import mirror_is_down, why
+from cleanroom_workers.failure_reason import mirror_is_down, repository_is_away, why
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,17 @@ def test_a_mirror_that_is_down_is_recognised(tail: str) -> None:
 )
 def test_the_products_own_faults_are_not_the_mirrors(tail: str) -> None:
     assert not mirror_is_down(tail)
+
+
+@pytest.mark.parametrize(
+    ("tail", "away"),
+    [
+        ("  - Curl error (7): Couldn't connect to server for http://10.0.0.1/yum/x/repomd.xml [Failed]\n", True),
+        ("[MIRROR] x.rpm: Status code: 503 for http://10.0.0.1/yum/x.rpm (IP: 10.0.0.1)\n", True),
+        ("  - Curl error (37): Couldn't read a file:// file for file:///cleanroom/artifacts/repodata\n", False),
+        ("Error: Unable to find a match: nonsense\n", False),
+        ("Curl error (7): x for http://a/\nError: Transaction failed\n", False),
+    ],
+)
+def test_a_repository_that_dnf_cannot_reach_is_recognised(tail: str, away: bool) -> None:
+    assert repository_is_away(tail) is away

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import signal
@@ -21,7 +22,18 @@ from tiny_packages import make_deb
 from cleanroom_base.errors import InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_recipes import events
-from cleanroom_recipes.events import Artifact, Output, PhaseFinished, Reset, StepFinished, StepStarted, Tests, Version
+from cleanroom_recipes.conditions import Conditions
+from cleanroom_recipes.events import (
+    Artifact,
+    Output,
+    PhaseFinished,
+    Reset,
+    StepFinished,
+    StepStarted,
+    Tests,
+    TestState,
+    Version,
+)
 from cleanroom_recipes.model import (
     Blame,
     Builder,
@@ -37,7 +49,7 @@ from cleanroom_recipes.model import (
     User,
 )
 from cleanroom_recipes.plan import PhasePlan, StepPlan
-from cleanroom_recipes.request import PhaseRequest
+from cleanroom_recipes.request import PhaseRequest, Repository
 from cleanroom_workers import room
 from cleanroom_workers.command import cancelled_by_signals
 from cleanroom_workers.phase import Surroundings, run_phase
@@ -68,6 +80,7 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.told: list[events.Event] = []
+        self.listing = prints("base 1\n")
         self.source = directory / "source.tar"
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
@@ -113,7 +126,14 @@ class Run:
     ) -> Outcome:
         self.plan(steps=tuple(plan for plan, _ in steps))
         self.guest = FakeGuest([behaviour for _, behaviour in steps], files)
-        surroundings = Surroundings(lambda _: self.guest, log_limit=1000, artifact_limit=10_000_000, shield=shield)
+        self.guest.listing = self.listing
+        surroundings = Surroundings(
+            lambda _: self.guest,
+            log_limit=1000,
+            artifact_limit=10_000_000,
+            shield=shield,
+            repository=lambda: "http://10.0.0.1:9480",
+        )
         outcome = run_phase(self.request, surroundings, self.told.append)
         assert self.guest.destroyed or not self.of(Reset)
         assert isinstance(self.told[-1], PhaseFinished)
@@ -143,6 +163,57 @@ def test_a_phase_is_told_from_its_start_to_its_end(run: Run) -> None:
     assert [(event.step, event.position) for event in run.of(StepStarted)] == [("unpack", 0), ("build", 1)]
     assert run.of(StepFinished)[0].output_bytes == 4
     assert run.guest.users == ["root", "builder"]
+
+
+def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
+    steps = [(step(name, tests=tests), prints("")) for name, tests in (("a", Report.NONE), ("b", Report.LOG))]
+    assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
+    kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
+    assert kinds == ["step_started", "installed", "step_started", "step_started"]
+    [told] = run.of(TestState)
+    assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("digest", "outcome"), [(hashlib.sha256(b"base 1").hexdigest(), "passed"), ("0" * 64, "infrastructure")]
+)
+def test_a_replay_in_another_state_runs_no_tests(run: Run, digest: str, outcome: str) -> None:
+    run.request = replace(run.request, installed=digest)
+    assert run.go([(step("a"), prints("")), (step("b", tests=Report.LOG), prints(""))]).value == outcome
+    assert ("b" in [event.step for event in run.of(StepStarted)]) is (outcome == "passed")
+    assert ("another state" in run.why) is (outcome != "passed")
+
+
+@pytest.mark.parametrize("error", [CommandTimedOut("late"), OutputLimitExceeded("much")])
+def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, error: Exception) -> None:
+    steps = [(step("b", tests=Report.LOG), prints(""))]
+    run.listing = raises(error)
+    assert run.go(steps) is Outcome.PASSED
+    assert not run.of(TestState)
+    run.request = replace(run.request, installed="0" * 64)
+    run.told.clear()
+    assert run.go(steps) is Outcome.INFRASTRUCTURE
+
+
+def test_a_build_in_other_circumstances(run: Run) -> None:
+    steps = [(step("a", user=user), prints("")) for user in (User.ROOT, User.BUILDER)]
+    run.go(steps)
+    plain = [dict(one) for one in run.guest.environments]
+    assert run.guest.commands == [["sh", "/cleanroom/steps/0"], ["sh", "/cleanroom/steps/1"]]
+    run.request = replace(run.request, conditions=Conditions(varied=True))
+    run.plan(makes_artifacts=True)
+    (run.directory / "result").write_text("x")
+    run.told.clear()
+    assert run.go(steps, {OUTPUT: [run.directory / "result"]}) is Outcome.PASSED
+    root, builder = (
+        {name for name in now if now[name] != before.get(name)}
+        for now, before in zip(run.guest.environments, plain, strict=True)
+    )
+    assert root == {"CLEANROOM_TREE"}
+    assert {"CLEANROOM_TREE", "TZ", "LC_ALL", "HOME", "USER", "SHELL"} <= builder
+    assert run.guest.commands[0] == ["sh", "/cleanroom/steps/0"]
+    assert "umask" in run.guest.commands[1][2]
+    assert run.guest.commands[1][-1] == "/cleanroom/steps/1"
 
 
 def test_inputs_and_programs_go_in(run: Run) -> None:
@@ -472,3 +543,32 @@ def test_a_failed_build_leaves_no_artifacts(run: Run) -> None:
     assert run.go([(step("build"), prints("", 1))], {OUTPUT: [file]}) is Outcome.FAILED
     assert not run.of(Artifact)
     assert not list(run.output.iterdir())
+
+
+@pytest.mark.parametrize(("network", "sees"), [(Network.MIRROR, True), (Network.OPEN, True), (Network.NONE, False)])
+def test_a_guest_with_a_network_sees_the_published_channel(run: Run, network: Network, sees: bool) -> None:
+    run.plan(network=network)
+    run.request = replace(run.request, repository=Repository("testing", "key", apt=True, yum=False))
+    assert run.go([(step("one"), prints(""))]) is Outcome.PASSED
+    assert ("etc/apt/sources.list.d/published.sources" in run.guest.sent) is sees
+    assert ("etc/apt/keyrings/cleanroom-published.asc" in run.guest.sent) is sees
+
+
+def test_while_nothing_is_published_a_guest_has_no_such_source(run: Run) -> None:
+    assert run.go([(step("one"), prints(""))]) is Outcome.PASSED
+    assert not [name for name in run.guest.sent if name.startswith("etc/")]
+
+
+def test_a_repository_that_is_away_is_not_the_products_fault(run: Run) -> None:
+    away = "  - Curl error (7): Couldn't connect to server for http://10.0.0.1:9480/yum/x/repomd.xml [...]\n"
+    assert run.go([(step("install", blame=Blame.APT), prints(away, 1))]) is Outcome.INFRASTRUCTURE
+
+
+def test_what_is_installed_in_the_end_is_told_also_of_a_phase_that_fails(run: Run) -> None:
+    def install(_: Any) -> int:
+        run.guest.installed["dpkg-query"] = b"installed library 1.0\n"
+        return 1
+
+    assert run.go([(step("one"), install)]) is Outcome.FAILED
+    [told] = run.of(events.Installed)
+    assert told.packages == {"library": "1.0"}

@@ -1,0 +1,18 @@
+"""The published channel as guests get it: what there is of it on the disk, and the key that signs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cleanroom_recipes.request import Repository
+
+
+def published(directory: Path, channel: str, image: str) -> Repository | None:
+    """What the repository in `directory` has now for an image; None while it has nothing, which is no error."""
+    # Resolved once: key and indexes are of one generation, whatever is switched to meanwhile.
+    current = (directory / "current").resolve()
+    apt = (current / "apt/dists" / channel / image).is_dir()
+    yum = (current / "yum" / image / channel / "repodata").is_dir()
+    if not (apt or yum):
+        return None
+    return Repository(channel, (current / "keys/cleanroom.asc").read_text(encoding="ascii"), apt, yum)

@@ -1,0 +1,53 @@
+"""`cleanroom queue`: what is under way, and what waits for what."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from cleanroom_db import dependencies
+from cleanroom_db.dependencies import Queued
+from cleanroom_master.cli.frame import Commands, Context, table
+from cleanroom_master.cli.products import in_a_circle
+
+_COLUMNS = ["position", "what", "product", "ref", "channel", "state", "waits_for"]
+# A line of a terminal has room for so many names.
+_SHOWN = 3
+
+
+def register(commands: Commands) -> None:
+    """Declare the command."""
+    commands.verb(
+        "queue",
+        queue,
+        "show what is under way in the order in which it is worked on, and what waits for what",
+        "cleanroom queue --format json",
+    )
+
+
+def queue(context: Context, _: argparse.Namespace) -> None:
+    """Show all releases and trials that are not at their end, and the products that depend on each other."""
+    found, graph = dependencies.queue(context.database)
+    rows = [_view(position, one) for position, one in enumerate(found, 1)]
+    told = [
+        {**row, "what": one.purpose or one.kind, "waits_for": _told(one)} for row, one in zip(rows, found, strict=True)
+    ]
+    lines = [table(told, _COLUMNS) if told else "nothing is under way", *map(in_a_circle, graph.cycles)]
+    context.emit({"queue": rows, "cycles": graph.cycles}, "\n".join(lines))
+
+
+def _view(position: int, one: Queued) -> dict[str, Any]:
+    return {
+        "position": position,
+        **{name: getattr(one, name) for name in ("kind", "purpose", "product", "ref", "channel", "state", "why")},
+        "created_at": one.created_at,
+        "waits_for": one.waits_for,
+        "subject": one.subject,
+    }
+
+
+def _told(one: Queued) -> str | None:
+    if not one.waits_for:
+        return None
+    more = len(one.waits_for) - _SHOWN
+    return ", ".join(one.waits_for[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
