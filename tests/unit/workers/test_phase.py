@@ -31,7 +31,6 @@ from cleanroom_recipes.events import (
     StepFinished,
     StepStarted,
     Tests,
-    TestState,
     Version,
 )
 from cleanroom_recipes.model import (
@@ -170,7 +169,7 @@ def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
     assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
     kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
     assert kinds == ["step_started", "installed", "step_started", "step_started"]
-    [told] = run.of(TestState)
+    [told] = run.of(events.TestState)
     assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
 
 
@@ -189,7 +188,7 @@ def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, err
     steps = [(step("b", tests=Report.LOG), prints(""))]
     run.listing = raises(error)
     assert run.go(steps) is Outcome.PASSED
-    assert not run.of(TestState)
+    assert not run.of(events.TestState)
     run.request = replace(run.request, installed="0" * 64)
     run.told.clear()
     assert run.go(steps) is Outcome.INFRASTRUCTURE
