@@ -74,6 +74,8 @@ class Reset:
 class TestState:
     """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
 
+    __test__: ClassVar[bool] = False
+
     kind: ClassVar[str] = "test_state"
     at: datetime
     sha256: Sha256
