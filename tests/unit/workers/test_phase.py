@@ -168,8 +168,8 @@ def test_a_phase_is_told_from_its_start_to_its_end(run: Run) -> None:
 def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
     steps = [(step(name, tests=tests), prints("")) for name, tests in (("a", Report.NONE), ("b", Report.LOG))]
     assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
-    kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
-    assert kinds == ["step_started", "installed", "step_started", "step_started"]
+    kinds = [event.kind for event in run.told if event.kind in ("step_started", "test_state")]
+    assert kinds == ["step_started", "test_state", "step_started", "step_started"]
     [told] = run.of(TestState)
     assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
 
