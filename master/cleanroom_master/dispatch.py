@@ -398,10 +398,11 @@ class PhaseRun:
         self.longest = plan.timeout + _PATIENCE
         # Phases begin with different packages, and the build's directory on the worker is one for all of them.
         self._before = f"previous-{plan.name}"
-        # What was published when the phase first ran is there already.
+        # A replay finds there what the phase itself was given.
         self.previous = [] if replay else self._previous()
-        self.downloads = [] if replay else self.previous + self._of_trial()
-        given = {destination.partition("/")[0] for _, destination in self.downloads}
+        of_trial = self._of_trial()
+        self.downloads = [] if replay else self.previous + of_trial
+        given = {destination.partition("/")[0] for _, destination in self.previous + of_trial}
         self.directories = sorted({self.output, *given, *([self._before] if Input.PREVIOUS in plan.inputs else [])})
 
     @property
