@@ -379,6 +379,11 @@ def test_a_campaign_of_200_products_shows_what_waits_for_what(
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
     assert cli.run(["queue", "--format", "json"]) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert list(shown) == ["queue", "cycles"]
+    assert list(shown["queue"][0]) == [
+        *("position", "kind", "purpose", "product", "ref", "channel", "state", "why", "created_at"),
+        *("waits_for", "subject"),
+    ]
     assert shown["cycles"] == [["p198", "p199"]]
     queue = {one["product"]: one for one in shown["queue"]}
     assert len(queue) == 200
