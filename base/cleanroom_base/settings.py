@@ -93,7 +93,7 @@ def words(value: object) -> Value:
 
 # The gates that a site can demand, as the recipes' vocabulary has them; it stands above this package.
 GATE = re.compile(
-    r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|signature|approval|dependents"
+    r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|reproducible|signature|approval|dependents"
     r"|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
 )
 
@@ -106,7 +106,7 @@ def gates(value: object) -> Value:
     if wrong:
         raise _Invalid(
             f"{', '.join(repr(word[:100]) for word in wrong)}: a gate is one of builds, no-regression, no-slowdown,"
-            " no-lost-tests, no-conflicts, signature, approval, dependents, phase:NAME, step:PHASE/NAME"
+            " no-lost-tests, no-conflicts, reproducible, signature, approval, dependents, phase:NAME, step:PHASE/NAME"
         )
     return found
 
@@ -142,6 +142,8 @@ SETTINGS: tuple[Setting, ...] = (
         "time in UTC at which channels are tested every night, as 02:30; default: never",
     ),
     Setting("schedules.channels", words, ("testing", "stable"), "channels that are tested every night"),
+    Setting("master.replays", number(0, 20, whole=True), 5, "replays of a phase whose tests failed, at most"),
+    Setting("gates.flaky", choice("pass", "hold", "fail"), "pass", "a recipe may not be milder with a flaky build"),
     Setting("gates.all", gates, ("no-conflicts",), "gates of every release, beside those of its recipe"),
     Setting("gates.snapshots", gates, (), "further gates of what goes into the channel snapshots"),
     Setting("gates.testing", gates, (), "further gates of what goes into the channel testing"),

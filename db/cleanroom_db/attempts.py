@@ -12,7 +12,7 @@ from datetime import datetime
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import comparisons, releases, trials
+from cleanroom_db import comparisons, releases, reproductions, trials
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -257,5 +257,7 @@ def _judge(cursor: Cursor, whose: _Whose) -> None:
     if whose.trial is None:
         assert whose.release is not None
         releases.judge(cursor, whose.release)
-    elif trials.judge(cursor, whose.trial) and whose.release is not None:
-        releases.judge_again(cursor, whose.release)
+    elif trials.judge(cursor, whose.trial):
+        reproductions.record(cursor, whose.trial)
+        if whose.release is not None:
+            releases.judge_again(cursor, whose.release)

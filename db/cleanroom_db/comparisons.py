@@ -272,8 +272,9 @@ def _explain(cursor: Cursor, attempt_id: int, found: _Recording, against: Compar
         tests = sum(count for change, count in counts.items() if change is not Change.GONE)
         names = [case.name for case in found.cases if case.phase == phase and case.change is Change.REGRESSED]
         why = f"{number} of {tests} tests regressed since {against.name}{_told(names, number)}"
-        if cursor.execute(_SQL["explain_phase"], attempt=attempt_id, phase=phase, why=plain(why)):
-            sentences.append((phase, why))
+        written = cursor.value(_SQL["explain_phase"], attempt=attempt_id, phase=phase, why=plain(why))
+        if written is not None:
+            sentences.append((phase, str(written)))
     if sentences:
         why = cursor.value(_SQL["why"], attempt=attempt_id)
         parts = [f"{phase}: {sentence}" for phase, sentence in sentences]

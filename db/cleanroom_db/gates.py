@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, conflicts, dependents
+from cleanroom_db import comparisons, conflicts, dependents, reproductions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.conflicts import Check
 from cleanroom_db.connection import Cursor, Row, plain
 from cleanroom_db.dependents import Tried
+from cleanroom_db.reproductions import Reproduction
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, SignatureState
-from cleanroom_recipes.model import Gate, Outcome, RefKind
+from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 
 _SQL = load("gates")
 
@@ -77,13 +78,15 @@ class BuildFacts:
     steps: Mapping[tuple[str, str], Part] = field(default_factory=dict)
     comparison: Recorded | None = None
     conflicts: Check | None = None
+    reproduction: Reproduction | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What gates ask of a release. `waivers` are those that have not expired, by gate.
 
-    `subject` is what is released; `dependents` None: which are tried is not chosen yet.
+    `subject` is what is released; `dependents` None: which are tried is not chosen yet; `flaky` is what its recipe says
+    of builds that are flaky.
     """
 
     channel: str
@@ -95,6 +98,15 @@ class Facts:
     waivers: Mapping[str, Waiver] = field(default_factory=dict)
     subject: str = ""
     dependents: Tried | None = None
+    flaky: Flaky = Flaky.HOLDS
+
+    @property
+    def flaky_let_pass(self) -> str | None:
+        """Who or what lets a flaky build pass, in words; None: nobody."""
+        if self.flaky is Flaky.PASSES:
+            return "the recipe lets that pass"
+        approved = self.approved_by is not None and self.flaky is Flaky.HOLDS
+        return f"approved by {self.approved_by}" if approved else None
 
 
 _STATES = {True: GateState.HOLDS, False: GateState.FAILS, None: GateState.WAITS}
@@ -229,9 +241,9 @@ def _at(time: datetime) -> str:
 def _of_build(facts: Facts, gate: str, build: BuildFacts) -> _Said:
     kind, _, name = gate.partition(":")
     if kind == "phase":
-        return _phase(build, name)
+        return _phase(facts, build, name)
     if kind == "step":
-        return _step(build, *name.split("/", 1))
+        return _step(facts, build, *name.split("/", 1))
     rule = _OF_BUILD.get(gate)
     # A word of a later version, or one written into the row by hand: what nobody can judge does not hold.
     return rule(facts, build) if rule is not None else (False, f"this version knows no gate {gate!r}")
@@ -240,8 +252,8 @@ def _of_build(facts: Facts, gate: str, build: BuildFacts) -> _Said:
 def _builds(facts: Facts, build: BuildFacts) -> _Said:
     if build.outcome in _GOOD:
         return True, f"{build.target} passed"
-    if build.outcome is Outcome.FLAKY and facts.approved_by is not None:
-        return True, f"{build.target} was flaky; approved by {facts.approved_by}"
+    if build.outcome is Outcome.FLAKY and facts.flaky_let_pass is not None:
+        return True, f"{build.target} was flaky ({build.why or 'no reason'}); {facts.flaky_let_pass}"
     failing = [name for name, part in build.phases.items() if part.outcome in _FAILING]
     ended = all(name in build.phases for name in build.planned)
     waived = all(f"phase:{name}" in facts.waivers for name in failing)
@@ -250,7 +262,7 @@ def _builds(facts: Facts, build: BuildFacts) -> _Said:
     return False, f"{build.target}: {build.why or build.outcome}"
 
 
-def _phase(build: BuildFacts, name: str) -> _Said:
+def _phase(facts: Facts, build: BuildFacts, name: str) -> _Said:
     if name not in build.planned:
         return False, f"`{name}` is not part of the build on {build.target}"
     part = build.phases.get(name, Part(None))
@@ -259,13 +271,23 @@ def _phase(build: BuildFacts, name: str) -> _Said:
     )
     if part.outcome in _GOOD:
         return True, f"`{name}`{since} {part.outcome} on {build.target}"
+    if part.outcome is Outcome.FLAKY:
+        return _flaky(facts, build, name, part)
     if part.outcome in _FAILING:
         return False, f"`{name}`{since} failed on {build.target}" + (f" ({part.why})" if part.why else "")
     return False, f"`{name}` ended as {part.outcome or 'nothing'} on {build.target}"
 
 
-def _step(build: BuildFacts, phase: str, name: str) -> _Said:
+def _flaky(facts: Facts, build: BuildFacts, name: str, part: Part) -> _Said:
+    allowed = facts.flaky_let_pass
+    why = f"`{name}` was flaky on {build.target}" + (f" ({part.why})" if part.why else "")
+    return allowed is not None, f"{why}; {allowed}" if allowed else why
+
+
+def _step(facts: Facts, build: BuildFacts, phase: str, name: str) -> _Said:
     part = build.steps.get((phase, name))
+    if part is not None and part.outcome is Outcome.FLAKY:
+        return _flaky(facts, build, f"{phase}/{name}", part)
     if part is not None and part.outcome in _GOOD:
         return True, f"`{phase}/{name}` {part.outcome} on {build.target}"
     if part is None and build.phases.get(phase, Part(None)).outcome is Outcome.SKIPPED:
@@ -320,6 +342,23 @@ def _no_conflicts(facts: Facts, build: BuildFacts) -> _Said:
     return False, f"on {build.target} {'; '.join(told)}" + (f"; and {more} more" if more else "")
 
 
+def _reproducible(_: Facts, build: BuildFacts) -> _Said:
+    found = build.reproduction
+    if found is None:
+        # It is begun once the build has ended well.
+        return None, f"{build.target} is not built again yet"
+    if found.outcome is None:
+        return None, f"{build.target} is built again in other circumstances"
+    if found.compared_at is None:
+        return False, f"{build.target} could not be built again in other circumstances ({found.why or found.outcome})"
+    number = len(found.artifacts)
+    if not found.different:
+        return True, f"{number} {'artifact' if number == 1 else 'artifacts'} of {build.target} can be reproduced"
+    told = f"{len(found.different)} of {number} {'artifact' if number == 1 else 'artifacts'}, {found.different[0]}"
+    first = " first" if len(found.different) > 1 else ""
+    return False, f"built again on {build.target}, {told}{first}, came out otherwise"
+
+
 def _tests(found: Recorded, kind: str, what: str) -> str:
     number = int(getattr(found, kind))
     names = [place.split(" ", 2)[-1][:80] for place in found.names.get(kind, ())][:_NAMES]
@@ -358,6 +397,7 @@ _OF_BUILD: Mapping[str, Callable[[Facts, BuildFacts], _Said]] = {
     Gate.NO_SLOWDOWN: _no_slowdown,
     Gate.NO_LOST_TESTS: _no_lost_tests,
     Gate.NO_CONFLICTS: _no_conflicts,
+    Gate.REPRODUCIBLE: _reproducible,
 }
 
 
@@ -371,6 +411,7 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
     parts = cursor.rows(_SQL["parts"], attempts=attempts)
     checked = conflicts.recorded(cursor, release_id, channel)
     compared = {one.attempt_id: one for one in comparisons.recorded(cursor, attempts) if one.base is Base.PUBLISHED}
+    again = reproductions.of_attempts(cursor, attempts)
     return Facts(
         channel=channel,
         kind=RefKind(release["kind"]),
@@ -387,12 +428,14 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
                 {(part["phase"], part["step"]): _part(part) for part in _those(parts, build) if part["step"]},
                 compared.get(build["attempt"]),
                 checked.get(build["target"]),
+                again.get(build["attempt"]),
             )
             for build in builds
         ),
         waivers={waiver.gate: waiver for waiver in waivers(cursor, release_id) if waiver.active},
         subject=f"{release['product']} {release['ref']}",
         dependents=dependents.tried(cursor, release_id),
+        flaky=Flaky(release["flaky"]),
     )
 
 

@@ -38,6 +38,8 @@ class Run(Entity):
     seconds: float | None
     message: str
     line: int | None
+    runs: int | None = None  # these two: None where it was not repeated
+    failures: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class History:
         """The share of runs that passed, of those that were not skipped; None where there are none."""
         ran = [run for run in self.runs if run.outcome in _RAN]
         return sum(run.outcome is Outcome.PASSED for run in ran) / len(ran) if ran else None
+
+    @property
+    def flaky_rate(self) -> float | None:
+        """The share of its runs in which it was flaky; None as for `pass_rate`."""
+        ran = [run for run in self.runs if run.outcome in _RAN]
+        return sum(run.outcome is Outcome.FLAKY for run in ran) / len(ran) if ran else None
 
     @property
     def failing_since(self) -> Run | None:

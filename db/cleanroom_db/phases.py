@@ -85,6 +85,20 @@ class Artifact(Entity):
     package: str | None
     version: str | None
     architecture: str | None
+    replay: int
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the replays of a phase say of it: of `runs` that count, the first included, `failures` failed.
+
+    Both are None where no replay counts.
+    """
+
+    outcome: Outcome
+    why: str
+    runs: int | None
+    failures: int | None
 
 
 @dataclass(frozen=True)
@@ -94,13 +108,42 @@ class StepWithoutLog(Entity):
     id: int
     attempt_id: int
     phase: str
+    replay: int
     step: str
 
 
-def start(database: Database, held: Lease, position: int, name: str) -> int:
-    """A phase begins; return its id. To say so twice is no harm. Raises LeaseLost."""
+def start(database: Database, held: Lease, position: int, name: str, *, replay: int = 0, alone: bool = False) -> int:
+    """A phase begins, or its replay of that number (`alone`: of the failed tests only); return its id.
+
+    To say so twice is no harm. Raises LeaseLost.
+    """
     with database.transaction() as cursor:
-        return _id(cursor, held, "start", position=position, name=name)
+        return _id(cursor, held, "start", position=position, name=name, replay=replay, alone=alone)
+
+
+def installed(database: Database, held: Lease, phase_id: int, sha256: str) -> None:
+    """Which packages are installed before a phase's tests, as one digest. Raises LeaseLost."""
+    with database.transaction() as cursor:
+        _write(cursor, held, "installed", phase=phase_id, sha256=sha256)
+
+
+def settle(database: Database, held: Lease, phase_id: int, step: str, found: Replayed) -> None:
+    """What its replays say of a phase, of its failed step and of its cases. Raises LeaseLost."""
+    with database.transaction() as cursor:
+        _write(
+            cursor,
+            held,
+            "settle",
+            phase=phase_id,
+            outcome=found.outcome,
+            why=plain(found.why),
+            runs=found.runs,
+            failures=found.failures,
+        )
+        if found.runs is not None:
+            cursor.execute(_SQL["rate_cases"], phase=phase_id)
+            cursor.execute(_SQL["recount_tests"], phase=phase_id)
+            cursor.execute(_SQL["settle_step"], phase=phase_id, step=step, outcome=found.outcome, why=plain(found.why))
 
 
 def reset(database: Database, held: Lease, phase_id: int, how: Reset) -> None:
@@ -193,16 +236,20 @@ def add_tests(database: Database, held: Lease, phase_id: int, step: str, results
             passed=outcomes.count(Outcome.PASSED) + outcomes.count(Outcome.FLAKY),
             failed=outcomes.count(Outcome.FAILED),
             skipped=outcomes.count(Outcome.SKIPPED),
+            flaky=outcomes.count(Outcome.FLAKY),
         )
         cursor.copy(_SQL["copy_tests"], rows)
 
 
-def add_artifacts(database: Database, held: Lease, phase: str, files: Iterable[NewArtifact]) -> None:
-    """Files that a phase made; those that are recorded already stay as they are. Raises LeaseLost."""
+def add_artifacts(
+    database: Database, held: Lease, phase: str, files: Iterable[NewArtifact], *, replay: int = 0
+) -> None:
+    """Files that a phase (or its replay) made; those that are recorded already stay as they are. Raises LeaseLost."""
     rows = [
         (
             held.attempt_id,
             phase,
+            replay,
             file.file,
             file.sha256,
             file.size,

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events
+from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import GateState, RefChange, RefEventState, ReleaseState, SignaturePolicy, SignatureState
-from cleanroom_recipes.model import Gate, Outcome, RefKind
+from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 
 _SQL = load("releases")
 _PRODUCTS = load("products")
@@ -268,13 +268,14 @@ def judge_again(cursor: Cursor, release: Release) -> None:
 
 def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
     """Evaluate the gates of a (locked) release whose builds have ended, and let it pass, fail or wait."""
+    _reproduce(cursor, release)
     results = gates.evaluate(cursor, release.id)
     closed = [result for result in results if result.state is GateState.FAILS]
     tally = [words] if (words := gates.tally(results)) else []
     unbuilt = {result.target for result in closed if result.gate == Gate.BUILDS}
     rows = [row for row in _attempts(cursor, release.id) if row["target"] in unbuilt]
     for outcomes, state in _SPOILED:
-        spoiled = [row for row in rows if _outcome(row) in outcomes]
+        spoiled = [row for row in rows if _weighed(release, row) in outcomes]
         if spoiled:
             _set_state(cursor, release.id, state, "; ".join([*(_sentence(row) for row in spoiled), *tally]))
             return
@@ -287,6 +288,16 @@ def _settle(cursor: Cursor, release: Release, *, requested_by: str) -> None:
         _set_state(cursor, release.id, ReleaseState.BUILDING, "; ".join(["built", *waiting, *tally]))
         return
     _pass(cursor, release, requested_by=requested_by)
+
+
+def _reproduce(cursor: Cursor, release: Release) -> None:
+    """Have what was built of a (locked) release be built again, where its gates or its recipe ask for that."""
+    awaited = Gate.REPRODUCIBLE in release.gates
+    if awaited or release.recipe.get("reproducible") is True:
+        subject = reproductions.Release(
+            release.id, release.product, release.ref, release.commit, release.kind, release.recipe, release.channel
+        )
+        reproductions.begin(cursor, subject, awaited=awaited)
 
 
 def _plan(database: Database, event: RefEvent, product: Product, plan: Plan, *, released: bool) -> Planned | None:
@@ -378,6 +389,13 @@ def _attempts(cursor: Cursor, release_id: int) -> list[Row]:
 
 def _outcome(row: Row) -> Outcome | None:
     return None if row["outcome"] is None else Outcome(row["outcome"])
+
+
+def _weighed(release: Release, row: Row) -> Outcome | None:
+    """The outcome of a build as it counts: a flaky one fails where the recipe says so."""
+    outcome = _outcome(row)
+    fails = outcome is Outcome.FLAKY and release.recipe.get("flaky") == Flaky.FAILS
+    return Outcome.FAILED if fails else outcome
 
 
 def _sentence(row: Row) -> str:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates
+from cleanroom_db import comparisons, gates, reproductions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
+from cleanroom_db.reproductions import Reproduction
 from cleanroom_db.sql import load
 from cleanroom_db.states import ReleaseState
 
@@ -69,9 +70,13 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     attempts = _grouped(cursor.rows(_SQL["attempts"], release=release_id), lambda row: row["target"])
     latest = [rows[-1]["id"] for rows in attempts.values()]
     steps = _grouped(cursor.rows(_SQL["steps"], attempts=latest), lambda row: row["phase_id"])
-    phases = _grouped(cursor.rows(_SQL["phases"], attempts=latest), lambda row: row["attempt_id"])
+    rows = cursor.rows(_SQL["phases"], attempts=latest)
+    phases = _grouped([row for row in rows if not row["replay"]], lambda row: row["attempt_id"])
+    replays = _grouped([row for row in rows if row["replay"]], lambda row: (row["attempt_id"], row["name"]))
     failing = _grouped(cursor.rows(_SQL["failing"], attempts=latest, most=FAILING), lambda row: row["phase_id"])
+    flaky = _grouped(cursor.rows(_SQL["flaky"], attempts=latest, limit=comparisons.NAMES), lambda row: row["phase_id"])
     compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
+    again = reproductions.of_attempts(cursor, latest)
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
     return [
         _build(
@@ -79,6 +84,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
             rows,
             [
                 _phase(phase, steps.get(phase["id"], []), failing.get(phase["id"], []))
+                | _repeated(phase, replays.get((phase["attempt_id"], phase["name"]), []), steps, flaky)
                 for phase in phases.get(rows[-1]["id"], [])
             ],
             artifacts.get(rows[-1]["id"], []),
@@ -86,6 +92,7 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
         | {
             "comparison": _comparison(compared.get((rows[-1]["id"], Base.PUBLISHED))),
             "comparison_with_previous": _comparison(compared.get((rows[-1]["id"], Base.PREVIOUS))),
+            "reproduction": _reproduction(again.get(rows[-1]["id"])),
         }
         for target, rows in attempts.items()
     ]
@@ -100,6 +107,23 @@ def _comparison(found: Recorded | None) -> View | None:
         **{name: getattr(found, name) for name in _COUNTS},
         "phases": list(found.phases),
         "names": {name: list(found.names.get(name, ())) for name in _COUNTS if name != "same"},
+    }
+
+
+def _reproduction(found: Reproduction | None) -> View | None:
+    """What became of building the artifacts again; None where nobody asked for that."""
+    if found is None:
+        return None
+    return {
+        "trial": found.trial,
+        "outcome": found.outcome,
+        "why": found.why,
+        "compared_at": iso(found.compared_at),
+        "report": found.report,
+        "artifacts": [
+            {"file": pair.file, "same": pair.same, "sha256": pair.sha256, "again_sha256": pair.again_sha256}
+            for pair in found.artifacts
+        ],
     }
 
 
@@ -152,11 +176,22 @@ def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list
         "image": images[-1] if images else None,
         **_times(latest, "queued_at not_before started_at finished_at"),
         "phases": phases,
-        "artifacts": [_chosen(row, "file sha256 size kind phase package version architecture") for row in artifacts],
+        "artifacts": [
+            _chosen(row, "file sha256 size kind phase replay package version architecture") for row in artifacts
+        ],
         "attempts": [
             {**_chosen(row, "number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
             for row in attempts
         ],
+    }
+
+
+def _repeated(phase: Row, replays: list[Row], steps: Mapping[Any, list[Row]], flaky: Mapping[Any, list[Row]]) -> View:
+    """What was learnt of a phase by running it again; `runs` is null where it was not, or where no replay counts."""
+    return {
+        **_chosen(phase, "runs failures"),
+        "replays": [{**_chosen(row, "replay alone"), **_phase(row, steps.get(row["id"], []), [])} for row in replays],
+        "repeated_tests": [_chosen(case, "step name outcome runs failures") for case in flaky.get(phase["id"], [])],
     }
 
 
@@ -166,7 +201,7 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
         **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
         "image": image,
         **_times(row, "started_at finished_at"),
-        "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped")},
+        "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped", "flaky")},
         "failing": [_chosen(case, "step name outcome seconds message line") for case in failing],
         "steps": [
             {
@@ -185,7 +220,9 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
 
 def _why(release: Row, builds: list[View]) -> str:
     """One sentence: why the release is where it is."""
-    if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING):
+    # All built, and a gate waits for something else: the verdict says for what.
+    built = release["state"] == ReleaseState.BUILDING and all(build["outcome"] is not None for build in builds)
+    if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING) or (built and release["why"]):
         return str(release["why"])
     if release["waits_for"] and all(build["started_at"] is None for build in builds):
         return f"waits for {', '.join(release['waits_for'])}, on which it depends"
@@ -206,6 +243,9 @@ def _progress(build: View) -> str:
         if phase["outcome"] is None:
             step = phase["steps"][-1]["name"] if phase["steps"] else "getting a clean guest"
             return f"in phase {phase['name']}: {step}"
+        for replay in phase["replays"]:
+            if replay["outcome"] is None:
+                return f"phase {phase['name']} failed, its tests are replayed: run {replay['replay']}"
     return "between two phases"
 
 

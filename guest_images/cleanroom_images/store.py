@@ -33,10 +33,13 @@ _LOOKED = ".looked-at"
 
 
 class ImageMissing(InfrastructureError):
-    """An image has not been built on this host."""
+    """An image has not been built on this host, or (with a digest) that one of its digests is not there any more."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the image {name} is not there on this host", hint=f"run: cleanroom image build {name}")
+    def __init__(self, name: str, digest: str | None = None) -> None:
+        if digest is None:
+            super().__init__(f"the image {name} is not there on this host", hint=f"run: cleanroom image build {name}")
+        else:
+            super().__init__(f"the image {name} of digest {digest} is not there on this host any more")
 
 
 class ImageChanged(InfrastructureError):
@@ -98,14 +101,15 @@ class Store:
 
     def image(self, name: str, digest: str | None = None) -> Image:
         """The built image `name`, the present one or that of a digest. Raises ImageMissing, ImageChanged."""
-        digest = digest or self.digest(name)
+        present = self._present(name)
+        digest = digest or self._chosen.get(name) or present
         if digest is None:
             raise ImageMissing(name)
         try:
             seal = json.loads(self._seal(name, digest).read_text(encoding="utf-8"))
             return _from_seal(self.directory / name / digest, seal)
         except FileNotFoundError as error:
-            raise ImageMissing(name) from error
+            raise ImageMissing(name, None if digest == present else digest) from error
         except (ValueError, KeyError, TypeError) as error:
             raise _changed(name, f"its seal cannot be read: {error}") from error
 

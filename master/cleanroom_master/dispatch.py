@@ -12,7 +12,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from cleanroom_db import (
     phases,
     publications,
     releases,
+    reproductions,
     trials,
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
@@ -42,10 +43,11 @@ from cleanroom_master.conflicts.together import Upkeep, look_at
 from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
-from cleanroom_master.logs import LogStore, OpenLog
+from cleanroom_master.logs import LogStore, OpenLog, log_name
 from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs import contents, sources
+from cleanroom_master.replays import NAMED, Replay
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
@@ -59,10 +61,11 @@ from cleanroom_recipes.events import (
     StepFinished,
     StepStarted,
     Tests,
+    TestState,
     Version,
 )
-from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Target
-from cleanroom_recipes.plan import PhasePlan, with_packages
+from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
+from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
@@ -110,6 +113,8 @@ class Job:
     # By phase, the digests of the published packages that it began with.
     beginnings: dict[str, frozenset[str]] = field(default_factory=dict)
     spoiled: str | None = None
+    # The directory on the worker, in the build's own, that has the artifacts which count.
+    artifacts: str = _ARTIFACTS
 
     def __repr__(self) -> str:
         # Buildbot writes a step's arguments into its log, again and again.
@@ -229,6 +234,7 @@ class Dispatch:
         conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
+        plans[COMPARISON] = comparison(recipe, Target.parse(work.target))
         return Job(
             held,
             subject,
@@ -255,6 +261,16 @@ class Dispatch:
         position = list(job.plans).index(name)
         row = phases.start(self._database, job.lease, position, name)
         return PhaseRun(self, job, job.plans[name], row)
+
+    def begin_replay(self, job: Job, plan: PhasePlan, replay: Replay, *, keeps: bool) -> PhaseRun:
+        """Record that a phase is run again, by a plan that may be smaller than its own; `keeps` its artifacts."""
+        position = list(job.plans).index(plan.name)
+        row = phases.start(self._database, job.lease, position, plan.name, replay=replay.number, alone=replay.alone)
+        return PhaseRun(self, job, plan, row, replay=replay, keeps=keeps)
+
+    def replays_of(self, job: Job) -> int:
+        """How often a phase of a job whose tests failed is run again: its recipe's wish within the site's limit."""
+        return min(job.recipe.replays, self._settings.whole("master.replays"))
 
     def spoil(self, job: Job, why: str) -> None:
         """The surroundings spoiled an attempt before one of its phases could."""
@@ -311,6 +327,16 @@ class Dispatch:
         """What is published now in the channel into which the job's product goes; None: nothing yet."""
         return channel.published(self._places.published, job.subject.channel, Target.parse(job.target).image)
 
+    def earlier(self, job: Job, plan: PhasePlan) -> list[tuple[str, str]]:
+        """The files, with their digests, that a phase is given as what was there before it.
+
+        Those are what is published now; to a comparison, the files of the release that the trial made otherwise.
+        """
+        if plan.name == COMPARISON and isinstance(job.subject, trials.Trial):
+            found = reproductions.originals(self._database, job.subject.id, job.attempt)
+            return [(one.file, one.sha256) for one in found]
+        return [(package.file, package.built_sha256) for package in self.previous(job, plan.channel)]
+
     @property
     def database(self) -> Database:
         """The record."""
@@ -331,13 +357,33 @@ def builder_name(product: str, target: str, lane: int = 0) -> str:
     return f"{product} {target} probe {lane}" if lane else f"{product} {target}"
 
 
+@dataclass
+class Seen:
+    """What a phase told of itself that a replay of it needs; the first names of failed cases, by step."""
+
+    image_digest: str | None = None
+    installed: str | None = None
+    failed_step: str | None = None
+    failed_cases: dict[str, list[str]] = field(default_factory=dict)
+
+
 class PhaseRun:
     """One phase that runs on a worker: what to send, and what to do with what comes back.
 
-    Paths on the worker are relative to the build's work directory there.
+    Paths on the worker are relative to the build's work directory there. A `replay` of a phase says nothing of the
+    attempt by itself; its artifacts are brought home only if it `keeps` them.
     """
 
-    def __init__(self, dispatch: Dispatch, job: Job, plan: PhasePlan, row: int) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        job: Job,
+        plan: PhasePlan,
+        row: int,
+        *,
+        replay: Replay | None = None,
+        keeps: bool = True,
+    ) -> None:
         self._dispatch = dispatch
         self._database = dispatch.database
         self._job = job
@@ -347,24 +393,48 @@ class PhaseRun:
         self._artifacts: list[Artifact] = []
         self._finished: PhaseFinished | None = None
         self._begun = time.monotonic()
-        self.output = _ARTIFACTS if plan.makes_artifacts else f"output-{plan.name}"
-        self.incoming = dispatch.places.incoming / f"{job.attempt}-{plan.name}"
+        self._replay = replay
+        self._keeps = keeps
+        self.seen = Seen()
+        self.ended: tuple[Outcome, str] | None = None
+        self.label = f"{plan.name}-replay-{replay.number}" if replay else plan.name
+        self.output = _ARTIFACTS if plan.makes_artifacts and not replay else f"output-{self.label}"
+        self.incoming = dispatch.places.incoming / f"{job.attempt}-{self.label}"
         self.longest = plan.timeout + _PATIENCE
         # Phases begin with different packages, and the build's directory on the worker is one for all of them.
         self._before = f"previous-{plan.name}"
-        self.previous = self._previous()
-        self.downloads = self.previous + self._of_trial()
+        # What was published when the phase first ran is there already.
+        self.previous = [] if replay else self._previous()
+        self.downloads = [] if replay else self.previous + self._of_trial()
         given = {destination.partition("/")[0] for _, destination in self.downloads}
         self.directories = sorted({self.output, *given, *([self._before] if Input.PREVIOUS in plan.inputs else [])})
+
+    @property
+    def row(self) -> int:
+        """The id of its row."""
+        return self._row
+
+    @property
+    def plan(self) -> PhasePlan:
+        """What is run."""
+        return self._plan
+
+    @property
+    def job(self) -> Job:
+        """The attempt that it is part of."""
+        return self._job
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, if it has ended; until now, if not."""
+        return self._finished.seconds if self._finished is not None else time.monotonic() - self._begun
 
     def _previous(self) -> list[tuple[Path, str]]:
         if Input.PREVIOUS not in self._plan.inputs:
             return []
-        packages = self._dispatch.previous(self._job, self._plan.channel)
-        self._job.beginnings[self._plan.name] = frozenset(package.built_sha256 for package in packages)
-        return [
-            (self._dispatch.files.path(package.built_sha256), f"{self._before}/{package.file}") for package in packages
-        ]
+        found = self._dispatch.earlier(self._job, self._plan)
+        self._job.beginnings[self._plan.name] = frozenset(sha256 for _, sha256 in found)
+        return [(self._dispatch.files.path(sha256), f"{self._before}/{file}") for file, sha256 in found]
 
     def _of_trial(self) -> list[tuple[Path, str]]:
         """What a trial is given of what was built before it."""
@@ -396,14 +466,20 @@ class PhaseRun:
                 attempt=job.attempt,
                 phase=plan,
                 source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
-                artifacts=directory / _ARTIFACTS if Input.ARTIFACTS in plan.inputs else None,
+                artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
                 previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
                 output=directory / self.output,
-                conditions=job.conditions,
+                conditions=self._conditions(),
                 repository=self._dispatch.repository(job),
                 candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
+                installed=self._replay.installed if self._replay else None,
             )
         )
+
+    def _conditions(self) -> Conditions:
+        if self._replay is None:
+            return self._job.conditions
+        return replace(self._job.conditions, image_digest=self._replay.image_digest)
 
     @property
     def needless(self) -> str | None:
@@ -428,17 +504,17 @@ class PhaseRun:
     @property
     def artifacts(self) -> bool:
         """Whether there are files to be brought from the worker."""
-        return bool(self._artifacts)
+        return self._keeps and bool(self._artifacts)
 
     def record(self, events: Iterable[Event]) -> None:
         """Make rows and log lines of events. Raises LeaseLost."""
         for event in events:
             match event:
-                case Reset():
-                    self._reset(event)
+                case Reset() | TestState():
+                    self._state(event)
                 case StepStarted():
                     step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
-                    log = self._dispatch.logs.open(f"{self._job.attempt}-{self._plan.name}-{event.step}")
+                    log = self._dispatch.logs.open(self._log_name(event.step))
                     self._steps[event.step] = (step, log)
                 case Output():
                     if event.step in self._steps:
@@ -463,7 +539,16 @@ class PhaseRun:
         elif isinstance(self._job.subject, releases.Release):
             releases.set_version(self._database, self._job.subject.id, event.version)
 
-    def _reset(self, event: Reset) -> None:
+    def _log_name(self, step: str) -> str:
+        return log_name(self._job.attempt, self._plan.name, self._replay.number if self._replay else 0, step)
+
+    def _state(self, event: Reset | TestState) -> None:
+        """What the phase starts from."""
+        if isinstance(event, TestState):
+            self.seen.installed = event.sha256
+            phases.installed(self._database, self._job.lease, self._row, event.sha256)
+            return
+        self.seen.image_digest = event.digest
         how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
         phases.reset(self._database, self._job.lease, self._row, how)
         attempts.describe(self._database, self._job.lease, isolation=event.isolation)
@@ -471,6 +556,8 @@ class PhaseRun:
     def _finish_step(self, event: StepFinished) -> None:
         if event.step not in self._steps:
             return
+        if event.outcome is Outcome.FAILED and self._tests_step(event.step):
+            self.seen.failed_step = event.step
         step, log = self._steps.pop(event.step)
         sealed = log.seal()
         result = StepResult(
@@ -485,7 +572,22 @@ class PhaseRun:
         )
         phases.finish_step(self._database, self._job.lease, step, result)
 
+    def _beside_the_tests(self) -> bool:
+        """Whether a replay failed without its tests saying so: a harness, for example, that knows no such test."""
+        if self._replay is None:
+            return False
+        step = self.seen.failed_step
+        return step is None or (self._replay.alone and not self.seen.failed_cases.get(step))
+
+    def _tests_step(self, name: str) -> bool:
+        """Whether a step of that name reports tests, and must succeed."""
+        return any(step.name == name and step.required and step.tests is not Report.NONE for step in self._plan.steps)
+
     def _tests(self, event: Tests) -> None:
+        failed = [case.name for case in event.cases if case.outcome is Outcome.FAILED]
+        if failed:
+            known = self.seen.failed_cases.setdefault(event.step, [])
+            known.extend(failed[: NAMED + 1 - len(known)])
         results = [
             TestResult(case.name, case.outcome, case.seconds, case.message or "", case.line) for case in event.cases
         ]
@@ -515,7 +617,9 @@ class PhaseRun:
             )
         for new in checked:
             self._dispatch.files.take(self.incoming / new.file, new.sha256)
-        phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked)
+        number = self._replay.number if self._replay else 0
+        phases.add_artifacts(self._database, self._job.lease, self._plan.name, checked, replay=number)
+        self._job.artifacts = self.output
         if isinstance(self._job.subject, releases.Release):
             found = needs.read(checked, self._dispatch.files.path)
             dependencies.record(self._database, self._job.product, self._job.target, found)
@@ -525,6 +629,13 @@ class PhaseRun:
         """End the phase as its worker said; a worker that said nothing was lost."""
         if self._finished is None:
             return self.lost("the worker ended without saying how the phase went")
+        if self._finished.outcome is Outcome.FAILED and self._beside_the_tests():
+            return self._end(
+                Outcome.INFRASTRUCTURE,
+                f"it says nothing of the tests: {self._finished.why or 'it failed'}",
+                self._finished.seconds,
+                self._finished.command_seconds,
+            )
         return self._end(
             self._finished.outcome, self._finished.why or "", self._finished.seconds, self._finished.command_seconds
         )
@@ -540,7 +651,9 @@ class PhaseRun:
         return self._end(Outcome.INFRASTRUCTURE, why, time.monotonic() - self._begun, 0.0)
 
     def _end(self, outcome: Outcome, why: str, seconds: float, command_seconds: float) -> Outcome:
-        self._job.outcomes[self._plan.name] = (outcome, why)
+        self.ended = (outcome, why)
+        if self._replay is None:
+            self._job.outcomes[self._plan.name] = (outcome, why)
         phases.finish(
             self._database,
             self._job.lease,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cleanroom_db import phases
 from cleanroom_db.connection import Database
-from cleanroom_master.logs import LogStore, safe
+from cleanroom_master.logs import LogStore, log_name, safe
 
 
 def take_over_logs(database: Database, logs: LogStore) -> None:
@@ -15,7 +15,8 @@ def take_over_logs(database: Database, logs: LogStore) -> None:
     left = logs.left()
     attempts = {int(number) for name in left if (number := name.partition("-")[0]).isdecimal()}
     steps = {
-        safe(f"{step.attempt_id}-{step.phase}-{step.step}"): step.id for step in phases.without_log(database, attempts)
+        safe(log_name(step.attempt_id, step.phase, step.replay, step.step)): step.id
+        for step in phases.without_log(database, attempts)
     }
     for name, path in left.items():
         if name in steps and path.stat().st_size:

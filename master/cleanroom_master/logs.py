@@ -106,6 +106,11 @@ class OpenLog:
         return self._store.seal(self._path, self._digest.hexdigest())
 
 
+def log_name(attempt: int, phase: str, replay: int, step: str) -> str:
+    """How the log of a step is called while it grows. A step's name begins with no `-`, so a replay's is no other's."""
+    return f"{attempt}-{phase}-{f'-{replay}-' if replay else ''}{step}"
+
+
 def safe(name: str) -> str:
     """A name as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
@@ -14,7 +15,7 @@ from cleanroom_db.states import SignatureState
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master.refs import contents
 from cleanroom_recipes import loader
-from cleanroom_recipes.model import Gate, Recipe, RefKind, Target
+from cleanroom_recipes.model import Flaky, Gate, Recipe, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan, plan
 
 OWN_RECIPE = "cleanroom.toml"
@@ -40,6 +41,7 @@ class Planner:
     def _plan(self, event: RefEvent, product: Product) -> Planned:
         assert event.commit is not None
         recipe = self.recipe_at(event.commit, product)
+        recipe = replace(recipe, flaky=_stricter(recipe.flaky, Flaky(self._settings.text("gates.flaky"))))
         check_targets(self._settings, recipe)
         tagged = event.kind is RefKind.TAG
         channel = CHANNELS[event.kind]
@@ -84,6 +86,10 @@ def demanded(settings: Settings, recipe: Recipe, channel: str) -> tuple[str, ...
     """What must hold before a release goes into a channel: what the site demands and what the recipe adds to it."""
     site = (*settings.words("gates.all"), *settings.words(f"gates.{channel}"))
     return tuple(dict.fromkeys((str(Gate.BUILDS), *site, *recipe.gates_of(channel))))
+
+
+def _stricter(one: Flaky, other: Flaky) -> Flaky:
+    return max(one, other, key=list(Flaky).index)
 
 
 def check_targets(settings: Settings, recipe: Recipe) -> None:

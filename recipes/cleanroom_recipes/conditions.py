@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from cleanroom_recipes import names
+from cleanroom_recipes.codec import Text
+
+ImageDigest = Annotated[str, Text(64, names.SHA256, "an image's digest in 64 hexadecimal digits")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +21,7 @@ class Conditions:
     depend on them. `packages`: exact versions of packages (by name) that are installed before anything else.
     """
 
-    image_digest: str | None = None
+    image_digest: ImageDigest | None = None
     varied: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)
 

@@ -71,6 +71,16 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class TestState:
+    """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
+
+    kind: ClassVar[str] = "test_state"
+    at: datetime
+    sha256: Sha256
+    packages: Count
+
+
+@dataclass(frozen=True, slots=True)
 class StepStarted:
     """A step begins; `position` counts from 0 in its phase."""
 
@@ -189,13 +199,24 @@ class PhaseFinished:
 
 
 Event = (
-    PhaseStarted | Reset | StepStarted | Output | StepFinished | Tests | Version | Installed | Artifact | PhaseFinished
+    PhaseStarted
+    | Reset
+    | TestState
+    | StepStarted
+    | Output
+    | StepFinished
+    | Tests
+    | Version
+    | Installed
+    | Artifact
+    | PhaseFinished
 )
 KINDS: dict[str, type[Any]] = {
     event.kind: event
     for event in (
         PhaseStarted,
         Reset,
+        TestState,
         StepStarted,
         Output,
         StepFinished,

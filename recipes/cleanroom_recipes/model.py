@@ -126,6 +126,7 @@ class Gate(StrEnum):
     NO_SLOWDOWN = "no-slowdown"  # no test is slower than its earlier runs allow
     NO_LOST_TESTS = "no-lost-tests"  # every test that ran in the published release runs
     NO_CONFLICTS = "no-conflicts"  # its packages break none of the channel's, nor of those that wait beside them
+    REPRODUCIBLE = "reproducible"  # built again in other circumstances, every artifact has the same bytes
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
     DEPENDENTS = "dependents"  # the products that depend on this one still pass with it
@@ -137,6 +138,14 @@ GateName = Annotated[
     Text(120, rf"{'|'.join(Gate)}|phase:{names.PHASE}|step:{names.PHASE}/{names.STEP}", f"one of: {GATE_FORMS}"),
 ]
 ChannelName = Annotated[str, Text(32, names.CHANNEL, "a channel's name such as testing")]
+
+
+class Flaky(StrEnum):
+    """What becomes of a release with a build that is flaky, the mildest first."""
+
+    PASSES = "pass"  # it goes on, and says that it is flaky
+    HOLDS = "hold"  # it waits for a person's approval
+    FAILS = "fail"
 
 
 class Input(StrEnum):
@@ -270,7 +279,9 @@ class Recipe:
     build leaves in its tree; `results` are patterns of result files of tests that steps leave there (`*` goes over
     slashes, as in find's `-path`); `environment` is for the steps that run the product's code. `depends` are products
     besides those of which it is found out; `rebuild_with_dependencies`: before one of these releases, this product is
-    not only tested with it but built anew.
+    not only tested with it but built anew. `replays` says how often a phase is run again whose tests failed, `flaky`
+    what becomes of a release whose tests then passed. With `reproducible` what was built is built again and compared,
+    also where no gate asks for it.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -296,6 +307,9 @@ class Recipe:
     channels: Annotated[Mapping[ChannelName, ChannelRecipe], Items(32)] = field(default_factory=dict)
     depends: Annotated[tuple[ProductName, ...], Items(200)] = ()
     rebuild_with_dependencies: bool = False
+    replays: Annotated[int, Between(0, 20)] = 3
+    flaky: Flaky = Flaky.HOLDS
+    reproducible: bool = False
 
     def phase(self, name: str, general: str | None = None) -> PhaseRecipe:
         """What the product says about the phase `name`, or about `general`, whose case it is; else the defaults."""

@@ -37,6 +37,8 @@ from cleanroom_recipes.model import (
 
 # The step that brings packages to exact versions.
 EXACT = "exact-packages"
+# The phase of a trial that compares what it built with the release's own.
+COMPARISON = "compare"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,24 @@ def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
         environment={"CLEANROOM_EXACT": "\n".join(f"{name}={packages[name]}" for name in sorted(packages))},
     )
     return replace(phase, steps=(*before, step, *phase.steps[len(before) :]))
+
+
+def comparison(recipe: Recipe, target: Target) -> PhasePlan:
+    """The phase that tells how artifacts differ from those of an earlier build, where some do."""
+    step = StepDefinition(name="diffoscope", program="common/compare", required=False, timeout=1800.0)
+    return PhasePlan(
+        name=COMPARISON,
+        steps=tuple(_steps(recipe, target.format, step)),
+        inputs=(Input.ARTIFACTS, Input.PREVIOUS),
+        format=target.format,
+        makes_artifacts=False,
+        timeout=3600.0,
+        network=Network.MIRROR,
+        isolation=recipe.isolation,
+        limits=recipe.limits,
+        image=target.image,
+        condition=Condition("every artifact has the same bytes as before", previous=True),
+    )
 
 
 def _phase(recipe: Recipe, target: Target, phase: PhaseDefinition) -> PhasePlan:

@@ -14,6 +14,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_recipes import names
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
 from cleanroom_recipes.conditions import Conditions
+from cleanroom_recipes.events import Sha256
 from cleanroom_recipes.model import ChannelName, Input, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan
 
@@ -41,7 +42,8 @@ class PhaseRequest:
     `expected_version` is what the tag promises (None: nothing). `source` is an uncompressed tar of exactly
     the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
     the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
-    Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial.
+    Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial or a
+    replay; `installed` is what must be installed before a replay's tests (as the event TestState says it).
     `repository` is what is published now in the channel into which the product goes (None: nothing yet).
     `candidates` is a directory with packages of another product with which this one is tried (None: none).
     """
@@ -62,6 +64,7 @@ class PhaseRequest:
     conditions: Conditions = field(default_factory=Conditions)
     repository: Repository | None = None
     candidates: Path | None = None
+    installed: Sha256 | None = None
 
     @property
     def snapshot_suffix(self) -> str:

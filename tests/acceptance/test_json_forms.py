@@ -44,7 +44,7 @@ def test_release_show(release: Any) -> None:
     assert set(build) == set(
         keys(
             "target attempt outcome why worker buildbot_url pauses isolation image queued_at not_before started_at"
-            " finished_at phases artifacts attempts comparison comparison_with_previous"
+            " finished_at phases artifacts attempts comparison comparison_with_previous reproduction"
         )
     )
     counts = "regressed fixed still_failing flaky new gone slower same"
@@ -58,17 +58,17 @@ def test_release_show(release: Any) -> None:
         assert set(phase) == set(
             keys(
                 "name outcome why isolation network reset_method reset_seconds seconds command_seconds image started_at"
-                " finished_at tests failing steps"
+                " finished_at tests failing steps runs failures replays repeated_tests"
             )
         )
-        assert set(phase["tests"]) == {"passed", "failed", "skipped"}
+        assert set(phase["tests"]) == {"passed", "failed", "skipped", "flaky"}
         for case in phase["failing"]:
             assert set(case) == {"step", "name", "outcome", "seconds", "message", "line"}
     for step in build["phases"][0]["steps"]:
         assert set(step) == {"name", "outcome", "exit_status", "why", "seconds", "started_at", "log", "remark"}
         assert set(step["log"]) == {"sha256", "size", "truncated"}
     for artifact in build["artifacts"]:
-        assert set(artifact) == set(keys("file sha256 size kind phase package version architecture"))
+        assert set(artifact) == set(keys("file sha256 size kind phase replay package version architecture"))
     for attempt in build["attempts"]:
         assert set(attempt) == set(keys("number outcome why worker queued_at started_at finished_at"))
     for published in release["published"]:

@@ -212,7 +212,7 @@ def test_the_view_shows_everything_and_why(owner: Database, master: Database, re
     }
     shown = build["phases"][0]
     assert (shown["name"], shown["outcome"], shown["seconds"], shown["reset_seconds"]) == ("build", "passed", 3.0, 0.5)
-    assert shown["tests"] == {"passed": 1, "failed": 1, "skipped": 0}
+    assert shown["tests"] == {"passed": 1, "failed": 1, "skipped": 0, "flaky": 0}
     assert shown["steps"][0]["log"] == {"sha256": DIGEST, "size": 7, "truncated": False}
     assert build["artifacts"][0]["file"] == "hello_1_amd64.deb"
     assert view["published"] == []

@@ -151,7 +151,7 @@ def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dis
         3,
         1.5,
     )
-    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1}
+    assert first["tests"] == {"passed": 1, "failed": 0, "skipped": 1, "flaky": 0}
     [recorded] = first["steps"]
     assert (recorded["exit_status"], recorded["seconds"], recorded["log"]["truncated"]) == (0, 2.0, False)
     assert dispatch.logs.read(recorded["log"]["sha256"]) == b"made\n"

@@ -100,10 +100,11 @@ def test_history_on_the_command_line(
     told = json.loads(capsys.readouterr().out)
     assert list(told) == ["product", "name", "histories"]
     [found] = told["histories"]
-    assert list(found) == ["target", "phase", "step", "pass_rate", "failing_since", "runs"]
+    assert list(found) == ["target", "phase", "step", "pass_rate", "flaky_rate", "failing_since", "runs"]
     assert list(found["failing_since"]) == ["ref", "commit", "version"]
     assert list(found["runs"][0]) == [
         *("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at", "line"),
+        *("runs", "failures"),
     ]
     assert cli.run(["test", "history", "hello", "greets 'you' %"]) == 0
     shown = capsys.readouterr().out

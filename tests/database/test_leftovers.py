@@ -9,7 +9,7 @@ from database_server import POLICY, add_product, begin, claim
 from cleanroom_db import attempts, phases
 from cleanroom_db.connection import Database
 from cleanroom_master.leftovers import take_over_logs
-from cleanroom_master.logs import LogStore
+from cleanroom_master.logs import LogStore, log_name
 
 
 def test_logs_of_a_killed_master_come_to_their_steps(owner: Database, master: Database, tmp_path: Path) -> None:
@@ -18,12 +18,15 @@ def test_logs_of_a_killed_master_come_to_their_steps(owner: Database, master: Da
     phase = phases.start(owner, held, 0, "build")
     step = phases.start_step(owner, held, phase, 0, "command-1")
     silent = phases.start_step(owner, held, phase, 1, "command-2")
+    again = phases.start(owner, held, 0, "build", replay=2)
+    replayed = phases.start_step(owner, held, again, 0, "command-1")
     logs = LogStore(tmp_path)
     growing = tmp_path / "growing"
     growing.mkdir()
     for name, text in (
         (f"{held.attempt_id}-build-command-1", "one\ntwo\n"),
         (f"{held.attempt_id}-build-command-2", ""),
+        (log_name(held.attempt_id, "build", 2, "command-1"), "five\n"),
         (f"{held.attempt_id}-build-nobody", "three\n"),
         ("999999-build-command-1", "four\n"),
     ):
@@ -37,5 +40,6 @@ def test_logs_of_a_killed_master_come_to_their_steps(owner: Database, master: Da
     assert logs.read(rows[step]["log_sha256"]) == b"one\ntwo\n"
     assert rows[step]["log_size"] == 8
     assert rows[step]["outcome"] == "infrastructure"
+    assert logs.read(rows[replayed]["log_sha256"]) == b"five\n"
     assert rows[silent]["log_sha256"] is None
     take_over_logs(master, logs)

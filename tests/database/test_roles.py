@@ -19,7 +19,7 @@ TABLES = [
     *("product", "ref_event", "release", "build", "attempt", "phase", "step", "test_case", "artifact"),
     *("publication", "generation", "channel_package", "service", "host", "audit", "migration"),
     *("package", "path", "package_file", "conflict_check", "conflict"),
-    *("comparison", "gate_result", "gate_waiver", "trial"),
+    *("comparison", "gate_result", "gate_waiver", "trial", "reproduction", "reproduced_artifact"),
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
 ]
@@ -39,7 +39,7 @@ ALLOWED = {
         "attempt": "IU",
         "phase": "IU",
         "step": "IU",
-        "test_case": "I",
+        "test_case": "IU",
         "artifact": "I",
         "publication": "I",
         "service": "IU",
@@ -57,6 +57,8 @@ ALLOWED = {
         "dependent_choice": "ID",
         "package_state": "I",
         "night": "IU",
+        "reproduction": "IU",
+        "reproduced_artifact": "I",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -14,6 +14,7 @@ from typing import TypeVar
 from surroundings import variables
 
 from cleanroom_recipes import events, loader, request
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import Outcome, RefKind, Target
 from cleanroom_recipes.names import version_of_tag
 from cleanroom_recipes.plan import PhasePlan, plan
@@ -76,6 +77,7 @@ class Build:
         self.ref = ref
         self.previous: Path | None = None
         self.repository: Repository | None = None
+        self.conditions = Conditions()
         self.artifacts = directory / "artifacts"
         self._environment = {**variables(), **environment}
         self._recipe = loader.load(recipe.encode(), source="the recipe", name="x", url="file:///x")
@@ -112,6 +114,7 @@ class Build:
             previous=self.previous,
             output=output,
             repository=self.repository,
+            conditions=self.conditions,
         )
         file = self.directory / f"{name}.json"
         file.write_bytes(request.encode(wanted))

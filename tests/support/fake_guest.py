@@ -50,6 +50,9 @@ class FakeGuest:
         self._steps = list(steps)
         self._files = files or {}
         self.destroyed = False
+        self.varying = 0
+        self.commands: list[list[str]] = []
+        self.listing = prints("base 1\n")
         self.sent: list[str] = []
         self.programs: dict[str, bytes] = {}
         self.environments: list[Mapping[str, str]] = []
@@ -76,11 +79,17 @@ class FakeGuest:
             return Completed(tuple(command), 0, b"", b"", 0.0)
         if command[0] in ("dpkg-query", "rpm"):
             return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)
+        if command[1] == "-c" and "useradd" in command[2]:
+            return Completed(tuple(command), self.varying, b"", b"no useradd", 0.0)
+        if command[1] == "-c" and "dpkg-query" in command[2]:
+            listed: list[bytes] = []
+            return Completed(tuple(command), self.listing(listed.append), b"".join(listed), b"", 0.0)
         assert output is not None
-        if command[1] == "-c":
+        if command[1] == "-c" and "umask" not in command[2]:
             self.asked_for.append(command)
             self._send_results(output)
             return Completed(tuple(command), 0, b"", b"", 0.0)
+        self.commands.append(list(command))
         self.environments.append(environment or {})
         self.users.append(user)
         return Completed(tuple(command), self._steps.pop(0)(output), b"", b"", 0.0)

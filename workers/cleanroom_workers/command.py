@@ -221,8 +221,8 @@ def _run_phase(options: argparse.Namespace) -> int:
 
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
-    phase = wanted.phase
-    host = Host(site)
+    phase, digest = wanted.phase, wanted.conditions.image_digest
+    host = Host(site, Catalogue(site.state, site.site, {phase.image: digest} if digest else None))
     limits = replace(
         host.limits,
         **{

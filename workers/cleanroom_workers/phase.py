@@ -6,6 +6,8 @@ whose fault it is: the product's (`failed`) or the surroundings' (`infrastructur
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import tarfile
 import tempfile
@@ -22,7 +24,7 @@ from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room
+from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room, variation
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -37,6 +39,14 @@ _HOME = "/cleanroom"
 # Known to the steps that make package sources of it.
 _CANDIDATES = f"{_HOME}/candidates"
 _SEND_TIMEOUT = 600.0
+# Every package that dpkg or rpm has, whichever of them is there.
+_LIST_PACKAGES = r"""
+dpkg-query --show --showformat='${Package}:${Architecture} ${Version} ${db:Status-Status}\n' 2>/dev/null
+rpm --query --all --queryformat '%{NAME}.%{ARCH} %{EPOCH}:%{VERSION}-%{RELEASE}\n' 2>/dev/null
+true
+"""
+_LIST_TIMEOUT = 120.0
+_LIST_LIMIT = 16 << 20
 
 _PATHS = {
     "CLEANROOM_SOURCE": f"{_HOME}/source.tar",
@@ -193,6 +203,8 @@ class _Phase:
         try:
             self._emit(_reset_event(guest))
             self._send_inputs(guest)
+            if self._varied:
+                self._vary(guest)
             verdict = self._steps(guest)
             if not verdict.final:
                 self._tell_packages(guest)
@@ -202,6 +214,18 @@ class _Phase:
         finally:
             self._surroundings.shield()
             guest.dismiss()
+
+    @property
+    def _varied(self) -> bool:
+        """Whether it is a build in other circumstances."""
+        return self._request.conditions.varied and self._plan.makes_artifacts
+
+    def _vary(self, guest: Guest) -> None:
+        environment = plain_environment("root")
+        done = guest.run(["sh", "-c", variation.PROGRAM], timeout=_LIST_TIMEOUT, environment=environment)
+        if done.exit_status != 0:
+            end = done.stderr[-500:].decode(errors="replace").strip()
+            raise InfrastructureError(f"the circumstances of the build in {guest.name} could not be varied: {end}")
 
     # -- what goes in ------------------------------------------------------------------------------------
 
@@ -266,14 +290,18 @@ class _Phase:
         if self._plan.format is not Builder.DEB:
             # dpkg-buildpackage takes the time of debian/changelog; the others have none but the commit's.
             environment["SOURCE_DATE_EPOCH"] = environment["CLEANROOM_COMMIT_TIME"]
-        return {**environment, **step.environment}
+        varied = variation.environment(step.user, events.now()) if self._varied else {}
+        return {**environment, **varied, **step.environment}
 
     # -- the steps ---------------------------------------------------------------------------------------
 
     def _steps(self, guest: Guest) -> _Verdict:
         """Run the steps; the first required one that does not pass ends the phase."""
         tests: list[_Verdict] = []
+        first_test = next((step for step in self._plan.steps if step.tests is not Report.NONE), None)
         for position, step in enumerate(self._plan.steps):
+            if step is first_test and (other := self._other_state(guest)):
+                return other
             verdict = self._step(guest, step, position)
             skips = verdict.outcome is Outcome.SKIPPED
             if verdict.final or (skips and step.skips_phase):
@@ -285,6 +313,22 @@ class _Phase:
         if tests and all(verdict.outcome is Outcome.SKIPPED for verdict in tests):
             return tests[0]
         return _PASSED
+
+    def _other_state(self, guest: Guest) -> _Verdict | None:
+        """Tell what is installed before the tests; a verdict where a replay must not run them, because it differs."""
+        command = ["sh", "-c", _LIST_PACKAGES]
+        environment = plain_environment("root")
+        digest = None
+        # What was installed may do what it likes to these programs; that alone fails no phase.
+        with contextlib.suppress(CommandTimedOut, OutputLimitExceeded):
+            listed = guest.run(command, timeout=_LIST_TIMEOUT, environment=environment, output_limit=_LIST_LIMIT)
+            packages = sorted(listed.stdout.splitlines())
+            digest = hashlib.sha256(b"\n".join(packages)).hexdigest()
+            self._emit(events.TestState(events.now(), digest, len(packages)))
+        if self._request.installed in (None, digest):
+            return None
+        why = "another state: not the packages are installed that were when the phase first ran"
+        return _Verdict(Outcome.INFRASTRUCTURE, why, final=True)
 
     def _step(self, guest: Guest, step: StepPlan, position: int) -> _Verdict:
         self._emit(events.StepStarted(events.now(), step.name, position))
@@ -328,7 +372,7 @@ class _Phase:
         timeout = max(min(step.timeout, left), 0.0)
         try:
             completed = guest.run(
-                ["sh", _program(position)],
+                variation.command(step.user, _program(position)) if self._varied else ["sh", _program(position)],
                 timeout=timeout,
                 output=output.feed,
                 environment=self._environment(step),

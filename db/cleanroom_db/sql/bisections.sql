@@ -87,7 +87,7 @@ SELECT attempt.id AS attempt, attempt.outcome, attempt.why, phase.outcome AS pha
        coalesce(log.log_sha256, step.log_sha256) AS log_sha256, exact.why AS packages_why
   FROM cleanroom.build
   JOIN LATERAL (SELECT * FROM cleanroom.attempt WHERE build_id = build.id ORDER BY number DESC LIMIT 1) attempt ON true
-  LEFT JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.name = %(phase)s
+  LEFT JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.replay = 0
   LEFT JOIN LATERAL (
         SELECT * FROM cleanroom.step
          WHERE step.phase_id = phase.id AND (%(step)s::text IS NULL OR step.name = %(step)s)
@@ -99,7 +99,7 @@ SELECT attempt.id AS attempt, attempt.outcome, attempt.why, phase.outcome AS pha
          LIMIT 1) test_case ON true
   LEFT JOIN LATERAL (
         SELECT step.why FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_id
-         WHERE phase.attempt_id = attempt.id AND step.name = %(exact)s AND step.outcome <> 'passed'
+         WHERE phase.attempt_id = attempt.id AND phase.replay = 0 AND step.name = %(exact)s AND step.outcome <> 'passed'
          LIMIT 1) exact ON true
   LEFT JOIN cleanroom.step AS log ON log.phase_id = phase.id AND log.name = test_case.step
  WHERE build.trial_id = %(trial)s
@@ -112,7 +112,7 @@ SELECT DISTINCT ON (build.id) build.target, phase.name AS phase, step.name AS st
   JOIN LATERAL (SELECT * FROM cleanroom.attempt
                  WHERE build_id = build.id AND outcome IN ('passed', 'failed', 'regressed', 'flaky')
                  ORDER BY number DESC LIMIT 1) attempt ON true
-  JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.outcome = 'failed'
+  JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.replay = 0 AND phase.outcome = 'failed'
   LEFT JOIN LATERAL (SELECT * FROM cleanroom.step WHERE step.phase_id = phase.id AND step.outcome = 'failed'
                       ORDER BY step.position DESC LIMIT 1) step ON true
  WHERE build.release_id = %(release)s

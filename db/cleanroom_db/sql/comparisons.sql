@@ -22,10 +22,10 @@ WITH pair AS MATERIALIZED (
     SELECT * FROM unnest(%(targets)s::text[], %(before)s::bigint[], %(now)s::bigint[]) AS pair (target, before, now)
 ), place AS MATERIALIZED (
     SELECT pair.target, phase.name AS phase, phase.id, false AS later
-      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.before
+      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.before AND phase.replay = 0
     UNION ALL
     SELECT pair.target, phase.name, phase.id, true
-      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.now
+      FROM pair JOIN cleanroom.phase ON phase.attempt_id = pair.now AND phase.replay = 0
 ), known AS (
     -- One pass over both: to group each and join them takes half as long again.
     SELECT place.target, place.phase, test_case.step, test_case.name,
@@ -88,7 +88,7 @@ WITH candidate AS MATERIALIZED (
 SELECT candidate.number, array_agg(found.seconds ORDER BY run.place) AS seconds
   FROM candidate
   JOIN run ON run.target = candidate.target
-  JOIN cleanroom.phase ON phase.attempt_id = run.attempt AND phase.name = candidate.phase
+  JOIN cleanroom.phase ON phase.attempt_id = run.attempt AND phase.name = candidate.phase AND phase.replay = 0
  CROSS JOIN LATERAL (
     SELECT max(test_case.seconds) AS seconds FROM cleanroom.test_case
      WHERE test_case.phase_id = phase.id AND md5(test_case.name)::uuid = md5(candidate.name)::uuid
@@ -103,11 +103,11 @@ WITH pair AS (
     SELECT * FROM unnest(%(targets)s::text[], %(before)s::bigint[], %(now)s::bigint[]) AS pair (target, before, now)
 ), part AS (
     SELECT attempt_id, name AS phase, NULL AS step, outcome, why, seconds, position, -1 AS inner_position
-      FROM cleanroom.phase WHERE attempt_id = ANY(%(before)s || %(now)s)
+      FROM cleanroom.phase WHERE attempt_id = ANY(%(before)s || %(now)s) AND replay = 0
     UNION ALL
     SELECT phase.attempt_id, phase.name, step.name, step.outcome, step.why, step.seconds, phase.position, step.position
       FROM cleanroom.phase JOIN cleanroom.step ON step.phase_id = phase.id
-     WHERE phase.attempt_id = ANY(%(before)s || %(now)s)
+     WHERE phase.attempt_id = ANY(%(before)s || %(now)s) AND phase.replay = 0
 ), earlier AS (
     SELECT pair.target, part.* FROM pair JOIN part ON part.attempt_id = pair.before
 ), later AS (
@@ -156,8 +156,11 @@ VALUES (%(attempt)s, %(base)s, %(against)s, %(regressed)s, %(fixed)s, %(still_fa
 ON CONFLICT DO NOTHING
 
 -- name: explain_phase
-UPDATE cleanroom.phase SET outcome = 'regressed', why = %(why)s
- WHERE attempt_id = %(attempt)s AND name = %(phase)s AND outcome = 'failed'
+UPDATE cleanroom.phase
+   SET outcome = 'regressed',
+       why = %(why)s || CASE WHEN runs IS NULL THEN '' ELSE format('; failed %%s of %%s times', failures, runs) END
+ WHERE attempt_id = %(attempt)s AND name = %(phase)s AND outcome = 'failed' AND replay = 0
+RETURNING why
 
 -- name: why
 SELECT why FROM cleanroom.attempt WHERE id = %(attempt)s

@@ -40,7 +40,8 @@ SELECT trial.product, trial.ref, trial.outcome, trial.why, build.target, phase.n
               FROM cleanroom.trial AS nightly
               JOIN cleanroom.build AS its ON its.trial_id = nightly.id AND its.target = build.target
               JOIN cleanroom.attempt AS run ON run.build_id = its.id
-              JOIN cleanroom.phase AS before ON before.attempt_id = run.id AND before.name = phase.name
+              JOIN cleanroom.phase AS before
+                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0
              WHERE nightly.purpose = 'nightly' AND nightly.product = trial.product AND nightly.ref = trial.ref
                AND nightly.channel = trial.channel AND before.outcome IN ('passed', 'failed', 'regressed')
              ORDER BY nightly.id DESC, run.number DESC LIMIT 1),
@@ -48,7 +49,8 @@ SELECT trial.product, trial.ref, trial.outcome, trial.why, build.target, phase.n
               FROM cleanroom.release
               JOIN cleanroom.build AS its ON its.release_id = release.id AND its.target = build.target
               JOIN cleanroom.attempt AS run ON run.build_id = its.id
-              JOIN cleanroom.phase AS before ON before.attempt_id = run.id AND before.name = phase.name
+              JOIN cleanroom.phase AS before
+                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0
              WHERE release.product = trial.product AND release.ref = trial.ref
                AND before.outcome IN ('passed', 'failed', 'regressed')
              ORDER BY run.number DESC LIMIT 1),
@@ -57,7 +59,8 @@ SELECT trial.product, trial.ref, trial.outcome, trial.why, build.target, phase.n
   LEFT JOIN cleanroom.build ON build.trial_id = trial.id
   LEFT JOIN cleanroom.attempt ON attempt.build_id = build.id
    AND attempt.number = (SELECT max(number) FROM cleanroom.attempt AS latest WHERE latest.build_id = build.id)
-  LEFT JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.outcome IN ('failed', 'regressed')
+  LEFT JOIN cleanroom.phase
+    ON phase.attempt_id = attempt.id AND phase.replay = 0 AND phase.outcome IN ('failed', 'regressed')
  WHERE trial.id = ANY(%(trials)s)
  ORDER BY trial.id, build.target, phase.position
 

@@ -1,5 +1,6 @@
 -- name: release
-SELECT release.product, release.ref, release.gates, release.channel, release.kind, release.approved_by, event.signature
+SELECT release.product, release.ref, release.gates, release.channel, release.kind, release.approved_by, event.signature,
+       coalesce(release.recipe ->> 'flaky', 'hold') AS flaky
   FROM cleanroom.release JOIN cleanroom.ref_event AS event ON event.id = release.ref_event_id
  WHERE release.id = %(release)s
 
@@ -16,11 +17,11 @@ SELECT DISTINCT ON (build.id) build.target, build.phases, attempt.id AS attempt,
 -- name: parts
 -- The phases of some attempts, and with a name of their own their steps.
 SELECT attempt_id AS attempt, name AS phase, NULL AS step, outcome, why
-  FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s)
+  FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s) AND replay = 0
 UNION ALL
 SELECT phase.attempt_id, phase.name, step.name, step.outcome, step.why
   FROM cleanroom.phase JOIN cleanroom.step ON step.phase_id = phase.id
- WHERE phase.attempt_id = ANY(%(attempts)s)
+ WHERE phase.attempt_id = ANY(%(attempts)s) AND phase.replay = 0
 
 -- name: waivers
 SELECT gate_waiver.*, expires_at > now() AS active

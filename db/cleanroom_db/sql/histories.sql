@@ -13,9 +13,9 @@ WITH recent AS (
      ORDER BY build.id, attempt.number DESC
 )
 SELECT run.ref, run.commit, run.version, run.channel, run.finished_at, run.target, phase.name AS phase, test_case.step,
-       test_case.outcome, test_case.seconds, test_case.message, test_case.line
+       test_case.outcome, test_case.seconds, test_case.message, test_case.line, test_case.runs, test_case.failures
   FROM run
-  JOIN cleanroom.phase ON phase.attempt_id = run.attempt
+  JOIN cleanroom.phase ON phase.attempt_id = run.attempt AND phase.replay = 0
   JOIN cleanroom.test_case ON test_case.phase_id = phase.id AND md5(test_case.name)::uuid = md5(%(name)s)::uuid
        AND test_case.name = %(name)s
  ORDER BY run.target COLLATE "C", phase.position, test_case.step COLLATE "C", run.id DESC,

@@ -21,7 +21,7 @@ SELECT trial.id AS trial_id, trial.product, trial.ref, trial.channel, build.targ
   JOIN cleanroom.attempt ON attempt.build_id = build.id
    AND attempt.number = (SELECT max(number) FROM cleanroom.attempt AS latest WHERE latest.build_id = build.id)
   LEFT JOIN LATERAL (SELECT * FROM cleanroom.phase AS failed
-                      WHERE failed.attempt_id = attempt.id AND failed.outcome IN ('failed', 'regressed')
+                      WHERE failed.attempt_id = attempt.id AND failed.replay = 0 AND failed.outcome IN ('failed', 'regressed')
                       ORDER BY failed.position LIMIT 1) AS phase ON true
   LEFT JOIN cleanroom.package_state ON package_state.digest = phase.package_state
  WHERE trial.id = ANY(%(trials)s)
@@ -34,7 +34,8 @@ SELECT * FROM (
       FROM cleanroom.trial
       JOIN cleanroom.build ON build.trial_id = trial.id AND build.target = %(target)s
       JOIN cleanroom.attempt ON attempt.build_id = build.id
-      JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.outcome = 'passed'
+      JOIN cleanroom.phase
+        ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.replay = 0 AND phase.outcome = 'passed'
       LEFT JOIN cleanroom.package_state ON package_state.digest = phase.package_state
      WHERE trial.purpose = 'nightly' AND trial.product = %(product)s AND trial.channel = %(channel)s
        AND trial.id < %(trial)s
@@ -43,7 +44,8 @@ SELECT * FROM (
       FROM cleanroom.release
       JOIN cleanroom.build ON build.release_id = release.id AND build.target = %(target)s
       JOIN cleanroom.attempt ON attempt.build_id = build.id
-      JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.outcome = 'passed'
+      JOIN cleanroom.phase
+        ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.replay = 0 AND phase.outcome = 'passed'
       LEFT JOIN cleanroom.package_state ON package_state.digest = phase.package_state
      WHERE release.product = %(product)s AND release.ref = %(ref)s) AS good
  ORDER BY later, id DESC, at DESC

@@ -15,7 +15,17 @@ SELECT attempt.*, build.target, attempt.not_before > now() AS pauses
  ORDER BY build.id, attempt.number
 
 -- name: phases
-SELECT * FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, position, id
+-- Each phase, and after it its replays.
+SELECT * FROM cleanroom.phase WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, position, replay
+
+-- name: flaky
+-- The first few cases of each phase that were replayed and failed at least once, those that are flaky first.
+SELECT phase_id, step, name, outcome, runs, failures FROM (
+    SELECT test_case.*, row_number() OVER (PARTITION BY phase_id ORDER BY test_case.outcome <> 'flaky', test_case.id) AS place
+      FROM cleanroom.phase JOIN cleanroom.test_case ON test_case.phase_id = phase.id
+     WHERE phase.attempt_id = ANY(%(attempts)s) AND phase.replay = 0 AND phase.runs IS NOT NULL
+       AND test_case.failures > 0
+) AS ranked WHERE place <= %(limit)s ORDER BY phase_id, place
 
 -- name: steps
 SELECT step.* FROM cleanroom.step JOIN cleanroom.phase ON phase.id = step.phase_id

@@ -22,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python import log
 
 from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
+from cleanroom_master.replaying import Replays
 from cleanroom_recipes.events import Event, Output, StepStarted, decode
 from cleanroom_recipes.model import Outcome
 
@@ -227,18 +228,40 @@ class RunPhase(_Transfer):
     def run(self) -> Any:
         """Prepare, run, record, and bring artifacts home."""
         phase: PhaseRun = yield deferToThread(self.dispatch.begin_phase, self.job, self.phase)
-        try:
-            outcome = yield self._run(phase)
-        except Exception as error:
-            log.err(None, f"phase {self.phase} broke")
-            outcome = yield deferToThread(phase.lost, f"{type(error).__name__}: {error}")
-        for stream in self._logs.values():
-            yield stream.finish()
+        outcome = yield self._guarded(phase)
+        if outcome is Outcome.FAILED:
+            outcome = yield self._replayed(phase)
         self.descriptionDone = f"{self.phase}: {outcome.value}"
         if outcome is Outcome.INFRASTRUCTURE:
             # Nothing that follows would be worth its time.
             self.haltOnFailure = True
         return _RESULTS.get(outcome, results.FAILURE)
+
+    @defer.inlineCallbacks
+    def _guarded(self, phase: PhaseRun) -> Any:
+        """Run a phase or a replay of it; that something broke here is never the product's fault."""
+        self._rest, self._broken, self._logs = "", None, {}
+        try:
+            outcome = yield self._run(phase)
+        except Exception as error:
+            log.err(None, f"phase {phase.label} broke")
+            outcome = yield deferToThread(phase.lost, f"{type(error).__name__}: {error}")
+        for stream in self._logs.values():
+            yield stream.finish()
+        return outcome
+
+    @defer.inlineCallbacks
+    def _replayed(self, phase: PhaseRun) -> Any:
+        """Run a phase that failed by its tests again, as often as it takes to know whether it always fails."""
+        replays = Replays(self.dispatch, phase)
+        if not replays.wanted:
+            return Outcome.FAILED
+        while (run := (yield deferToThread(replays.following))) is not None:
+            yield self._guarded(run)
+            if self.stopped:
+                # The attempt was taken away: whoever did that writes its end.
+                return Outcome.CANCELLED
+        return (yield deferToThread(replays.close))
 
     @property
     def _directory(self) -> Path:
@@ -254,7 +277,7 @@ class RunPhase(_Transfer):
         for source, destination in phase.downloads:
             if not (yield self.send_file(source, destination)):
                 return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
-        request = f"request-{self.phase}.json"
+        request = f"request-{phase.label}.json"
         yield self.send_text(json.dumps(phase.request(self._directory)), request)
         command = _EventCommand(
             self._received,
@@ -267,7 +290,7 @@ class RunPhase(_Transfer):
             logEnviron=False,
             stdioLogName="stdio",
         )
-        stdio = yield self.addLog("stdio")
+        stdio = yield self.addLog(self._log_name(phase, "stdio"))
         command.useLog(stdio, True, "stdio")
         self._phase = phase
         yield self.command(command)
@@ -279,6 +302,10 @@ class RunPhase(_Transfer):
             if outcome is not None:
                 return outcome
         return (yield deferToThread(phase.close))
+
+    def _log_name(self, phase: PhaseRun, name: str) -> str:
+        """What a log is called in Buildbot's pages."""
+        return name if phase.label == self.phase else f"{phase.label} {name}"
 
     @defer.inlineCallbacks
     def _bring_home(self, phase: PhaseRun) -> Any:
@@ -317,7 +344,7 @@ class RunPhase(_Transfer):
         yield deferToThread(self._phase.record, events)
         for event in events:
             if isinstance(event, StepStarted):
-                self._logs[event.step] = yield self.addLog(event.step)
+                self._logs[event.step] = yield self.addLog(self._log_name(self._phase, event.step))
             elif isinstance(event, Output) and event.step in self._logs:
                 self._logs[event.step].addStdout(event.text)
 

@@ -208,6 +208,8 @@ def describe(view: dict[str, Any]) -> str:
         if phases:
             lines.append(_indent(table(phases, ["name", "outcome", "seconds", "reset_seconds", "tests", "why"])))
         lines += [f"  {phase['name']} {printable(note)}" for phase in build["phases"] for note in _notes(phase)]
+        lines += [f"  {line}" for phase in build["phases"] for line in _repeated(phase)]
+        lines += [f"  {line}" for line in _reproduced(build["reproduction"])]
         if build["artifacts"]:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
@@ -222,6 +224,31 @@ def _notes(phase: dict[str, Any]) -> list[str]:
         place = f", line {case['line']} of its log" if case["line"] else ""
         notes.append(f"{case['step']}{place}: {case['outcome']}: {case['name']}")
     return notes + [f"{step['name']}: {step['remark']}" for step in phase["steps"] if step["remark"]]
+
+
+def _reproduced(found: dict[str, Any] | None) -> list[str]:
+    """What became of building it again."""
+    if found is None:
+        return []
+    if found["compared_at"] is None:
+        why = f" ({printable(found['why'])})" if found["why"] else ""
+        return [f"built again: {found['outcome'] or 'not yet'}{why}"]
+    words = {True: "the same", False: "different"}
+    lines = [f"built again: {file['file']}: {words[file['same']]}" for file in found["artifacts"]]
+    return lines + ([f"what differs is told in the log {found['report']}"] if found["report"] else [])
+
+
+def _repeated(phase: dict[str, Any]) -> list[str]:
+    """What running a phase again has shown: each run, and the tests that failed in some."""
+    lines = [
+        f"{phase['name']}, replay {run['replay']}{' of the failed tests' if run['alone'] else ''}:"
+        f" {run['outcome'] or 'running'}" + (f" ({printable(run['why'])})" if run["why"] else "")
+        for run in phase["replays"]
+    ]
+    return lines + [
+        f"  {test['outcome']}: {printable(test['name'])}, {test['failures']} of {test['runs']} runs failed"
+        for test in phase["repeated_tests"]
+    ]
 
 
 def _indent(text: str) -> str:

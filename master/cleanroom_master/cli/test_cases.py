@@ -6,12 +6,15 @@ import argparse
 from typing import Any
 
 from cleanroom_db import histories
-from cleanroom_db.histories import History
+from cleanroom_db.histories import History, Run
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 _SHOWN = 20
 _COLUMNS = ["ref", "channel", "outcome", "seconds", "finished_at", "line", "message"]
-_RUN = ("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at", "line")
+_RUN = (
+    *("ref", "commit", "version", "channel", "outcome", "seconds", "message", "finished_at", "line"),
+    *("runs", "failures"),
+)
 
 
 def register(commands: Commands) -> None:
@@ -43,6 +46,7 @@ def _view(one: History) -> dict[str, Any]:
         "phase": one.phase,
         "step": one.step,
         "pass_rate": one.pass_rate,
+        "flaky_rate": one.flaky_rate,
         "failing_since": None
         if since is None
         else {"ref": since.ref, "commit": since.commit, "version": since.version},
@@ -52,10 +56,19 @@ def _view(one: History) -> dict[str, Any]:
 
 def _describe(one: History) -> str:
     rate = "never ran" if one.pass_rate is None else f"passed in {one.pass_rate:.0%} of its runs"
+    if one.flaky_rate:
+        rate += f", flaky in {one.flaky_rate:.0%}"
     since = one.failing_since
     lines = [f"{one.target}, {one.phase} {printable(one.step)}: {rate}"]
     if since is not None:
         lines.append(f"  failing since {since.ref} (commit {since.commit})")
-    rows = [{name: getattr(run, name) for name in _COLUMNS} for run in one.runs[:_SHOWN]]
+    rows = [_row(run) for run in one.runs[:_SHOWN]]
     lines += [f"  {line}" for line in table(rows, _COLUMNS).splitlines()]
     return "\n".join(lines)
+
+
+def _row(run: Run) -> dict[str, Any]:
+    row = {name: getattr(run, name) for name in _COLUMNS}
+    if run.runs is not None:
+        row["message"] = f"{run.failures} of {run.runs} runs failed" + (f": {run.message}" if run.message else "")
+    return row

@@ -16,7 +16,7 @@ from cleanroom_db.gates import BuildFacts, Facts, Part, Waiver, decide, tally, w
 from cleanroom_db.states import GateState, SignatureState
 from cleanroom_master.planning import demanded
 from cleanroom_recipes import loader
-from cleanroom_recipes.model import Gate, Outcome, RefKind
+from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 COMPARED = Recorded(1, "debian-12/deb", Base.PUBLISHED, "v1.2", "1.2", 0, 0, 0, 0, 0, 0, 0, 9, (), {})
@@ -36,6 +36,36 @@ def said(gate: str, *builds: BuildFacts, **facts: object) -> tuple[str, str]:
     """The state and the sentence of one gate, where it is one result."""
     [found] = decide(replace(FACTS, gates=(gate,), builds=builds or (BUILD,), **facts))  # type: ignore[arg-type]
     return str(found.state), found.why
+
+
+SHAKY = replace(
+    BUILD,
+    outcome=Outcome.FLAKY,
+    why="upgrade: flaky: 2 of 4 runs failed (x)",
+    phases={**PHASES, "upgrade": Part(Outcome.FLAKY, "flaky: 2 of 4 runs failed (x)")},
+    steps={("upgrade", "test"): Part(Outcome.FLAKY, "flaky: 2 of 4 runs failed (x)")},
+)
+
+
+@pytest.mark.parametrize("gate", ["builds", "phase:upgrade", "step:upgrade/test"])
+@pytest.mark.parametrize(
+    ("facts", "state", "end"),
+    [
+        ({}, "fails", "(x)"),
+        ({"flaky": Flaky.FAILS}, "fails", "(x)"),
+        ({"flaky": Flaky.PASSES}, "holds", "the recipe lets that pass"),
+        ({"approved_by": "anna"}, "holds", "approved by anna"),
+        ({"approved_by": "anna", "flaky": Flaky.FAILS}, "fails", "(x)"),
+    ],
+)
+def test_what_is_flaky_passes_only_where_that_is_allowed_and_says_so(
+    gate: str, facts: dict[str, object], state: str, end: str
+) -> None:
+    found, why = said(gate, SHAKY, **facts)
+    assert found == state
+    assert "flaky" in why
+    assert "2 of 4 runs failed" in why
+    assert end in why
 
 
 def waived(*gates: str) -> dict[str, Waiver]:

@@ -161,6 +161,8 @@ def test_guests_keep_the_image_that_they_run_from(catalogue: Catalogue, mmdebstr
     assert catalogue.store.image("tiny", first.digest).tree == first.tree
     with pytest.raises(ImageInUse):
         catalogue.remove("tiny")
+    with pytest.raises(ImageMissing, match=f"the image tiny of digest {'1' * 64} is not there"):
+        Catalogue(catalogue.store.directory.parent, chosen={"tiny": "1" * 64}).image("tiny")
     catalogue.store.release("tiny", "guest")
     catalogue.remove("tiny")
     with pytest.raises(ImageMissing, match="cleanroom image build tiny"):

@@ -9,6 +9,7 @@ import pytest
 
 from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
+from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
 from cleanroom_recipes.plan import PhasePlan, plan, with_packages
 from cleanroom_recipes.request import PhaseRequest
@@ -206,6 +207,13 @@ def test_a_request_survives_the_file(tmp_path: Path) -> None:
 def test_a_commit_that_is_no_release_has_a_suffix() -> None:
     assert make_request().snapshot_suffix == ""
     assert replace(make_request(), kind=RefKind.COMMIT).snapshot_suffix == "+git20260131120000.0123456"
+
+
+def test_a_digest_that_names_another_file_is_refused() -> None:
+    for digest in ("../x", "A" * 64, "a" * 63):
+        wanted = replace(make_request(), conditions=Conditions(image_digest=digest))
+        with pytest.raises(InputError, match=r"conditions\.image_digest"):
+            request.decode(request.encode(wanted))
 
 
 def test_a_bad_request_tells_everything(tmp_path: Path) -> None:

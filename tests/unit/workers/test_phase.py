@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import signal
@@ -21,7 +22,18 @@ from tiny_packages import make_deb
 from cleanroom_base.errors import InfrastructureError, InputError, Problem, ProductError
 from cleanroom_base.run import CommandTimedOut, OutputLimitExceeded
 from cleanroom_recipes import events
-from cleanroom_recipes.events import Artifact, Output, PhaseFinished, Reset, StepFinished, StepStarted, Tests, Version
+from cleanroom_recipes.conditions import Conditions
+from cleanroom_recipes.events import (
+    Artifact,
+    Output,
+    PhaseFinished,
+    Reset,
+    StepFinished,
+    StepStarted,
+    Tests,
+    TestState,
+    Version,
+)
 from cleanroom_recipes.model import (
     Blame,
     Builder,
@@ -68,6 +80,7 @@ class Run:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.told: list[events.Event] = []
+        self.listing = prints("base 1\n")
         self.source = directory / "source.tar"
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
@@ -113,6 +126,7 @@ class Run:
     ) -> Outcome:
         self.plan(steps=tuple(plan for plan, _ in steps))
         self.guest = FakeGuest([behaviour for _, behaviour in steps], files)
+        self.guest.listing = self.listing
         surroundings = Surroundings(
             lambda _: self.guest,
             log_limit=1000,
@@ -149,6 +163,57 @@ def test_a_phase_is_told_from_its_start_to_its_end(run: Run) -> None:
     assert [(event.step, event.position) for event in run.of(StepStarted)] == [("unpack", 0), ("build", 1)]
     assert run.of(StepFinished)[0].output_bytes == 4
     assert run.guest.users == ["root", "builder"]
+
+
+def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
+    steps = [(step(name, tests=tests), prints("")) for name, tests in (("a", Report.NONE), ("b", Report.LOG))]
+    assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
+    kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
+    assert kinds == ["step_started", "installed", "step_started", "step_started"]
+    [told] = run.of(TestState)
+    assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("digest", "outcome"), [(hashlib.sha256(b"base 1").hexdigest(), "passed"), ("0" * 64, "infrastructure")]
+)
+def test_a_replay_in_another_state_runs_no_tests(run: Run, digest: str, outcome: str) -> None:
+    run.request = replace(run.request, installed=digest)
+    assert run.go([(step("a"), prints("")), (step("b", tests=Report.LOG), prints(""))]).value == outcome
+    assert ("b" in [event.step for event in run.of(StepStarted)]) is (outcome == "passed")
+    assert ("another state" in run.why) is (outcome != "passed")
+
+
+@pytest.mark.parametrize("error", [CommandTimedOut("late"), OutputLimitExceeded("much")])
+def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, error: Exception) -> None:
+    steps = [(step("b", tests=Report.LOG), prints(""))]
+    run.listing = raises(error)
+    assert run.go(steps) is Outcome.PASSED
+    assert not run.of(TestState)
+    run.request = replace(run.request, installed="0" * 64)
+    run.told.clear()
+    assert run.go(steps) is Outcome.INFRASTRUCTURE
+
+
+def test_a_build_in_other_circumstances(run: Run) -> None:
+    steps = [(step("a", user=user), prints("")) for user in (User.ROOT, User.BUILDER)]
+    run.go(steps)
+    plain = [dict(one) for one in run.guest.environments]
+    assert run.guest.commands == [["sh", "/cleanroom/steps/0"], ["sh", "/cleanroom/steps/1"]]
+    run.request = replace(run.request, conditions=Conditions(varied=True))
+    run.plan(makes_artifacts=True)
+    (run.directory / "result").write_text("x")
+    run.told.clear()
+    assert run.go(steps, {OUTPUT: [run.directory / "result"]}) is Outcome.PASSED
+    root, builder = (
+        {name for name in now if now[name] != before.get(name)}
+        for now, before in zip(run.guest.environments, plain, strict=True)
+    )
+    assert root == {"CLEANROOM_TREE"}
+    assert {"CLEANROOM_TREE", "TZ", "LC_ALL", "HOME", "USER", "SHELL"} <= builder
+    assert run.guest.commands[0] == ["sh", "/cleanroom/steps/0"]
+    assert "umask" in run.guest.commands[1][2]
+    assert run.guest.commands[1][-1] == "/cleanroom/steps/1"
 
 
 def test_inputs_and_programs_go_in(run: Run) -> None:
