@@ -77,6 +77,8 @@ _ASKED = 50
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
 _CANDIDATES = "candidates"
+# Trials of what is published as it was published.
+_OF_PUBLISHED = (TrialPurpose.DEPENDENT, TrialPurpose.NIGHTLY)
 
 
 @dataclass(frozen=True)
@@ -302,10 +304,13 @@ class Dispatch:
         )
 
     def artifacts(self, job: Job) -> list[tuple[Path, str]]:
-        """The artifacts of the release that a trial is about, where it builds none itself: files with their names."""
-        if not isinstance(job.subject, trials.Trial) or any(plan.makes_artifacts for plan in job.plans.values()):
+        """The artifacts of the published release that a trial tests, where it builds none: files with their names."""
+        subject = job.subject
+        if not isinstance(subject, trials.Trial) or subject.purpose not in _OF_PUBLISHED:
             return []
-        release = releases.find(self._database, job.product, job.subject.ref)
+        if any(plan.makes_artifacts for plan in job.plans.values()):
+            return []
+        release = releases.find(self._database, job.product, subject.ref)
         found = publications.files(self._database, release.id)
         return [(self.files.path(one.sha256), one.file) for one in found if one.target == job.target]
 
