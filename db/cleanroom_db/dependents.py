@@ -57,13 +57,14 @@ class Failure(Entity):
 
 @dataclass(frozen=True)
 class Tried:
-    """How the chosen dependents did. `open` are still being tried, `spoiled` were never judged."""
+    """How the chosen dependents did: `open` are still being tried, `spoiled` were not judged, `flaky` pass at times."""
 
     products: tuple[str, ...]
     open: tuple[str, ...] = ()
     spoiled: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     left_out: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
 
     def said(self, subject: str) -> tuple[bool | None, str]:
         """Whether the gate holds (None: that is not known yet), and one sentence; `subject` is what is tried."""
@@ -82,6 +83,8 @@ class Tried:
         excused = dict.fromkeys(failure.product for failure in self.failures)
         if excused:
             said += f", or fail as before: {', '.join(excused)}"
+        if self.flaky:
+            said += f"; flaky: {', '.join(self.flaky)}"
         return True, said + self._left_out()
 
     def _failed(self, failure: Failure) -> str:
@@ -145,6 +148,7 @@ def tried(cursor: Cursor, release_id: int) -> Tried | None:
         ),
         failures=tuple(failures),
         left_out=tuple(choice["left_out"]),
+        flaky=_names(row["product"] for row in rows if row["outcome"] == Outcome.FLAKY),
     )
 
 

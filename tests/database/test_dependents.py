@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import COMMIT, Server, add_product, record_tags
+from database_server import COMMIT, DIGEST, Server, add_product, record_tags
 from recorded import TARGET
 
 from cleanroom_base.settings import Settings, load
@@ -29,6 +29,7 @@ from cleanroom_master import cli
 from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.dispatch import Dispatch
 from cleanroom_master.planning import Planner
+from cleanroom_master.replays import Replay
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Outcome, RefKind
 
@@ -67,10 +68,13 @@ def run(database: Database, work: attempts.Work, **outcomes: Outcome) -> None:
     for position, (name, outcome) in enumerate(zip(work.phases, ended, strict=True)):
         row = phases.start(database, held, position, name)
         phases.finish(database, held, row, outcome, why="" if outcome is P else "no", seconds=1, command_seconds=1)
+        if outcome is Outcome.FLAKY:
+            again = phases.start(database, held, position, name, replay=1)
+            phases.finish(database, held, again, F, why="at times", seconds=1, command_seconds=1)
     if "build" in work.phases:
         file = NewArtifact(f"x{work.id}_1_all.deb", SHA256, 1, "deb", "x", "1", "all")
         phases.add_artifacts(database, held, "build", [file])
-    worst = next((outcome for outcome in (SPOILED, F) if outcome in ended), P)
+    worst = next((outcome for outcome in (SPOILED, F, Outcome.FLAKY) if outcome in ended), P)
     attempts.finish(database, held.attempt_id, held.owner, worst, "regress: no" if worst is F else "", ONCE)
 
 
@@ -255,6 +259,18 @@ def test_one_that_failed_before_is_no_fault_of_the_release(
     assert gate["why"] == "2 dependents pass with a v2, or fail as before: c; 1 was left out"
 
 
+def test_one_that_fails_at_times_is_no_fault_of_the_release_and_is_told(
+    owner: Database, master: Database, planner: Planner, settings: Settings, family: None
+) -> None:
+    release = candidate(owner, master, planner, settings)
+    first, second = attempts.due(master)
+    run(master, first)
+    run(master, second, regress=Outcome.FLAKY)
+    assert releases.get(master, release.id).state is ReleaseState.PASSED
+    [gate] = [gate for gate in release_view(master, "a", "v2")["gates"] if gate["gate"] == "dependents"]
+    assert gate["why"] == "2 dependents pass with a v2; flaky: c; 1 was left out"
+
+
 def test_what_the_infrastructure_spoiled_is_said_to_be_that(
     owner: Database, master: Database, planner: Planner, settings: Settings, family: None
 ) -> None:
@@ -306,6 +322,10 @@ def test_a_trial_is_given_the_published_artifacts_and_the_candidates(
         job = dispatch.lease(due.id, "master/1", "worker", "http://localhost/")
         assert job is not None
         phase = dispatch.begin_phase(job, "regress")
+        replay = dispatch.begin_replay(job, phase.plan, Replay(1, False, DIGEST, None), keeps=False)
+    # A replay is sent nothing again, and has the same before it.
+    assert replay.downloads == []
+    assert {"artifacts", "candidates"} < set(replay.directories)
     given = [destination for _, destination in phase.downloads]
     assert [place.partition("/")[0] for place in given] == ["artifacts", "candidates"]
     assert {"artifacts", "candidates"} < set(phase.directories)
@@ -379,6 +399,11 @@ def test_a_campaign_of_200_products_shows_what_waits_for_what(
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
     assert cli.run(["queue", "--format", "json"]) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert list(shown) == ["queue", "cycles"]
+    assert list(shown["queue"][0]) == [
+        *("position", "kind", "purpose", "product", "ref", "channel", "state", "why", "created_at"),
+        *("waits_for", "subject"),
+    ]
     assert shown["cycles"] == [["p198", "p199"]]
     queue = {one["product"]: one for one in shown["queue"]}
     assert len(queue) == 200

@@ -128,9 +128,16 @@ def test_a_failure_says_what_changed_since_the_last_good_night(
     bad, good = shown(server, name, capsys, monkeypatch)
     assert (good["state"], good["passed"], good["date"]) == ("passed", 1, "2030-01-31")
     assert (bad["state"], bad["failed"], bad["open"]) == ("failed", 1, 0)
+    assert list(bad) == [
+        *("channel", "date", "started_at", "requested_by", "state", "passed", "failed", "open", "results"),
+    ]
     [result] = bad["results"]
+    assert list(result) == ["product", "ref", "target", "outcome", "why", "phase", "changed"]
     assert (result["product"], result["target"], result["phase"]) == ("hello", TARGET, "regress")
     changed = result["changed"]
+    assert list(changed) == [
+        *("since", "sentence", "image", "release", "upgraded", "added", "removed", "packages_known"),
+    ]
     assert changed["image"] == {"name": "debian-12", "before": DIGESTS[0], "now": DIGESTS[1]}
     assert changed["upgraded"] == [{"name": "libc6", "before": "2", "now": "3"}]
     assert (changed["added"], changed["removed"], changed["packages_known"]) == ({"more": "1"}, {"gone": "1"}, True)
