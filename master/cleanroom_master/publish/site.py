@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from cleanroom_base.settings import Settings
@@ -34,4 +35,5 @@ def open_repository(settings: Settings, signer: Signer) -> Repository:
         signer,
         origin=settings.text("publisher.origin"),
         url=settings.repository_url,
+        valid=timedelta(days=settings.number("publisher.valid_days")) or None,
     )
