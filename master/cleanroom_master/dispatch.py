@@ -58,10 +58,10 @@ from cleanroom_recipes.events import (
     Output,
     PhaseFinished,
     Reset,
+    StartingState,
     StepFinished,
     StepStarted,
     Tests,
-    TestState,
     Version,
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
@@ -505,7 +505,7 @@ class PhaseRun:
         """Make rows and log lines of events. Raises LeaseLost."""
         for event in events:
             match event:
-                case Reset() | TestState():
+                case Reset() | StartingState():
                     self._state(event)
                 case StepStarted():
                     step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
@@ -537,9 +537,9 @@ class PhaseRun:
     def _log_name(self, step: str) -> str:
         return log_name(self._job.attempt, self._plan.name, self._replay.number if self._replay else 0, step)
 
-    def _state(self, event: Reset | TestState) -> None:
+    def _state(self, event: Reset | StartingState) -> None:
         """What the phase starts from."""
-        if isinstance(event, TestState):
+        if isinstance(event, StartingState):
             self.seen.installed = event.sha256
             phases.installed(self._database, self._job.lease, self._row, event.sha256)
             return
