@@ -113,6 +113,8 @@ def gates(value: object) -> Value:
 
 port = number(1, 65535, whole=True)
 seconds = number(0.01, 31_536_000)
+count = number(0, 1_000_000, whole=True)
+days = number(0, 36_500)
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("database.url", text, None, "PostgreSQL to use (postgresql://...); default: a private cluster", True),
@@ -170,6 +172,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("repository.port", port, 9480, "port of the published repository"),
     Setting("repository.bind", text, "127.0.0.1", "address of the published repository"),
     Setting("repository.url", text, None, "address that consumers use; default: http://localhost:PORT"),
+    Setting("repository.keep", number(1, 10_000, whole=True), 32, "generations that stay for a rollback, at least"),
+    Setting("repository.grace", number(0.01, 87_600), 72.0, "hours that what was published stays for its readers"),
+    Setting("repository.collect", number(0, 8760), 24.0, "hours between two collections of garbage; 0: by hand only"),
+    Setting("retention.snapshots_versions", count, 0, "versions of a package that snapshots keeps; 0: all"),
+    Setting("retention.snapshots_days", days, 0.0, "days after which snapshots may drop a version; 0: never by age"),
+    Setting("retention.testing_versions", count, 0, "versions of a package that testing keeps; 0: all"),
+    Setting("retention.testing_days", days, 0.0, "days after which testing may drop a version; 0: never by age"),
+    Setting("retention.stable_versions", count, 0, "versions of a package that stable keeps; 0: all"),
+    Setting("retention.stable_days", days, 0.0, "days after which stable may drop a version; 0: never by age"),
+    Setting("retention.spare_stable", choice("yes", "no"), "yes", "whether what stable has stays in other channels"),
     Setting(
         "storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"
     ),

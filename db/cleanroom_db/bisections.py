@@ -145,7 +145,8 @@ class Probe(Entity):
 class Seen(Entity):
     """What a trial says about what is looked for; None where it did not come so far.
 
-    `packages_why`: why the packages could not be brought to the versions that they were to have.
+    `packages_why`: why the packages could not be brought to the versions that they were to have; `image_digests`: the
+    images from which its guests started.
     """
 
     attempt: int
@@ -158,8 +159,10 @@ class Seen(Entity):
     case_outcome: Outcome | None
     case_message: str | None
     case_seconds: float | None
+    case_line: int | None
     log_sha256: str | None
     packages_why: str | None
+    image_digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)

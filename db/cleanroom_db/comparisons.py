@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import slowness
@@ -225,6 +226,30 @@ class Recorded(Entity):
     def since(self) -> str:
         """What people call the release that it was compared with."""
         return self.against_version or self.against_ref or ""
+
+
+def with_channel(cursor: Cursor, release_id: int, channel: str) -> list[Recorded]:
+    """A release compared, target by target, with what a channel publishes of its product now; nothing is kept."""
+    row = cursor.row(_SQL["get"], release=release_id)
+    assert row is not None
+    release = Compared.from_row(row)
+    return [_with_channel(cursor, release, channel, target, now) for target, now in _attempts(cursor, release).items()]
+
+
+def _with_channel(cursor: Cursor, release: Compared, channel: str, target: str, now: int) -> Recorded:
+    row = cursor.row(_SQL["published_in"], product=release.product, channel=channel, release=release.id, target=target)
+    against = None if row is None else Compared.from_row(row)
+    before = None if against is None else _attempts(cursor, against).get(target)
+    found = _Recording() if before is None else _recording(cursor, release, Pair(target, before, now))
+    columns: dict[str, Any] = found.columns
+    return Recorded(
+        now,
+        target,
+        Base.PUBLISHED,
+        None if against is None or before is None else against.ref,
+        None if against is None else against.version,
+        **{name: columns[name] for name in (*map(_column, Change), "phases", "names")},
+    )
 
 
 def recorded(cursor: Cursor, attempts: Iterable[int]) -> list[Recorded]:

@@ -7,7 +7,7 @@ settled when it was claimed (`release.gates`): what the site demands, and what t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
@@ -153,6 +153,20 @@ def decide(facts: Facts) -> list[GateResult]:
         else:
             results += [_result(facts, gate, build.target, _of_build(facts, gate, build)) for build in facts.builds]
     return results
+
+
+def decide_promotion(
+    cursor: Cursor, release_id: int, channel: str, demanded: Sequence[str], actor: str
+) -> list[GateResult]:
+    """Whether the gates of another channel hold for a (locked) release; nothing is kept.
+
+    It is compared with what that channel has. Whoever promotes it approves it.
+    """
+    facts = _facts(cursor, release_id, channel)
+    compared = {one.target: one for one in comparisons.with_channel(cursor, release_id, channel)}
+    builds = tuple(replace(build, comparison=compared.get(build.target)) for build in facts.builds)
+    approved_by = facts.approved_by or actor
+    return decide(replace(facts, channel=channel, gates=tuple(demanded), builds=builds, approved_by=approved_by))
 
 
 def tally(results: Iterable[GateResult]) -> str:

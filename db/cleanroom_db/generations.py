@@ -7,15 +7,16 @@ at the disk, says either `switched` or `discard`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db.connection import Database, plain
+from cleanroom_db.connection import Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
+from cleanroom_db.states import Removal
 
 _SQL = load("generations")
 _PUBLICATIONS = load("publications")
@@ -69,6 +70,65 @@ class ChannelPackage(Entity):
     release_id: int | None
     added_in: int
     removed_in: int | None
+    withdrawn_by: int | None
+
+    def in_generation(self, number: int) -> bool:
+        """Whether a generation has it."""
+        return self.added_in <= number and (self.removed_in is None or self.removed_in > number)
+
+    def again(self) -> NewPackage:
+        """The same, to enter its channel once more."""
+        return NewPackage(**{field.name: getattr(self, field.name) for field in fields(NewPackage)})
+
+
+@dataclass(frozen=True)
+class Aged:
+    """A package in a channel, and since when consumers see it there."""
+
+    package: ChannelPackage
+    since: datetime
+
+
+@dataclass(frozen=True)
+class ChannelRelease(Entity):
+    """A release in a channel. `removed_in` None: it is there. `evidence`: by what it says that it mends security."""
+
+    id: int
+    release_id: int
+    channel: str
+    added_in: int
+    removed_in: int | None
+    product: str
+    ref: str
+    evidence: str | None
+
+    def in_generation(self, number: int) -> bool:
+        """Whether a generation has it."""
+        return self.added_in <= number and (self.removed_in is None or self.removed_in > number)
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What it is, however often it came and went."""
+        return self.release_id, self.channel
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What has to come and to go for one generation to become like another."""
+
+    added: tuple[ChannelPackage, ...]
+    removed: tuple[ChannelPackage, ...]
+    releases_added: tuple[ChannelRelease, ...]
+    releases_removed: tuple[ChannelRelease, ...]
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """Releases that leave channels with a generation (their ids in `channel_release`), and why."""
+
+    removal: Removal
+    why: str
+    ids: tuple[int, ...]
 
 
 def prepare(
@@ -79,13 +139,18 @@ def prepare(
     added: Iterable[NewPackage] = (),
     removed: Iterable[int] = (),
     publications: Iterable[int] = (),
+    returning: Iterable[tuple[int, str]] = (),
+    leaving: Iterable[Leaving] = (),
+    request: int | None = None,
+    withdrawing: int | None = None,
     at_least: int = 1,
 ) -> Generation:
     """Record the next generation before it is switched to.
 
-    `removed` are ids of channel packages, `publications` those that it fulfils; its number is the next free one,
-    or `at_least`. Raises InputError if a package of that version is there already, or if another generation is
-    not switched to yet.
+    `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the releases (with their
+    channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no package ever comes
+    back into the channels that it leaves. Its number is the next free one, or `at_least`. Raises InputError if a
+    package of that version is there already, or if another generation is not switched to yet.
     """
     with database.transaction() as cursor:
         row = cursor.row(_SQL["begin"], actor=plain(actor), reason=plain(reason), at_least=at_least)
@@ -93,7 +158,17 @@ def prepare(
         number = row["number"]
         cursor.execute(_SQL["remove_packages"], number=number, ids=list(removed))
         cursor.insert_many(_SQL["add_packages"], [_values(package, number) for package in added])
-        cursor.execute(_PUBLICATIONS["attach"], generation=number, ids=list(publications))
+        fulfilled = list(publications)
+        cursor.execute(_PUBLICATIONS["attach"], generation=number, ids=fulfilled)
+        cursor.execute(_SQL["add_published"], number=number, ids=fulfilled)
+        cursor.insert_many(_SQL["add_releases"], [(release, channel, number) for release, channel in returning])
+        for group in leaving:
+            why = plain(group.why)
+            cursor.execute(_SQL["remove_releases"], number=number, ids=list(group.ids), removal=group.removal, why=why)
+        if request is not None:
+            cursor.execute(_SQL["attach_request"], number=number, id=request)
+        if withdrawing is not None:
+            cursor.execute(_SQL["withdraw_packages"], number=number, release=withdrawing, request=request)
         described = cursor.row(_SQL["describe"], number=number)
         assert described is not None
         return Generation.from_row(described)
@@ -104,13 +179,9 @@ def switched(database: Database, number: int) -> None:
     with database.transaction() as cursor:
         if cursor.execute(_SQL["switched"], number=number) == 0:
             raise InputError(f"generation {number} is not one that waits to be switched to")
-        rows = cursor.rows(_PUBLICATIONS["published"], generation=number)
-        for channel in sorted({row["channel"] for row in rows}):
-            cursor.execute(
-                _PUBLICATIONS["release_published"],
-                ids=[row["release_id"] for row in rows if row["channel"] == channel],
-                why=f"published in {channel}, generation {number}",
-            )
+        cursor.execute(_PUBLICATIONS["published"], generation=number)
+        for block in ("restored", "removed", "explain_releases", "finish_requests"):
+            cursor.execute(_SQL[block], number=number)
 
 
 def discard(database: Database, number: int) -> None:
@@ -118,7 +189,8 @@ def discard(database: Database, number: int) -> None:
     with database.transaction() as cursor:
         cursor.execute(_SQL["detach_publications"], number=number)
         cursor.execute(_SQL["discard_packages"], number=number)
-        cursor.execute(_SQL["restore_packages"], number=number)
+        for block in ("restore_packages", "discard_releases", "restore_releases", "restore_withdrawn"):
+            cursor.execute(_SQL[block], number=number)
         if cursor.execute(_SQL["discard"], number=number) == 0:
             raise InputError(f"generation {number} is not one that waits to be switched to")
 
@@ -152,18 +224,114 @@ def published_of(database: Database, *, product: str, target: str, channel: str)
     return [ChannelPackage.from_row(row) for row in rows]
 
 
-def ever_published(database: Database, package: NewPackage) -> list[ChannelPackage]:
-    """Every different content that this very version of a package ever had for its target, in any channel."""
+def get(database: Database, number: int) -> Generation:
+    """A generation that consumers saw. Raises InputError."""
     with database.transaction() as cursor:
-        rows = cursor.rows(
-            _SQL["ever"],
-            target=package.target,
-            format=package.format,
-            name=package.name,
-            version=package.version,
-            architecture=package.architecture,
+        row = cursor.row(_SQL["get"], number=number)
+    if row is None:
+        raise InputError(
+            f"there is no generation {number} that consumers saw", hint="'cleanroom repository history' lists them"
         )
+    return Generation.from_row(row)
+
+
+def difference(database: Database, first: int, second: int) -> Difference:
+    """What the second generation has that the first has not, and the other way round."""
+    bounds = {"least": min(first, second), "most": max(first, second)}
+    with database.transaction() as cursor:
+        packages = [ChannelPackage.from_row(row) for row in cursor.rows(_SQL["changed_packages"], **bounds)]
+        releases = [ChannelRelease.from_row(row) for row in cursor.rows(_SQL["changed_releases"], **bounds)]
+    # What left and came back between the two is in both.
+    before = {(*_version(one), one.sha256): one for one in packages if one.in_generation(first)}
+    after = {(*_version(one), one.sha256): one for one in packages if one.in_generation(second)}
+    released_before = {one.key: one for one in releases if one.in_generation(first)}
+    released_after = {one.key: one for one in releases if one.in_generation(second)}
+    return Difference(
+        added=tuple(one for key, one in after.items() if key not in before),
+        removed=tuple(one for key, one in before.items() if key not in after),
+        releases_added=tuple(one for key, one in released_after.items() if key not in released_before),
+        releases_removed=tuple(one for key, one in released_before.items() if key not in released_after),
+    )
+
+
+def channels_of(database: Database, release_id: int) -> list[ChannelRelease]:
+    """The channels that have a release now."""
+    with database.transaction() as cursor:
+        return [ChannelRelease.from_row(row) for row in cursor.rows(_SQL["channels_of_release"], release=release_id)]
+
+
+def packages_of(database: Database, release_id: int, channels: Sequence[str]) -> list[ChannelPackage]:
+    """The packages that a release brought into some channels and that are there now."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["packages_of_release"], release=release_id, channels=list(channels))
     return [ChannelPackage.from_row(row) for row in rows]
+
+
+def shown_within(database: Database, grace: timedelta) -> set[int]:
+    """The generations that consumers saw within some time until now."""
+    with database.transaction() as cursor:
+        return {row["number"] for row in cursor.rows(_SQL["shown_within"], grace=grace.total_seconds())}
+
+
+def needed(database: Database, *, oldest: int, grace: timedelta) -> list[ChannelPackage]:
+    """The packages whose files somebody may still read: those of a generation from `oldest` on, those that left within
+    `grace`, and those that were never shown (they may be on their way)."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["needed"], oldest=oldest, grace=grace.total_seconds())
+    return [ChannelPackage.from_row(row) for row in rows]
+
+
+def aged(database: Database, channel: str) -> list[Aged]:
+    """The packages that a channel has now, each since when."""
+    with database.transaction() as cursor:
+        return [Aged(ChannelPackage.from_row(row), row["since"]) for row in cursor.rows(_SQL["aged"], channel=channel)]
+
+
+def builds(database: Database, channel: str) -> set[str]:
+    """The built checksums of what a channel has now."""
+    with database.transaction() as cursor:
+        return {row["built_sha256"] for row in cursor.rows(_SQL["builds"], channel=channel)}
+
+
+def emptied(database: Database, channel: str, going: Sequence[int]) -> list[int]:
+    """The releases of a channel (their ids in `channel_release`) of which these packages are all that there is."""
+    with database.transaction() as cursor:
+        return [row["id"] for row in cursor.rows(_SQL["emptied"], channel=channel, ids=list(going))]
+
+
+def withdrawn(database: Database, *, limit: int = 1000) -> list[Row]:
+    """The packages that people withdrew, the latest first, with who did it, when and why."""
+    with database.transaction() as cursor:
+        return cursor.rows(_SQL["withdrawn"], limit=limit)
+
+
+def withdrawn_among(database: Database, packages: Sequence[NewPackage]) -> list[Row]:
+    """Which of these versions were withdrawn from their channel, with who did it and why."""
+    with database.transaction() as cursor:
+        return cursor.rows(_SQL["withdrawn_versions"], **_columns(packages, "channel"))
+
+
+def present(database: Database, packages: Sequence[NewPackage]) -> set[tuple[str, ...]]:
+    """Which of these versions their channels have now: channel, target, format, name, version, architecture."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["present"], **_columns(packages, "channel"))
+    return {_version(ChannelPackage.from_row(row)) for row in rows}
+
+
+def ever_published(database: Database, packages: Sequence[NewPackage]) -> list[ChannelPackage]:
+    """Every different content that these very versions ever had for their targets, in any channel."""
+    with database.transaction() as cursor:
+        return [ChannelPackage.from_row(row) for row in cursor.rows(_SQL["ever"], **_columns(packages))]
+
+
+def _columns(packages: Sequence[NewPackage], *more: str) -> dict[str, object]:
+    """What identifies versions, as arrays of columns."""
+    names = (*more, "target", "format", "name", "version", "architecture")
+    return {f"{name}s": [getattr(package, name) for package in packages] for name in names}
+
+
+def _version(package: ChannelPackage) -> tuple[str, ...]:
+    return (package.channel, package.target, package.format, package.name, package.version, package.architecture)
 
 
 def _one(database: Database, block: str) -> Generation | None:

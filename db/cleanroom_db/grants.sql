@@ -33,7 +33,11 @@ GRANT INSERT ON cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cl
 -- The publisher publishes. What was built is not its business.
 GRANT INSERT, UPDATE, DELETE ON cleanroom.generation TO cleanroom_publisher;
 GRANT INSERT, DELETE ON cleanroom.channel_package TO cleanroom_publisher;
-GRANT UPDATE (removed_in) ON cleanroom.channel_package TO cleanroom_publisher;
+GRANT UPDATE (removed_in, withdrawn_by) ON cleanroom.channel_package TO cleanroom_publisher;
+GRANT INSERT, DELETE ON cleanroom.channel_release TO cleanroom_publisher;
+GRANT UPDATE (removed_in, removal, why) ON cleanroom.channel_release TO cleanroom_publisher;
+GRANT INSERT ON cleanroom.security_fix TO cleanroom_publisher;
+GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.repository_request TO cleanroom_publisher;
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
 GRANT UPDATE (state, why) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;

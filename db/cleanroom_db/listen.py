@@ -17,8 +17,9 @@ ATTEMPT = "cleanroom_attempt"
 PUBLICATION = "cleanroom_publication"
 CHANGE = "cleanroom_change"
 TRIAL = "cleanroom_trial"
+REQUEST = "cleanroom_request"
 BISECTION = "cleanroom_bisection"
-CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, BISECTION)
+CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST, BISECTION)
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

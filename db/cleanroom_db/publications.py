@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,6 +57,12 @@ def pending(database: Database, *, limit: int = 100) -> list[Pending]:
         return [Pending.from_row(row) for row in cursor.rows(_SQL["pending"], limit=limit)]
 
 
+def still_pending(database: Database, ids: Sequence[int]) -> set[int]:
+    """Those of some publications that still wait."""
+    with database.transaction() as cursor:
+        return {row["id"] for row in cursor.rows(_SQL["still_pending"], ids=list(ids))}
+
+
 def files(database: Database, release_id: int) -> list[ReleasedFile]:
     """What a release has to publish: the files of each build's latest attempt, if that passed or was let pass."""
     with database.transaction() as cursor:
@@ -81,3 +88,36 @@ def refuse(database: Database, publication_id: int, why: str) -> None:
         if release_id is None:
             raise InputError(f"publication {publication_id} does not wait")
         cursor.execute(_SQL["hold_release"], release=release_id, why=plain(f"not published: {why}"))
+
+
+def get(database: Database, publication_id: int) -> Publication:
+    """A publication as it is now. Raises InputError."""
+    with database.transaction() as cursor:
+        row = cursor.row(_SQL["get"], id=publication_id)
+    if row is None:
+        raise InputError(f"there is no publication {publication_id}")
+    return Publication.from_row(row)
+
+
+def withdraw_waiting(database: Database, release_id: int, channel: str | None, why: str) -> list[str]:
+    """A release shall not go into a channel (None: any) that it waits for; returns those channels.
+
+    One that is published nowhere is withdrawn then.
+    """
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["withdraw_waiting"], release=release_id, channel=channel, why=plain(why))
+        if rows:
+            cursor.execute(_SQL["withdraw_release"], release=release_id, why=plain(why))
+    return [str(row["channel"]) for row in rows]
+
+
+def message(database: Database, release_id: int) -> str:
+    """What the tag of a release says."""
+    with database.transaction() as cursor:
+        return str(cursor.value(_SQL["message"], release=release_id) or "")
+
+
+def note_security_fix(database: Database, release_id: int, evidence: str) -> None:
+    """Note that a release says that it mends a hole in security, and by what."""
+    with database.transaction() as cursor:
+        cursor.execute(_SQL["note_security_fix"], release=release_id, evidence=plain(evidence))

@@ -53,7 +53,8 @@ class ReleaseState(StrEnum):
     """Where a release is.
 
     waiting -> building -> passed -> published -> withdrawn; building -> failed, held or cancelled;
-    failed, held and cancelled -> building by a retry; held -> passed by an approval.
+    failed, held and cancelled -> building by a retry; held -> passed by an approval; withdrawn -> published where
+    only a rollback had taken it back, by a rollback to a generation that has it.
     """
 
     WAITING = "waiting"
@@ -67,12 +68,44 @@ class ReleaseState(StrEnum):
 
 
 class PublicationState(StrEnum):
-    """Where a publication is: `pending` goes to one of the others."""
+    """Where a publication is: `pending` goes to one of the others.
+
+    `removed`: it left the channel by a rollback or by the channel's retention, and comes back by a rollback to a
+    generation that has it. `withdrawn`: a person took it out, and it never comes back.
+    """
 
     PENDING = "pending"
     PUBLISHED = "published"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    REMOVED = "removed"
+    WITHDRAWN = "withdrawn"
+
+
+class RequestKind(StrEnum):
+    """What is asked of the publisher."""
+
+    ROLLBACK = "rollback"
+    WITHDRAW = "withdraw"
+    VERIFY = "verify"
+    REPAIR = "repair"
+    COLLECT = "collect"
+
+
+class RequestState(StrEnum):
+    """Where a request is: `pending` goes to one of the others, once."""
+
+    PENDING = "pending"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class Removal(StrEnum):
+    """Why a release is in a channel no more."""
+
+    ROLLBACK = "rollback"
+    WITHDRAWAL = "withdrawal"
+    RETENTION = "retention"
 
 
 class TrialPurpose(StrEnum):

@@ -37,6 +37,8 @@ def release_view(database: Database, product: str, ref: str) -> View:
             )
         builds = _builds(cursor, release["id"])
         published = cursor.rows(_SQL["published"], release=release["id"])
+        removed = cursor.rows(_SQL["removed"], release=release["id"])
+        fix = cursor.value(_SQL["security_fix"], release=release["id"])
         held_to = _gates(cursor, release)
         waivers = gates.waivers(cursor, release["id"])
     view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
@@ -46,6 +48,10 @@ def release_view(database: Database, product: str, ref: str) -> View:
     view["published"] = [
         {"channel": row["channel"], "generation": row["generation"], "at": iso(row["at"])} for row in published
     ]
+    view["removed"] = [
+        {**_chosen(row, "channel generation why"), "how": row["removal"], "at": iso(row["at"])} for row in removed
+    ]
+    view["security_fix"] = fix
     view["comparison"] = _compared([build["comparison"] for build in builds])
     view["comparison_with_previous"] = _compared([build["comparison_with_previous"] for build in builds])
     view["gates"] = held_to

@@ -58,10 +58,10 @@ from cleanroom_recipes.events import (
     Output,
     PhaseFinished,
     Reset,
+    StartingState,
     StepFinished,
     StepStarted,
     Tests,
-    TestState,
     Version,
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
@@ -403,10 +403,11 @@ class PhaseRun:
         self.longest = plan.timeout + _PATIENCE
         # Phases begin with different packages, and the build's directory on the worker is one for all of them.
         self._before = f"previous-{plan.name}"
-        # What was published when the phase first ran is there already.
+        # A replay finds there what the phase itself was given.
         self.previous = [] if replay else self._previous()
-        self.downloads = [] if replay else self.previous + self._of_trial()
-        given = {destination.partition("/")[0] for _, destination in self.downloads}
+        of_trial = self._of_trial()
+        self.downloads = [] if replay else self.previous + of_trial
+        given = {destination.partition("/")[0] for _, destination in self.previous + of_trial}
         self.directories = sorted({self.output, *given, *([self._before] if Input.PREVIOUS in plan.inputs else [])})
 
     @property
@@ -510,7 +511,7 @@ class PhaseRun:
         """Make rows and log lines of events. Raises LeaseLost."""
         for event in events:
             match event:
-                case Reset() | TestState():
+                case Reset() | StartingState():
                     self._state(event)
                 case StepStarted():
                     step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
@@ -542,9 +543,9 @@ class PhaseRun:
     def _log_name(self, step: str) -> str:
         return log_name(self._job.attempt, self._plan.name, self._replay.number if self._replay else 0, step)
 
-    def _state(self, event: Reset | TestState) -> None:
+    def _state(self, event: Reset | StartingState) -> None:
         """What the phase starts from."""
-        if isinstance(event, TestState):
+        if isinstance(event, StartingState):
             self.seen.installed = event.sha256
             phases.installed(self._database, self._job.lease, self._row, event.sha256)
             return

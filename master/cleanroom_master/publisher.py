@@ -1,8 +1,8 @@
 """The publisher: takes passed releases from the outbox and makes the next generation of them.
 
-It alone holds the signing key. The record says what a generation is to hold before it is written; after a kill
-the disk says whether it became visible, and the record follows the disk. What the surroundings spoil stays in
-the outbox and is tried again; what is wrong with a release is refused, with the reason, and spoils no other.
+It alone holds the signing key, so it also does what people ask of the repository (a rollback, a withdrawal): they
+write a request, and are told in its row what came of it. What the surroundings spoil stays in the outbox and is
+tried again; what is wrong with a release is refused, with the reason, and spoils no other.
 """
 
 from __future__ import annotations
@@ -13,32 +13,43 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings, load
-from cleanroom_db import generations, publications
+from cleanroom_db import generations, publications, requests
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
-from cleanroom_db.generations import NewPackage
+from cleanroom_db.generations import ChannelPackage, NewPackage
 from cleanroom_db.listen import PUBLICATION, Listener
 from cleanroom_db.publications import Pending, ReleasedFile
+from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
+from cleanroom_db.states import RequestKind, RequestState
+from cleanroom_master import security, upkeep
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
+from cleanroom_master.making import Change, make, recover
 from cleanroom_master.places import Places
-from cleanroom_master.publish.package import Package, PackageFile, recorded_format
+from cleanroom_master.publish.package import PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.site import open_repository, open_signer, repository_directory
+from cleanroom_master.taking_back import rollback, withdraw
+from cleanroom_master.upkeep import Keeping
 
 _BATCH = 100
 _AFTER_TROUBLE = 5.0
 _PATIENCE = 10.0
 _PAUSE = 0.1
-_APT = ("deb", "udeb")
+# How long the first of several releases is waited for at once, and then how long it waits for the others.
+_PATIENCE_FOR_ONE = 1.0
+_PATIENCE_FOR_ALL = 1.0
+_CHANGES_LIMIT = 1 << 20
+# A .udeb is for Debian's installer, which has indexes of its own: it stays an artifact.
+_APT = ("deb",)
 _RPM = ("rpm", "source-rpm")
 
 
@@ -58,32 +69,112 @@ class _Candidate:
     packages: list[NewPackage] = field(default_factory=list)
 
 
+class Due:
+    """Something that is to be done every so many seconds (0: never), the first time after as long."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._last = time.monotonic()
+
+    def now(self) -> bool:
+        """Whether it is time; then the next time is as long away again."""
+        if not self._interval or time.monotonic() - self._last < self._interval:
+            return False
+        self._last = time.monotonic()
+        return True
+
+
 class Publisher:
-    """One publisher at work on one repository."""
+    """One publisher at work on one repository.
+
+    `patience` is how many seconds a release that is ready waits for others that are being prepared.
+    """
 
     def __init__(
-        self, database: Database, repository: Repository, files: FileStore, checker: Checker | None = None
+        self,
+        database: Database,
+        repository: Repository,
+        files: FileStore,
+        *,
+        keeping: Keeping | None = None,
+        checker: Checker | None = None,
     ) -> None:
         self._database = database
         self._repository = repository
         self._files = files
+        self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
+        self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
+        self._preparing: dict[int, Future[_Candidate | None]] = {}
+        self.patience = _PATIENCE_FOR_ALL
+
+    def close(self) -> None:
+        """Let what is being prepared come to its end; it is done again at the next start."""
+        self._threads.shutdown(cancel_futures=True)
 
     def recover(self) -> None:
         """After a start: let the record follow what is visible, and clear away what a kill left."""
-        unfinished = generations.unswitched(self._database)
-        if unfinished is not None:
-            if self._repository.current() == unfinished.number:
-                generations.switched(self._database, unfinished.number)
-            else:
-                generations.discard(self._database, unfinished.number)
-        self._repository.discard_unfinished()
+        # What is on its way into the pool would be cleared away under those who bring it.
+        self._forget_preparations()
+        recover(self._database, self._repository)
 
     def turn(self) -> int:
-        """Publish what waits; returns how many releases left. Raises InfrastructureError, to be tried again."""
-        waiting = publications.pending(self._database, limit=_BATCH)
-        candidates = _compatible(candidate for publication in waiting if (candidate := self._prepare(publication)))
-        candidates = self._harmless(candidates)
+        """Do what is asked and publish what waits; returns how many requests and releases were settled.
+
+        Raises InfrastructureError, to be tried again.
+        """
+        return self._serve() + self._publish_waiting()
+
+    @property
+    def busy(self) -> bool:
+        """Whether releases are still being prepared."""
+        return bool(self._preparing)
+
+    def _serve(self) -> int:
+        """Do what people asked for, one after the other, as they asked."""
+        served = 0
+        while (request := requests.first_pending(self._database)) is not None:
+            try:
+                self._do(request)
+            except InputError as error:
+                requests.finish(self._database, request.id, RequestState.REFUSED, str(error))
+            served += 1
+        return served
+
+    def _do(self, request: Request) -> None:
+        match request.kind:
+            case RequestKind.ROLLBACK:
+                rollback(self._database, self._repository, request)
+            case RequestKind.WITHDRAW:
+                withdraw(self._database, self._repository, request)
+            case RequestKind.VERIFY:
+                upkeep.verify(self._database, self._repository, request)
+            case RequestKind.REPAIR:
+                upkeep.repair(self._database, self._repository, self._files, request)
+            case RequestKind.COLLECT:
+                self._forget_preparations()
+                upkeep.collect_on_request(self._database, self._repository, self._keeping, request)
+
+    def keep_up(self) -> None:
+        """Take out what channels keep no more, and remove what nobody needs."""
+        self._forget_preparations()
+        upkeep.retire(self._database, self._repository, self._keeping.rules)
+        upkeep.collect(self._database, self._repository, self._keeping)
+
+    def _forget_preparations(self) -> None:
+        """Nothing is on its way into the pool while it is cleared up; what was is prepared again."""
+        wait(self._preparing.values())
+        self._preparing.clear()
+
+    def _publish_waiting(self) -> int:
+        ready, trouble = self._prepared()
+        good = _compatible(one for one in ready if self._is_good(one))
+        left = self._publish_ready(self._harmless(good))
+        if trouble:
+            raise trouble[0]
+        return left
+
+    def _publish_ready(self, candidates: Sequence[_Candidate]) -> int:
         if not candidates:
             return 0
         try:
@@ -93,19 +184,29 @@ class Publisher:
                 publications.refuse(self._database, candidates[0].publication.id, str(error))
                 return 0
             # One of them spoils the others: alone, each is judged by itself.
-            return sum(self._alone(candidate) for candidate in candidates)
+            return sum(self._publish_ready([candidate]) for candidate in candidates)
         return len(candidates)
 
-    def _alone(self, candidate: _Candidate) -> int:
-        try:
-            self._publish([candidate])
-        except InputError as error:
-            publications.refuse(self._database, candidate.publication.id, str(error))
-            return 0
-        return 1
+    def _prepared(self) -> tuple[list[_Candidate], list[BaseException]]:
+        """Releases whose packages are in the pool, in the order in which they came; and what went wrong.
+
+        They are prepared side by side. Those that are ready wait a moment for the others, so that together they are
+        one generation, and no longer: one whose signing is slow comes with a later one.
+        """
+        for publication in publications.pending(self._database, limit=_BATCH):
+            if publication.id not in self._preparing:
+                self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
+        wait(self._preparing.values(), timeout=_PATIENCE_FOR_ONE, return_when=FIRST_COMPLETED)
+        wait(self._preparing.values(), timeout=self.patience)
+        done = [number for number, future in sorted(self._preparing.items()) if future.done()]
+        found = [self._preparing.pop(number) for number in done]
+        trouble = [error for future in found if (error := future.exception()) is not None]
+        ready = [one for future in found if future.exception() is None and (one := future.result()) is not None]
+        waiting = publications.still_pending(self._database, [one.publication.id for one in ready])
+        return [one for one in ready if one.publication.id in waiting], trouble
 
     def _prepare(self, publication: Pending) -> _Candidate | None:
-        """Take a release's packages into the pool; None if it was refused."""
+        """Take a release's packages into the pool; None if it was refused, or waits no more."""
         candidate = _Candidate(publication)
         try:
             files = publications.files(self._database, publication.release_id)
@@ -113,7 +214,7 @@ class Publisher:
             # Side by side: rpm's own programs take most of the time.
             with ThreadPoolExecutor() as threads:
                 candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
-            self._check(candidate)
+            self._note_security(publication, files)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
             return None
@@ -147,45 +248,64 @@ class Publisher:
             )
         return self._files.path(file.sha256)
 
+    def _is_good(self, candidate: _Candidate) -> bool:
+        """Whether what it brings may be published, judged against what is published by now; if not, it is refused."""
+        try:
+            self._check(candidate)
+        except InputError as error:
+            publications.refuse(self._database, candidate.publication.id, str(error))
+            return False
+        return True
+
     def _check(self, candidate: _Candidate) -> None:
         """What a version is was decided when it was first published, whatever happened to it since."""
-        for package in candidate.packages:
-            before = generations.ever_published(self._database, package)
-            for other in before:
-                if other.built_sha256 != package.built_sha256:
-                    raise InputError(
-                        f"{package.name} {package.version} ({package.architecture}) was published before with other"
-                        f" bytes: {other.built_sha256} then, {package.built_sha256} now",
-                        hint="a changed package needs a new version",
-                    )
+        for row in generations.withdrawn_among(self._database, candidate.packages):
+            raise InputError(
+                f"{row['name']} {row['version']} was withdrawn from {row['channel']} by {row['actor']}:"
+                f" {row['reason']}",
+                hint="what was withdrawn does not come back; a new version is needed",
+            )
+        packages = {_version(package): package for package in candidate.packages}
+        for other in generations.ever_published(self._database, candidate.packages):
+            package = packages[_version(other)]
+            if other.built_sha256 != package.built_sha256:
+                raise InputError(
+                    f"{package.name} {package.version} ({package.architecture}) was published before with other"
+                    f" bytes: {other.built_sha256} then, {package.built_sha256} now",
+                    hint="a changed package needs a new version",
+                )
+
+    def _note_security(self, publication: Pending, files: Sequence[ReleasedFile]) -> None:
+        """Keep with the release by what it says that it mends a hole; a rollback warns of that."""
+        changes = [self._changes(file) for file in files if file.kind == "changes"]
+        message = publications.message(self._database, publication.release_id)
+        found = security.evidence(message, "\n".join(changes))
+        if found is not None:
+            publications.note_security_fix(self._database, publication.release_id, found)
+
+    def _changes(self, file: ReleasedFile) -> str:
+        try:
+            with self._files.path(file.sha256).open("rb") as stream:
+                return stream.read(_CHANGES_LIMIT).decode(errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def _publish(self, candidates: Sequence[_Candidate]) -> None:
-        """One generation with all candidates: recorded, written, verified, switched, noted."""
-        current = self._repository.current()
-        contents = [] if current is None else generations.contents(self._database, current)
-        there = {_key(package) for package in contents}
+        """One generation with all candidates."""
         fresh = {_key(package): package for candidate in candidates for package in candidate.packages}
-        added = [package for key, package in fresh.items() if key not in there]
-        generation = generations.prepare(
+        there = generations.present(self._database, list(fresh.values()))
+        names = ", ".join(f"{one.publication.product} {one.publication.ref}" for one in candidates)
+        actors = {one.publication.requested_by for one in candidates} - {"verdict"}
+        make(
             self._database,
-            actor="publisher",
-            reason=", ".join(f"{one.publication.product} {one.publication.ref}" for one in candidates)[:1000],
-            added=added,
-            publications=[one.publication.id for one in candidates],
-            at_least=(current or 0) + 1,
+            self._repository,
+            Change(
+                actor=actors.pop() if len(actors) == 1 and len(candidates) == 1 else "publisher",
+                reason=names,
+                added=[package for key, package in fresh.items() if key not in there],
+                publications=[one.publication.id for one in candidates],
+            ),
         )
-        try:
-            self._repository.build(generation.number, [*map(_package, contents), *map(_package, added)])
-            problems = self._repository.verify(generation.number, since=current)
-            if problems:
-                raise InputError("a client would not accept the repository", problems=problems)
-            self._repository.switch(generation.number)
-        except CleanroomError:
-            if self._repository.current() != generation.number:
-                generations.discard(self._database, generation.number)
-            self._repository.discard_unfinished()
-            raise
-        generations.switched(self._database, generation.number)
 
 
 def _leaving(candidate: _Candidate) -> Leaving:
@@ -208,7 +328,7 @@ def _compatible(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     return chosen
 
 
-def _key(package: NewPackage | generations.ChannelPackage) -> tuple[str, ...]:
+def _key(package: NewPackage) -> tuple[str, ...]:
     return (package.channel, package.target, package.format, package.name, package.version, package.architecture)
 
 
@@ -228,18 +348,8 @@ def _new_package(taken: PackageFile, publication: Pending, target: str) -> NewPa
     )
 
 
-def _package(one: NewPackage | generations.ChannelPackage) -> Package:
-    return Package(
-        one.channel,
-        one.target,
-        recorded_format(one.format),
-        one.file,
-        one.sha256,
-        one.size,
-        one.name,
-        one.version,
-        one.architecture,
-    )
+def _version(package: NewPackage | ChannelPackage) -> tuple[str, ...]:
+    return (package.target, package.format, package.name, package.version, package.architecture)
 
 
 @contextlib.contextmanager
@@ -277,16 +387,27 @@ def work(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with only_one(settings), contextlib.closing(listener), open_signer(settings) as signer:
-        files = FileStore(Places(settings).artifacts)
-        publisher = Publisher(database, open_repository(settings, signer), files, Checker.of(settings, database))
+    with (
+        only_one(settings),
+        contextlib.closing(listener),
+        open_signer(settings) as signer,
+        contextlib.ExitStack() as held,
+    ):
+        store, keeping = FileStore(Places(settings).artifacts), Keeping.of(settings)
+        checker = Checker.of(settings, database)
+        repository = open_repository(settings, signer)
+        publisher = Publisher(database, repository, store, keeping=keeping, checker=checker)
+        held.callback(publisher.close)
+        upkeep_due = Due(settings.number("repository.collect") * 3600)
         recovered = False
         while not ended:
             try:
                 if not recovered:
                     publisher.recover()
                     recovered = True
-                if publisher.turn() == 0:
+                if publisher.turn() == 0 and not publisher.busy:
+                    if upkeep_due.now():
+                        publisher.keep_up()
                     listener.wait(settings.number("publisher.poll"))
             except InfrastructureError as error:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")

@@ -71,10 +71,10 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
-class TestState:
+class StartingState:
     """What is installed before the first step that tests: the digest of the sorted list of packages and versions."""
 
-    kind: ClassVar[str] = "test_state"
+    kind: ClassVar[str] = "starting_state"
     at: datetime
     sha256: Sha256
     packages: Count
@@ -201,7 +201,7 @@ class PhaseFinished:
 Event = (
     PhaseStarted
     | Reset
-    | TestState
+    | StartingState
     | StepStarted
     | Output
     | StepFinished
@@ -216,7 +216,7 @@ KINDS: dict[str, type[Any]] = {
     for event in (
         PhaseStarted,
         Reset,
-        TestState,
+        StartingState,
         StepStarted,
         Output,
         StepFinished,

@@ -43,7 +43,7 @@ class PhaseRequest:
     the commit's tree; `artifacts` the directory of the build phase's artifacts; `previous` the directory of
     the packages that are now published (None or empty: none). Inputs that the phase does not want may be None.
     Into `output`, an existing directory, go the phase's own artifacts. `conditions` are those of a trial or a
-    replay; `installed` is what must be installed before a replay's tests (as the event TestState says it).
+    replay; `installed` is what must be installed before a replay's tests (as the event StartingState says it).
     `repository` is what is published now in the channel into which the product goes (None: nothing yet).
     `candidates` is a directory with packages of another product with which this one is tried (None: none).
     """

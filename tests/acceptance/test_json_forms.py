@@ -37,7 +37,7 @@ def test_release_show(release: Any) -> None:
         keys(
             "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
-            " waivers"
+            " waivers removed security_fix"
         )
     )
     [build] = release["builds"]
@@ -85,7 +85,7 @@ def test_repository_show_and_history(site: LiveSite, release: Any) -> None:
     shown = site.ask("repository", "show")
     assert list(shown) == ["url", "generation", "channels"]
     for channel in shown["channels"]:
-        assert list(channel) == ["name", "packages"]
+        assert list(channel) == ["name", "packages", "withdrawn"]
         for package in channel["packages"]:
             assert list(package) == keys("name version architecture format target file sha256 size")
     newest = site.ask("repository", "history")[0]

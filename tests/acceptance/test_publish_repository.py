@@ -1,3 +1,4 @@
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,11 @@ def publish(repository: Repository, number: int, *packages: Package) -> Path:
     assert repository.verify(number) == []
     repository.switch(number)
     return directory
+
+
+def index(directory: Path, place: str) -> str:
+    """An index of the suite `testing`, unpacked as a client does it."""
+    return gzip.decompress((directory / "apt/dists/testing" / f"{place}.gz").read_bytes()).decode()
 
 
 def places(problems: list[Problem]) -> set[str]:
@@ -98,19 +104,18 @@ def test_packages_for_all_architectures_are_in_every_index(tmp_path: Path, repos
         add(repository, make_deb(tmp_path, "data", architecture="all")),
         add(repository, make_deb(tmp_path, "program", architecture="riscv64")),
     ]
-    directory = publish(repository, 1, *packages) / "apt/dists/testing"
+    directory = publish(repository, 1, *packages)
     for architecture in ("amd64", "arm64", "riscv64"):
-        index = (directory / f"debian-12/binary-{architecture}/Packages").read_text()
-        assert "Package: data\n" in index
-        assert ("Package: program\n" in index) == (architecture == "riscv64")
-    assert "Architectures: amd64 arm64 riscv64\n" in (directory / "Release").read_text()
+        found = index(directory, f"debian-12/binary-{architecture}/Packages")
+        assert "Package: data\n" in found
+        assert ("Package: program\n" in found) == (architecture == "riscv64")
+    assert "Architectures: amd64 arm64 riscv64\n" in (directory / "apt/dists/testing/Release").read_text()
 
 
 def test_all_versions_are_kept(tmp_path: Path, repository: Repository):
     packages = [add(repository, make_deb(tmp_path, version=version)) for version in ("1.0", "1.1", "1:0.9~rc1")]
     directory = publish(repository, 1, *packages)
-    index = (directory / "apt/dists/testing/debian-12/binary-amd64/Packages").read_text()
-    assert index.count("Package: tiny\n") == 3
+    assert index(directory, "debian-12/binary-amd64/Packages").count("Package: tiny\n") == 3
 
 
 def test_a_source_package_needs_its_files(tmp_path: Path, repository: Repository):
@@ -121,7 +126,7 @@ def test_a_source_package_needs_its_files(tmp_path: Path, repository: Repository
         repository.add_companion(tmp_path / companion, sha256(tmp_path / companion))
     package = add(repository, dsc)
     directory = publish(repository, 1, package)
-    assert "Package: tiny\n" in (directory / "apt/dists/testing/debian-12/source/Sources").read_text()
+    assert "Package: tiny\n" in index(directory, "debian-12/source/Sources")
     assert (directory / "apt" / package.path).with_name("tiny_1.0.orig.tar.gz").exists()
 
 
@@ -132,7 +137,7 @@ def test_what_did_not_change_is_not_written_or_signed_again(tmp_path: Path, repo
     second = publish(repository, 2, old, rpm, add(repository, make_deb(tmp_path, version="2.0")))
     for place in (
         "apt/dists/stable/InRelease",
-        "apt/dists/stable/debian-12/binary-amd64/Packages.xz",
+        "apt/dists/stable/debian-12/binary-amd64/Packages.gz",
         "yum/debian-12/testing/repodata/repomd.xml.asc",
     ):
         assert (first / place).samefile(second / place)
@@ -148,7 +153,9 @@ def test_the_indexes_of_earlier_generations_stay_fetchable(tmp_path: Path, repos
         add(repository, make_rpm(tmp_path, version="2.0")),
     )
     third = publish(repository, 3, add(repository, make_deb(tmp_path, version="3.0")))
-    for file in listed((first / "apt/dists/testing/Release").read_text()):
+    files = [file for file in listed((first / "apt/dists/testing/Release").read_text()) if file.is_there]
+    assert len(files) == 3
+    for file in files:
         assert sha256(third / "apt/dists/testing" / file.by_hash) == file.sha256
     for file in (first / "yum/debian-12/testing/repodata").glob("*.xml.gz"):
         assert (third / "yum/debian-12/testing/repodata" / file.name).samefile(file)
@@ -157,7 +164,7 @@ def test_the_indexes_of_earlier_generations_stay_fetchable(tmp_path: Path, repos
 def test_a_channel_that_was_emptied_stays(tmp_path: Path, repository: Repository):
     publish(repository, 1, add(repository, make_deb(tmp_path)), add(repository, make_rpm(tmp_path)))
     second = publish(repository, 2)
-    assert (second / "apt/dists/testing/debian-12/binary-amd64/Packages").read_bytes() == b""
+    assert index(second, "debian-12/binary-amd64/Packages") == ""
     assert (second / "yum/debian-12/testing/repodata/repomd.xml").exists()
 
 
@@ -243,12 +250,14 @@ def test_verification_notices_every_file_that_was_touched(tmp_path: Path, reposi
         "apt/dists/testing/InRelease",
         "apt/dists/testing/Release",
         "apt/dists/testing/Release.gpg",
-        "apt/dists/testing/debian-12/binary-amd64/Packages",
-        "apt/dists/testing/debian-12/binary-amd64/Packages.xz",
+        "apt/dists/testing/debian-12/binary-amd64/Packages.gz",
+        "apt/dists/testing/debian-12/source/Sources.gz",
         "yum/debian-12/testing/repodata/repomd.xml",
         "yum/debian-12/testing/repodata/repomd.xml.asc",
         "keys/cleanroom.asc",
         "generation.json",
+        "index.html",
+        "style.css",
     ):
         file = directory / place
         content = file.read_bytes()
@@ -306,5 +315,6 @@ def test_a_repository_signed_by_another_key_does_not_pass(tmp_path: Path, reposi
         "apt/dists/testing/Release.gpg",
         "yum/debian-12/testing/repodata/repomd.xml.asc",
         "apt",
+        "generation.json",
         "yum",
     } == places(repository.verify(1))

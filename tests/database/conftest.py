@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from database_server import Server
 from publishing import signer
+from shop import Shop
 
 from cleanroom_base import settings as site
 from cleanroom_db import cluster, migrate
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
+from cleanroom_master.publish.signing import Signer
 
 __all__ = ["signer"]
 
@@ -81,3 +83,9 @@ def master(connect: Callable[[Role], Database]) -> Database:
 def publisher(connect: Callable[[Role], Database]) -> Database:
     """This test's database as the publisher."""
     return connect(Role.PUBLISHER)
+
+
+@pytest.fixture
+def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
+    """Releases that passed, and what publishes them."""
+    return Shop(owner, publisher, signer, tmp_path / "site")

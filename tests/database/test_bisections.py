@@ -82,10 +82,12 @@ class Farm:
         phase = phases.start(self.database, held, position, name)
         step = phases.start_step(self.database, held, phase, 0, "command-1" if name == "build" else "test-1")
         if name == "regress":
-            told = TestResult(CASE, Outcome.FAILED if fails else Outcome.PASSED, 0.1, "41 is not 42" if fails else "")
+            told = TestResult(
+                CASE, Outcome.FAILED if fails else Outcome.PASSED, 0.1, "41 is not 42" if fails else "", 12
+            )
             phases.add_tests(self.database, held, phase, "test-1", [told])
         log = self.logs.open(f"{held.attempt_id}-{name}")
-        log.write(f"many lines\nFAIL: {CASE}\nthe end\n")
+        log.write("".join(f"line {number}\n" for number in range(1, 41)))
         sealed = log.seal()
         how_it_ended = Outcome.FAILED if fails else Outcome.PASSED
         why = f"{'command' if name == 'build' else 'test'}-1 ended with status 1" if fails else ""
@@ -194,7 +196,8 @@ def test_the_first_bad_commit_is_found_with_its_evidence(here: Site, parallel: i
     assert (view["first_bad"]["commit"], view["first_bad"]["subject"]) == (here.commits[CULPRIT], "A change")
     assert view["first_bad"]["author"] == "Anna <anna@example.org>"
     assert view["evidence"]["message"] == "41 is not 42"
-    assert view["evidence"]["lines"] == ["many lines", f"FAIL: {CASE}", "the end"]
+    # Around the place where it stands in the log.
+    assert view["evidence"]["lines"] == [f"line {number}" for number in range(1, 18)]
     assert {probe["verdict"] for probe in view["probes"]} <= {"good", "bad", "skipped"}
     json.dumps(view)
     assert attempts.due(here.master) == []
@@ -206,6 +209,8 @@ def test_only_the_phases_that_the_verdict_needs_are_run(here: Site) -> None:
     assert {work.phases for work in attempts.due(here.master)} == {("build",)}
     trial = trials.list_latest(here.master)[0]
     assert (trial.purpose, trial.subject, trial.channel) == (TrialPurpose.BISECTION, None, "testing")
+    # A bad one is not replayed: that would take its time, and only --runs says how often it is looked at.
+    assert trial.recipe["replays"] == 0
 
 
 def test_a_turn_without_news_begins_nothing(here: Site) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import COMMIT, Server, add_product, record_tags
+from database_server import COMMIT, DIGEST, Server, add_product, record_tags
 from recorded import TARGET
 
 from cleanroom_base.settings import Settings, load
@@ -29,6 +29,7 @@ from cleanroom_master import cli
 from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.dispatch import Dispatch
 from cleanroom_master.planning import Planner
+from cleanroom_master.replays import Replay
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Outcome, RefKind
 
@@ -321,6 +322,10 @@ def test_a_trial_is_given_the_published_artifacts_and_the_candidates(
         job = dispatch.lease(due.id, "master/1", "worker", "http://localhost/")
         assert job is not None
         phase = dispatch.begin_phase(job, "regress")
+        replay = dispatch.begin_replay(job, phase.plan, Replay(1, False, DIGEST, None), keeps=False)
+    # A replay is sent nothing again, and has the same before it.
+    assert replay.downloads == []
+    assert {"artifacts", "candidates"} < set(replay.directories)
     given = [destination for _, destination in phase.downloads]
     assert [place.partition("/")[0] for place in given] == ["artifacts", "candidates"]
     assert {"artifacts", "candidates"} < set(phase.directories)

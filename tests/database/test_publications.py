@@ -137,9 +137,9 @@ def test_what_a_version_ever_was_is_known(publisher: Database, pending: Pending)
     [old] = generations.contents(publisher, number)
     gone = generations.prepare(publisher, actor="anna", reason="take 1 out", removed=[old.id])
     generations.switched(publisher, gone.number)
-    known = generations.ever_published(publisher, _package(None, "1", "f" * 64))
+    known = generations.ever_published(publisher, [_package(None, "1", "f" * 64)])
     assert [package.built_sha256 for package in known] == [DIGEST]
-    assert generations.ever_published(publisher, _package(None, "3")) == []
+    assert generations.ever_published(publisher, [_package(None, "3")]) == []
 
 
 def test_a_refused_publication_holds_its_release_and_says_why(publisher: Database, pending: Pending) -> None:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from database_server import add_product, begin, claim, end
+from shop import Killed, Shop
 from surroundings import variables
 from tiny_packages import make_deb, make_rpm, sha256
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import load
-from cleanroom_db import generations, phases, publications, releases
-from cleanroom_db.connection import Database
-from cleanroom_db.phases import NewArtifact
-from cleanroom_db.releases import Release
+from cleanroom_db import generations, publications, releases
+from cleanroom_db.generations import NewPackage
 from cleanroom_db.states import ReleaseState
-from cleanroom_master.files import FileStore
-from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.package import PackageFile
 from cleanroom_master.publish.repository import Repository
-from cleanroom_master.publish.signing import Signer
-from cleanroom_master.publisher import AnotherPublisher, Publisher, only_one
+from cleanroom_master.publisher import AnotherPublisher, only_one
 
 # Is the one publisher until it is killed.
 HOLD = """
@@ -35,82 +33,6 @@ with only_one(load()):
     print("has it", flush=True)
     sys.stdin.read()
 """
-
-
-class Killed(BaseException):
-    """The process is gone: nothing of ours that mends an error runs."""
-
-
-class Deadly(Repository):
-    """A repository whose user is killed at a point of its work."""
-
-    point = ""
-
-    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
-        taken = super().add_to_pool(source, sha256, file=file)
-        self._die("after the pool")
-        return taken
-
-    def build(self, number: int, packages: Iterable[Package]) -> Path:
-        self._die("before build")
-        built = super().build(number, packages)
-        self._die("after build")
-        return built
-
-    def switch(self, number: int) -> None:
-        self._die("before switch")
-        super().switch(number)
-        self._die("after switch")
-
-    def _die(self, point: str) -> None:
-        if self.point == point:
-            raise Killed
-
-
-class Shop:
-    """Releases that passed, and the publisher that finds them."""
-
-    def __init__(self, owner: Database, publisher: Database, signer: Signer, home: Path) -> None:
-        self.owner, self.database, self._signer, self.home = owner, publisher, signer, home
-        self.files = FileStore(home / "artifacts")
-        add_product(owner)
-
-    def repository(self, kind: type[Repository] = Repository) -> Repository:
-        return kind(self.home / "repository", self._signer, origin="Test", url="http://repository.example")
-
-    def publisher(self, repository: Repository | None = None) -> Publisher:
-        return Publisher(self.database, repository or self.repository(), self.files)
-
-    def passed(self, tag: str, *files: Path, kind: str = "deb") -> Release:
-        """A release with these artifacts."""
-        release = claim(self.owner, tag)
-        held = begin(self.owner, release)
-        phases.start(self.owner, held, 0, "build")
-        artifacts = [NewArtifact(file.name, sha256(file), file.stat().st_size, kind) for file in files]
-        phases.add_artifacts(self.owner, held, "build", artifacts)
-        for file, artifact in zip(files, artifacts, strict=True):
-            self.files.take(file, artifact.sha256)
-        end(self.owner, held)
-        return release
-
-    def state(self, release: Release) -> tuple[ReleaseState, str]:
-        now = releases.get(self.database, release.id)
-        return now.state, now.why
-
-    def published(self) -> list[tuple[str, str]]:
-        """The packages that consumers see, where record and disk agree."""
-        number = self.repository().current()
-        if number is None:
-            return []
-        recorded = sorted((one.name, one.version) for one in generations.contents(self.database, number))
-        on_disk = sorted((one.name, one.version) for one in self.repository().read(number).packages)
-        assert recorded == on_disk
-        return recorded
-
-
-@pytest.fixture
-def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
-    return Shop(owner, publisher, signer, tmp_path / "site")
 
 
 def test_what_passed_is_published(shop: Shop, tmp_path: Path) -> None:
@@ -126,11 +48,8 @@ def test_killed_at_any_point_it_publishes_once(shop: Shop, tmp_path: Path, point
     first = shop.passed("v1", make_deb(tmp_path))
     shop.publisher().turn()
     second = shop.passed("v2", make_deb(tmp_path, version="2.0"))
-    deadly = shop.repository(Deadly)
-    assert isinstance(deadly, Deadly)
-    deadly.point = point
     with pytest.raises(Killed):
-        shop.publisher(deadly).turn()
+        shop.publisher(shop.deadly(point)).turn()
     switched = point == "after switch"
     assert shop.repository().current() == (2 if switched else 1)
 
@@ -188,7 +107,7 @@ def test_a_bad_release_spoils_no_good_one(shop: Shop, tmp_path: Path) -> None:
     lie.write_bytes(b"this is no package")
     bad = shop.passed("v2", lie)
     also_good = shop.passed("v3", make_rpm(tmp_path, "round"), kind="rpm")
-    assert shop.publisher().turn() == 2
+    assert shop.settle() == 2
     assert shop.state(good)[0] is ReleaseState.PUBLISHED
     assert shop.state(also_good)[0] is ReleaseState.PUBLISHED
     state, why = shop.state(bad)
@@ -232,6 +151,71 @@ def test_a_store_that_is_away_is_the_surroundings_fault(shop: Shop, tmp_path: Pa
     away.rename(store)
     assert shop.publisher().turn() == 1
     assert shop.state(release)[0] is ReleaseState.PUBLISHED
+
+
+def test_what_passes_in_the_same_second_is_one_generation(shop: Shop, tmp_path: Path) -> None:
+    made = [shop.passed(f"v{number}", make_deb(tmp_path, f"tiny{number}")) for number in range(20)]
+    # However slow the machine is: all that was ready together leaves together.
+    publisher = shop.publisher()
+    publisher.patience = 60.0
+    assert publisher.turn() == 20
+    assert [one.number for one in generations.history(shop.owner)] == [1]
+    assert {shop.state(release)[1] for release in made} == {"published in testing, generation 1"}
+
+
+class Slow(Repository):
+    """A repository in which one package takes long to be signed."""
+
+    signed = threading.Event()
+
+    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
+        if file is not None and file.startswith("slow"):
+            assert self.signed.wait(60)
+        return super().add_to_pool(source, sha256, file=file)
+
+
+def test_nobody_waits_for_another_s_slow_signing(shop: Shop, tmp_path: Path) -> None:
+    slow = shop.passed("v1", make_deb(tmp_path, "slow"))
+    quick = shop.passed("v2", make_deb(tmp_path, "quick"))
+    repository = shop.repository(Slow)
+    publisher = shop.publisher(repository)
+    settled = 0
+    while not settled:
+        settled = publisher.turn()
+    assert (settled, publisher.busy) == (1, True)
+    assert shop.state(quick)[0] is ReleaseState.PUBLISHED
+    assert shop.state(slow)[0] is ReleaseState.PASSED
+    assert isinstance(repository, Slow)
+    repository.signed.set()
+    while publisher.busy:
+        publisher.turn()
+    assert shop.state(slow) == (ReleaseState.PUBLISHED, "published in testing, generation 2")
+
+
+def test_a_clock_that_jumped_back_stops_nothing(shop: Shop, tmp_path: Path) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    shop.settle()
+    listing = shop.home / "repository/generations/1/generation.json"
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    listing.write_text(re.sub(r'"at": "[^"]+"', f'"at": "{ahead.isoformat()}"', listing.read_text()))
+    release = shop.passed("v2", make_deb(tmp_path, version="2.0"))
+    assert shop.settle() == 1
+    assert shop.state(release)[0] is ReleaseState.PUBLISHED
+    assert shop.repository().read(2).at > ahead
+
+
+def test_ten_thousand_packages_in_one_release_are_looked_up_at_once(shop: Shop) -> None:
+    packages = [
+        NewPackage(
+            "testing", "debian-12/deb", "deb", f"p{n}", "1", "amd64", f"p{n}_1_amd64.deb", "0" * 64, "0" * 64, 1, None
+        )
+        for n in range(10_000)
+    ]
+    made = generations.prepare(shop.database, actor="x", reason="x", added=packages)
+    generations.switched(shop.database, made.number)
+    assert len(generations.ever_published(shop.database, packages)) == 10_000
+    assert len(generations.present(shop.database, packages)) == 10_000
+    assert generations.withdrawn_among(shop.database, packages) == []
 
 
 def test_a_second_publisher_is_refused_and_a_killed_one_followed(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def told(step: str, outcome: Outcome, cases: dict[str, Outcome], content: bytes 
         made = [events.Artifact(NOW, "result", len(content), sha256, "file", None, None, None)]
     return [
         events.Reset(NOW, "guest", "debian-12", DIGEST, Isolation.CONTAINER, "overlay", Network.MIRROR, 1.0),
-        events.TestState(NOW, INSTALLED, 3),
+        events.StartingState(NOW, INSTALLED, 3),
         events.StepStarted(NOW, step, 0),
         events.Output(NOW, step, f"{outcome} {content!r}\n"),
         events.counted(NOW, step, tuple(events.TestCase(name, case) for name, case in cases.items())),

@@ -180,7 +180,7 @@ def test_the_comparison_is_given_what_differs_and_is_needless_where_nothing_does
     phases.add_artifacts(database, job.lease, "build", files)
     phases.finish(database, job.lease, build, Outcome.PASSED, seconds=1.0, command_seconds=1.0)
     comparison = dispatch.begin_phase(job, "compare")
-    assert comparison.downloads == [(dispatch.files.path("b" * 64), "previous/b.deb")]
+    assert comparison.downloads == [(dispatch.files.path("b" * 64), "previous-compare/b.deb")]
     assert comparison.needless is None
     with owner.transaction() as cursor:
         cursor.execute("UPDATE cleanroom.artifact SET sha256 = repeat('b', 64) WHERE sha256 = repeat('0', 64)")

@@ -22,6 +22,7 @@ TABLES = [
     *("comparison", "gate_result", "gate_waiver", "trial", "reproduction", "reproduced_artifact"),
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
+    *("channel_release", "repository_request", "security_fix"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -63,6 +64,9 @@ ALLOWED = {
     Role.PUBLISHER: {
         "generation": "IUD",
         "channel_package": "IUD",
+        "channel_release": "IUD",
+        "repository_request": "U",
+        "security_fix": "I",
         "publication": "U",
         "release": "U",
         "service": "IU",

@@ -79,13 +79,14 @@ class FakeGuest:
             return Completed(tuple(command), 0, b"", b"", 0.0)
         if command[0] in ("dpkg-query", "rpm"):
             return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)
-        if command[1] == "-c" and "useradd" in command[2]:
+        program = " ".join(command[2:]) if command[1] == "-c" else ""
+        if "useradd" in program:
             return Completed(tuple(command), self.varying, b"", b"no useradd", 0.0)
-        if command[1] == "-c" and "dpkg-query" in command[2]:
+        if "dpkg-query" in program:
             listed: list[bytes] = []
             return Completed(tuple(command), self.listing(listed.append), b"".join(listed), b"", 0.0)
         assert output is not None
-        if command[1] == "-c" and "umask" not in command[2]:
+        if command[1] == "-c" and "umask" not in program:
             self.asked_for.append(command)
             self._send_results(output)
             return Completed(tuple(command), 0, b"", b"", 0.0)

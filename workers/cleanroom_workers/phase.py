@@ -324,7 +324,7 @@ class _Phase:
             listed = guest.run(command, timeout=_LIST_TIMEOUT, environment=environment, output_limit=_LIST_LIMIT)
             packages = sorted(listed.stdout.splitlines())
             digest = hashlib.sha256(b"\n".join(packages)).hexdigest()
-            self._emit(events.TestState(events.now(), digest, len(packages)))
+            self._emit(events.StartingState(events.now(), digest, len(packages)))
         if self._request.installed in (None, digest):
             return None
         why = "another state: not the packages are installed that were when the phase first ran"

@@ -9,6 +9,7 @@ it keeps its name, keys and address; only its clock is set, and its random gener
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
@@ -115,12 +116,15 @@ class SavedStates:
             self._subject.shell.close()
             self._way.keep(name)
         except BaseException as error:
+            full = room.exhausted(self._subject.home)
             self._way.remove(name)
-            if isinstance(error, InfrastructureError) and room.exhausted(self._subject.home):
+            # Where the guest does not answer any more, it is for the same reason.
+            with contextlib.suppress(InfrastructureError):
+                self._connect()
+            if full and isinstance(error, InfrastructureError):
                 raise DiskFull(f"the host's disk is full: {error.message}", hint="make room") from error
             raise
-        finally:
-            self._connect()
+        self._connect()
         state = SavedState(name, now(), max(_allocated(self._subject.home) - before, 0))
         temporary = self._file(name).with_suffix(".new")
         temporary.write_text(json.dumps(asdict(state)), encoding="utf-8")

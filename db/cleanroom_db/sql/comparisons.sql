@@ -140,6 +140,19 @@ SELECT release.*
               AND publication.state = 'published') END) DESC NULLS LAST, release.id DESC
  LIMIT 1
 
+-- name: published_in
+-- The release of a product that came last into a channel and is there, on one target.
+SELECT release.*
+  FROM cleanroom.release
+  JOIN cleanroom.build ON build.release_id = release.id AND build.target = %(target)s
+  JOIN cleanroom.channel_release AS there ON there.release_id = release.id
+ WHERE release.product = %(product)s AND there.channel = %(channel)s AND there.removed_in IS NULL
+   AND release.id <> %(release)s
+ ORDER BY there.added_in DESC, release.id DESC LIMIT 1
+
+-- name: get
+SELECT * FROM cleanroom.release WHERE id = %(release)s
+
 -- name: subject
 -- An attempt with its release.
 SELECT release.id, release.product, release.ref, release.commit, release.version, release.channel, build.target

@@ -48,3 +48,18 @@ SELECT publication.channel, publication.generation, generation.switched_at AS at
   FROM cleanroom.publication JOIN cleanroom.generation ON generation.number = publication.generation
  WHERE publication.release_id = %(release)s AND publication.state = 'published'
  ORDER BY publication.id
+
+-- name: removed
+-- The channels that had it and have it no more.
+SELECT DISTINCT ON (gone.channel) gone.channel, gone.removed_in AS generation, gone.removal, gone.why,
+       generation.switched_at AS at
+  FROM cleanroom.channel_release AS gone
+  JOIN cleanroom.generation ON generation.number = gone.removed_in AND generation.switched_at IS NOT NULL
+ WHERE gone.release_id = %(release)s
+   AND NOT EXISTS (SELECT FROM cleanroom.channel_release AS there
+                    WHERE there.release_id = gone.release_id AND there.channel = gone.channel
+                      AND there.id > gone.id)
+ ORDER BY gone.channel, gone.id DESC
+
+-- name: security_fix
+SELECT evidence FROM cleanroom.security_fix WHERE release_id = %(release)s

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings
@@ -155,7 +156,8 @@ class _Step:
     def _note(self, probe: Probe) -> None:
         """What a probe says that has ended; one that is good may have to be probed again."""
         criterion = self._bisection.criterion
-        verdict, why = judge(criterion, bisections.seen(self._database, probe.trial_id, criterion))
+        told = bisections.seen(self._database, probe.trial_id, criterion)
+        verdict, why = judge(criterion, told, self.candidates[probe.position].conditions.get("image_digest"))
         bisections.judge_probe(self._cursor, probe.trial_id, verdict)
         if probe.position in self._verdicts:
             return
@@ -199,7 +201,8 @@ class _Step:
             candidate.commit,
             candidate.commit,
             RefKind.COMMIT,
-            loader.to_json(recipe),
+            # How often a candidate is probed is the bisection's own wish.
+            loader.to_json(replace(recipe, replays=0)),
             bisection.channel,
             [(bisection.target, phases)],
             bisection.requested_by,

@@ -130,16 +130,17 @@ def _evidence(
         "criterion": str(bisection.criterion),
         "message": first_bad.why,
         "log_sha256": seen.log_sha256,
-        "lines": [] if seen.log_sha256 is None else _lines(logs, seen.log_sha256, bisection.test),
+        "lines": [] if seen.log_sha256 is None else _lines(logs, seen.log_sha256, seen.case_line, bisection.test),
     }
 
 
-def _lines(logs: LogStore, sha256: str, test: str | None) -> list[str]:
-    """The lines of a log about a test: those before the last one that names it; without any, the last ones."""
+def _lines(logs: LogStore, sha256: str, line: int | None, test: str | None) -> list[str]:
+    """The lines of a log about a test: where it stands, or else the last one that names it, or else the end."""
     try:
         lines = logs.read(sha256).decode(errors="replace").splitlines()
     except InputError:
         return []
-    named = [number for number, line in enumerate(lines, 1) if test is not None and test in line]
-    end = min(named[-1] + _LINES // 4, len(lines)) if named else len(lines)
-    return [line[:_LINE] for line in lines[max(end - _LINES, 0) : end]]
+    named = [number for number, text in enumerate(lines, 1) if test is not None and test in text]
+    place = line or (named[-1] if named else None)
+    end = len(lines) if place is None else min(place + _LINES // 4, len(lines))
+    return [text[:_LINE] for text in lines[max(end - _LINES, 0) : end]]

@@ -17,12 +17,18 @@ _VERDICTS = {
 }
 
 
-def judge(criterion: Criterion, seen: Seen) -> tuple[Verdict, str]:
-    """The verdict of one probe that has ended, and what it stands on."""
+def judge(criterion: Criterion, seen: Seen, image_digest: str | None = None) -> tuple[Verdict, str]:
+    """The verdict of one probe that has ended, and what it stands on.
+
+    `image_digest` is the image from which its guests were to start; None: from the present one.
+    """
     if seen.outcome in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
         return Verdict.SKIPPED, f"{seen.outcome}: {seen.why}"
     if seen.packages_why is not None:
         return Verdict.SKIPPED, seen.packages_why or "the packages could not be had in these versions"
+    others = [digest[:12] for digest in seen.image_digests if image_digest not in (None, digest)]
+    if others:
+        return Verdict.SKIPPED, f"its guests started from another image: {', '.join(others)}"
     if criterion.test is not None:
         outcome, why = seen.case_outcome, seen.case_message
         missing = f"there is no test {criterion.test}"

@@ -9,11 +9,15 @@ from datetime import datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_db import products, ref_events, releases
-from cleanroom_db.states import RefEventState, ReleaseState
+from cleanroom_db import generations, products, promotions, publications, ref_events, releases, requests
+from cleanroom_db.publications import Publication
+from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import comparing, conflicting
-from cleanroom_master.cli.frame import Commands, Context, printable, table
+from cleanroom_master.cli import asking, comparing, conflicting
+from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
+from cleanroom_master.planning import demanded
+from cleanroom_master.taking_back import fixes, require_insistence
+from cleanroom_recipes import loader, names
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
 _LOOK = 0.5
@@ -61,8 +65,35 @@ def register(commands: Commands) -> None:
         waiver.add_argument(name)
     waiver.add_argument("--reason", required=True, help="is kept in the audit log")
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
+    _register_after_publication(release)
     comparing.register(release)
     conflicting.register(release)
+
+
+def _register_after_publication(release: Noun) -> None:
+    """The verbs for what is published."""
+    further = release.verb(
+        "promote",
+        promote,
+        "publish a release of testing in a further channel too: the same bytes",
+        'cleanroom release promote hello v2.10 --reason "two weeks in testing"',
+        about="The gates of that channel must hold (gates.stable, and the recipe's own). Nothing is built again.",
+    )
+    back = release.verb(
+        "withdraw",
+        withdraw,
+        "take a published release out, for good",
+        'cleanroom release withdraw hello v2.10 --reason "deletes the configuration"',
+        about="Neither a rollback nor a later release brings back what was withdrawn; a new version is needed.",
+    )
+    for verb in (further, back):
+        verb.add_argument("product")
+        verb.add_argument("ref")
+        verb.add_argument("--reason", required=True, help="is kept in the audit log, and shown with the release")
+        asking.add_timeout(verb)
+    further.add_argument("--to", default="stable", metavar="CHANNEL", help="the further channel (default stable)")
+    back.add_argument("--channel", help="from this channel only (default: from all)")
+    back.add_argument("--force", action="store_true", help="even if it is a security fix")
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:
@@ -171,6 +202,83 @@ def waive(context: Context, arguments: argparse.Namespace) -> None:
     )
 
 
+def promote(context: Context, arguments: argparse.Namespace) -> None:
+    """Publish the same bytes in a further channel."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    if not names.is_name(names.CHANNEL, arguments.to):
+        raise InputError(f"{arguments.to[:100]!r} is no name of a channel")
+    demands = demanded(context.settings, loader.from_json(release.recipe), arguments.to)
+    actor = getpass.getuser()
+    asked = promotions.promote(context.database, release, arguments.to, demands, actor=actor, reason=arguments.reason)
+    name = f"{release.product} {release.ref}"
+    generation = None
+    if asked.publication is not None:
+        generation = _published(context, asked.publication, arguments.timeout, f"promotion of {name}")
+    context.emit(
+        {
+            "product": release.product,
+            "ref": release.ref,
+            "channel": arguments.to,
+            "generation": generation,
+            "gates": [
+                {"gate": one.gate, "target": one.target, "state": one.state, "why": one.why} for one in asked.gates
+            ],
+        },
+        f"{name} is in {arguments.to}" + (f", since generation {generation}" if generation else " already"),
+    )
+
+
+def _published(context: Context, publication: int, timeout: float, what: str) -> int | None:
+    """The generation that fulfils a publication. Raises InputError where it was refused, TimedOut."""
+
+    def look() -> Publication | None:
+        now = publications.get(context.database, publication)
+        return None if now.state is PublicationState.PENDING else now
+
+    done = asking.wait(context, look, timeout, what)
+    if done.state is not PublicationState.PUBLISHED:
+        raise InputError(f"{what}: {done.state}: {printable(done.why)}")
+    return done.generation
+
+
+def withdraw(context: Context, arguments: argparse.Namespace) -> None:
+    """Take a release out of its channels, for good."""
+    release = releases.find(context.database, arguments.product, arguments.ref)
+    name = f"{release.product} {release.ref}"
+    there = generations.channels_of(context.database, release.id)
+    fixed = fixes(one for one in there if arguments.channel in (None, one.channel))
+    require_insistence(fixed, forced=arguments.force)
+    asked = requests.ask(
+        context.database,
+        RequestKind.WITHDRAW,
+        actor=getpass.getuser(),
+        subject=name,
+        reason=arguments.reason,
+        release_id=release.id,
+        channel=arguments.channel,
+        forced=arguments.force,
+        detail={"channel": arguments.channel, "security_fixes": fixed},
+    )
+    done = asking.settled(context, asked, arguments.timeout, f"withdrawal of {name}")
+    channels, warnings = (list(done.result.get(word, ())) for word in ("channels", "warnings"))
+    context.emit(
+        {
+            "product": release.product,
+            "ref": release.ref,
+            "channels": channels,
+            "generation": done.generation,
+            "reason": done.reason,
+            "warnings": warnings,
+        },
+        "\n".join(
+            [
+                f"{name} is withdrawn from {', '.join(channels)}",
+                *(f"  warning: {printable(warning)}" for warning in warnings),
+            ]
+        ),
+    )
+
+
 def _time(text: str) -> datetime:
     """A time with its zone. Raises InputError."""
     try:
@@ -214,6 +322,8 @@ def describe(view: dict[str, Any]) -> str:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
         lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
+    for gone in view["removed"]:
+        lines += ["", f"not in {gone['channel']} since generation {gone['generation']}: {printable(gone['why'])}"]
     return "\n".join(line for line in lines if line is not None)
 
 

@@ -1,30 +1,29 @@
 """The indexes of an apt repository: one suite a channel, one component an image.
 
-Source of the formats: the Debian repository format (wiki.debian.org/DebianRepository/Format).
+Source of the formats: the Debian repository format (wiki.debian.org/DebianRepository/Format). An index is there as
+.gz alone; its Release file says what it is unpacked, as apt demands.
 """
 
 from __future__ import annotations
 
-import gzip
-import lzma
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
 
-from cleanroom_master.publish import control, storage
-from cleanroom_master.publish.generation import Draft
-from cleanroom_master.publish.inspect import hash_file
-from cleanroom_master.publish.package import Stream
-from cleanroom_master.publish.pool import Pool
+from cleanroom_master.publish import control, pieces
+from cleanroom_master.publish.generation import Draft, Generation, Part, PartName, Run
+from cleanroom_master.publish.package import PackageFile, Stream
+from cleanroom_master.publish.pieces import Memory, Pieces
 from cleanroom_master.publish.signing import Signer
 
 # Always there, if empty, so that a consumer can subscribe before the first package for its machine is out.
 ARCHITECTURES = ("amd64", "arm64")
-# Higher presets take seconds for a large index and make it hardly smaller.
-_XZ_PRESET = 2
-_SUFFIXES = ("", ".gz", ".xz")
+PACKED = ".gz"
+SIGNED = ("Release", "Release.gpg", "InRelease")
+_NOTHING = pieces.pack(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +39,74 @@ class IndexFile:
         """The name that stays valid while newer files take the plain one."""
         return Path(self.path).parent / "by-hash" / "SHA256" / self.sha256
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is such a file; of an unpacked index there is only its checksum."""
+        return self.path.endswith(PACKED)
 
-def write_channel(draft: Draft, channel: str, pool: Pool, signer: Signer) -> None:
-    """Write `apt/dists/<channel>`; what did not change is linked from the generation before."""
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of a component: where it is below the suite, its kind, and the parts that are in it."""
+
+    place: str
+    kind: str
+    parts: tuple[Part, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs whose pieces it consists of."""
+        return tuple(run for part in self.parts for run in part.runs)
+
+
+def index_names(name: PartName) -> tuple[str, ...]:
+    """The kinds of index that tell of a part."""
+    return ("Sources" if name.architecture == "source" else "Packages",)
+
+
+def entry(package: PackageFile, index: str) -> bytes:
+    """What an index says of a package, with the empty line after it."""
+    return package.entries[index].encode() + b"\n"
+
+
+def architectures(generation: Generation, channel: str) -> list[str]:
+    """The architectures of a suite."""
+    there = {name.architecture for name, part in generation.parts.items() if name.stream.channel == channel}
+    return sorted((there | set(ARCHITECTURES)) - {"all", "source", ""})
+
+
+def indexes(generation: Generation, channel: str) -> list[Index]:
+    """All indexes of a suite."""
+    return [
+        index
+        for stream in generation.apt_streams(channel)
+        for index in (
+            *(_packages(generation, stream, one) for one in architectures(generation, channel)),
+            Index(f"{stream.image}/source/Sources", "Sources", (generation.part(stream, "source"),)),
+        )
+    ]
+
+
+def _packages(generation: Generation, stream: Stream, architecture: str) -> Index:
+    parts = (generation.part(stream, architecture), generation.part(stream, "all"))
+    return Index(f"{stream.image}/binary-{architecture}/Packages", "Packages", parts)
+
+
+def write_channel(draft: Draft, channel: str, fresh: Pieces, memory: Memory, signer: Signer) -> None:
+    """Write `apt/dists/<channel>`; what did not change is linked from a generation before."""
     place = Path("apt/dists") / channel
-    directory = draft.root / place
     streams = draft.generation.apt_streams(channel)
-    same_components = draft.base is not None and draft.base.apt_streams(channel) == streams
-    if same_components and all(draft.unchanged(stream) for stream in streams):
-        _link_channel(draft.earlier[0] / place, directory)
+    names = [name for index in indexes(draft.generation, channel) for name in (part.name for part in index.parts)]
+    if draft.base is not None and draft.base.apt_streams(channel) == streams and draft.alike(draft.base, names):
+        _link_channel(draft, draft.base.directory / place, place)
     else:
-        architectures = _architectures(draft, streams)
-        for stream in streams:
-            _write_component(draft, stream, architectures, pool)
-        _write_release(draft, channel, streams, architectures, signer)
-    for earlier in draft.earlier:
-        _keep_indexes(earlier / place, directory)
+        files = [
+            file for one in indexes(draft.generation, channel) for file in _write(draft, place, one, fresh, memory)
+        ]
+        _write_release(draft, place, channel, sorted(files, key=lambda file: file.path), signer)
+    kept = {file.by_hash: earlier / file.path for earlier in _there(draft.earlier, place) for file in _files(earlier)}
+    for by_hash, file in kept.items():
+        draft.link(file, place / by_hash)
 
 
 def listed(release: str) -> list[IndexFile]:
@@ -64,46 +115,53 @@ def listed(release: str) -> list[IndexFile]:
     return [IndexFile(path, sha256, int(size)) for sha256, size, path in (line.split() for line in lines)]
 
 
-def _architectures(draft: Draft, streams: tuple[Stream, ...]) -> list[str]:
-    packages = [package for stream in streams for package in draft.generation.of(stream)]
-    found = {package.architecture for package in packages} - {"all", "source"}
-    return sorted(found | set(ARCHITECTURES))
+def _there(directories: Iterable[Path], place: Path) -> list[Path]:
+    return [directory / place for directory in directories if (directory / place / "Release").exists()]
 
 
-def _write_component(draft: Draft, stream: Stream, architectures: list[str], pool: Pool) -> None:
-    place = Path("apt/dists") / stream.channel / stream.image
-    packages = draft.generation.of(stream)
-    base = draft.unchanged(stream)
-    for architecture in architectures:
-        wanted = [package for package in packages if package.architecture in (architecture, "all")]
-        entries = (pool.facts(package.sha256).entries["Packages"] for package in wanted)
-        _write_index(draft.root, base, place / f"binary-{architecture}/Packages", entries)
-    sources = [package for package in packages if package.format == "dsc"]
-    entries = (pool.facts(package.sha256).entries["Sources"] for package in sources)
-    _write_index(draft.root, base, place / "source/Sources", entries)
+def _files(suite: Path) -> list[IndexFile]:
+    """The files of a suite that are there."""
+    return [file for file in listed((suite / "Release").read_text()) if file.is_there]
 
 
-def _write_index(root: Path, base: Path | None, index: Path, entries: Iterable[str]) -> None:
-    """Write an index plain and compressed, or link all three from the base."""
-    if base is not None and (base / index).exists():
-        for suffix in _SUFFIXES:
-            storage.link(base / f"{index}{suffix}", root / f"{index}{suffix}")
-        return
-    content = "\n".join(entries).encode()
-    storage.write(root / index, content)
-    storage.write(root / f"{index}.gz", gzip.compress(content, mtime=0))
-    storage.write(root / f"{index}.xz", lzma.compress(content, preset=_XZ_PRESET))
+def _write(draft: Draft, place: Path, index: Index, fresh: Pieces, memory: Memory) -> list[IndexFile]:
+    """Write an index, or link it; returns what a Release file says of it."""
+    packed_name = index.place + PACKED
+    start = draft.start
+    if start is not None and draft.alike(start, [part.name for part in index.parts]):
+        suite = start.directory / place
+        known = {file.path: file for file in listed((suite / "Release").read_text())} if suite.is_dir() else {}
+        if packed_name in known:
+            draft.link(suite / packed_name, place / packed_name)
+            draft.link(suite / packed_name, place / known[packed_name].by_hash)
+            return [known[index.place], known[packed_name]]
+    there = {
+        one.listing: fresh[index.kind, one.listing].packed for one in index.runs if (index.kind, one.listing) in fresh
+    }
+    if start is not None:
+        there |= _taken(start, place, index)
+    content = b"".join(there[run.listing] for run in index.runs) or _NOTHING.packed
+    packed = IndexFile(packed_name, hashlib.sha256(content).hexdigest(), len(content))
+    size = sum(run.sizes[index.kind][0] for run in index.runs)
+    plain = IndexFile(index.place, memory.sha256(index.kind, index.runs, there), size)
+    draft.write(place / packed_name, content)
+    draft.link(draft.root / place / packed_name, place / packed.by_hash)
+    return [plain, packed]
 
 
-def _write_release(
-    draft: Draft, channel: str, streams: tuple[Stream, ...], architectures: list[str], signer: Signer
-) -> None:
-    directory = draft.root / "apt/dists" / channel
-    files = []
-    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
-        file = IndexFile(str(path.relative_to(directory)), *hash_file(path))
-        storage.link(path, directory / file.by_hash)
-        files.append(file)
+def _taken(start: Generation, place: Path, index: Index) -> dict[str, bytes]:
+    """The pieces of an index that are taken over; those for all architectures from whichever index has them."""
+    wanted = {run.listing for run in index.runs}
+    found: dict[str, bytes] = {}
+    for old in indexes(start, place.name):
+        if old.kind == index.kind and wanted - found.keys() and any(run.listing in wanted for run in old.runs):
+            content = pieces.read(start.directory / place / (old.place + PACKED))
+            split = pieces.split(content, old.runs, old.kind)
+            found |= {listing: piece for listing, piece in split.items() if listing in wanted}
+    return found
+
+
+def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFile], signer: Signer) -> None:
     generation = draft.generation
     fields = {
         "Origin": generation.origin,
@@ -114,28 +172,20 @@ def _write_release(
         "Acquire-By-Hash": "yes",
         # An architecture's index has the packages for all architectures too; there is no index for them alone.
         "No-Support-for-Architecture-all": "Packages",
-        "Architectures": " ".join(architectures),
-        "Components": " ".join(stream.image for stream in streams),
+        "Architectures": " ".join(architectures(generation, channel)),
+        "Components": " ".join(stream.image for stream in generation.apt_streams(channel)),
         "Description": f"{generation.origin}, channel {channel}",
         "SHA256": "".join(f"\n {file.sha256} {file.size} {file.path}" for file in files),
     }
     release = control.write(fields).encode()
     with ThreadPoolExecutor() as threads:
         detached, clear = threads.submit(signer.detach_sign, release), threads.submit(signer.clear_sign, release)
-    for name, content in (("Release", release), ("Release.gpg", detached.result()), ("InRelease", clear.result())):
-        # A client asks "changed since?" in whole seconds, so the time must differ from the generation before.
-        storage.write(directory / name, content, modified=generation.at.timestamp())
+    for name, content in zip(SIGNED, (release, detached.result(), clear.result()), strict=True):
+        draft.write(place / name, content)
 
 
-def _link_channel(existing: Path, directory: Path) -> None:
-    for name in ("Release", "Release.gpg", "InRelease"):
-        storage.link(existing / name, directory / name)
-    for file in listed((existing / "Release").read_text()):
-        storage.link(existing / file.path, directory / file.path)
-
-
-def _keep_indexes(earlier: Path, directory: Path) -> None:
-    """Keep the index files of an earlier generation fetchable, for a client that has read its InRelease."""
-    release = earlier / "Release"
-    for file in listed(release.read_text()) if release.exists() else ():
-        storage.link(earlier / file.path, directory / file.by_hash)
+def _link_channel(draft: Draft, existing: Path, place: Path) -> None:
+    for name in SIGNED:
+        draft.link(existing / name, place / name)
+    for file in _files(existing):
+        draft.link(existing / file.path, place / file.path)

@@ -38,8 +38,8 @@ _RPM_QUERY = "%{NAME}\\n%{EPOCH}\\n%{VERSION}\\n%{RELEASE}\\n%{ARCH}\\n%{SOURCEP
 _RPM_INDEXES = ("primary", "filelists", "other")
 
 
-def inspect(file: Path) -> PackageFile:
-    """Read a .deb, .dsc or .rpm file.
+def inspect(file: Path, *, checked: tuple[str, str, str] | None = None) -> PackageFile:
+    """Read a .deb, .dsc or .rpm file; `checked` is what `check_rpm` has just said of an rpm.
 
     Raises InputError when it is a link, is not what its suffix says, or when name and content disagree.
     """
@@ -52,7 +52,7 @@ def inspect(file: Path) -> PackageFile:
         case ".dsc":
             return _inspect_dsc(file, sha256, size)
         case ".rpm":
-            return _inspect_rpm(file, sha256, size)
+            return _inspect_rpm(file, sha256, size, checked or check_rpm(file))
     raise InputError(f"{file.name} is no package: its name must end in .deb, .dsc or .rpm")
 
 
@@ -152,8 +152,8 @@ def _inspect_dsc(file: Path, sha256: str, size: int) -> PackageFile:
     return PackageFile("dsc", file.name, sha256, sha256, size, name, version, "source", {"Sources": stanza}, companions)
 
 
-def _inspect_rpm(file: Path, sha256: str, size: int) -> PackageFile:
-    name, version, architecture = check_rpm(file)
+def _inspect_rpm(file: Path, sha256: str, size: int, checked: tuple[str, str, str]) -> PackageFile:
+    name, version, architecture = checked
     entries = _rpm_entries(file, file_path(name, sha256, file.name))
     return PackageFile("rpm", file.name, sha256, sha256, size, name, version, architecture, entries, {})
 

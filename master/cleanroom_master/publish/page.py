@@ -7,39 +7,72 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from itertools import groupby
 from operator import attrgetter
 
 import jinja2
 
-from cleanroom_master.publish import storage
-from cleanroom_master.publish.generation import Draft, root_of
+from cleanroom_master.publish.generation import Draft, Generation, root_of
 from cleanroom_master.publish.package import Package, Stream
-from cleanroom_master.publish.signing import Key
+from cleanroom_master.publish.signing import Signer
 
 _FILES = resources.files("cleanroom_master.publish")
+# So many packages are on the page; of more, the latest.
+_SHOWN = 400
+_SHOWN_OF_A_PART = 20
 
 
-def write(draft: Draft, url: str, public_key: bytes, key: Key) -> None:
-    """Write `index.html` and `style.css` into the draft."""
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A package that was taken out, for the page: whoever has it installed shall know."""
+
+    name: str
+    version: str
+    architecture: str
+    channel: str
+    image: str
+    at: datetime
+    reason: str
+
+
+def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]) -> dict[str, str]:
+    """Write `index.html` and `style.css` into the draft; returns their sha256."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((_FILES / "page.html").read_text(encoding="utf-8"))
     new = draft.generation
     html = template.render(
         generation=new,
-        key=key,
-        key_sha256=hashlib.sha256(public_key).hexdigest(),
+        key=signer.key,
+        key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
         images=_by_image(new.streams),
-        packages=_newest_first(new.packages),
+        packages=_newest_first(_latest(new)),
+        count=sum(run.packages for part in new.parts.values() for run in part.runs),
+        withdrawn=withdrawn,
         root_of=root_of,
         slug=re.sub(r"[^a-z0-9]+", "-", new.origin.lower()).strip("-") or "cleanroom",
         url=url,
     )
-    moment = new.at.timestamp()
-    storage.write(draft.root / "index.html", html.encode(), modified=moment)
-    storage.write(draft.root / "style.css", (_FILES / "style.css").read_bytes(), modified=moment)
+    files = {"index.html": html.encode(), "style.css": (_FILES / "style.css").read_bytes()}
+    for place, content in files.items():
+        draft.write(place, content)
+    return {place: hashlib.sha256(content).hexdigest() for place, content in files.items()}
+
+
+def _latest(new: Generation) -> Iterable[Package]:
+    """All packages where they are not too many for a page, else those of each part that came last."""
+    counts = {name: sum(run.packages for run in part.runs) for name, part in new.parts.items()}
+    share = _SHOWN if sum(counts.values()) <= _SHOWN else max(_SHOWN // len(counts), _SHOWN_OF_A_PART)
+    for part in new.parts.values():
+        found: list[Package] = []
+        for run in reversed(part.runs):
+            if len(found) >= share:
+                break
+            found = [*new.listed(run), *found]
+        yield from found[-share:]
 
 
 def _by_image(streams: Iterable[Stream]) -> list[tuple[str, list[Stream]]]:

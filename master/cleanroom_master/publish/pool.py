@@ -10,14 +10,16 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_master.publish import storage
-from cleanroom_master.publish.inspect import check_file_name, check_rpm, inspect, open_plain
-from cleanroom_master.publish.package import PackageFile
+from cleanroom_master.publish.inspect import check_file_name, check_rpm, hash_file, inspect, open_plain
+from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.signing import Signer
+
+_REMEMBERED = 2048
 
 
 class Pool:
@@ -28,6 +30,7 @@ class Pool:
         self._facts = directory / "facts"
         self._incoming = directory / "incoming"
         self._signer = signer
+        self._known: dict[str, PackageFile] = {}
 
     def path(self, sha256: str) -> Path:
         """Where the file with this checksum is, or would be."""
@@ -42,6 +45,15 @@ class Pool:
 
         Raises InfrastructureError when the pool does not hold it.
         """
+        known = self._known.get(sha256)
+        if known is None:
+            known = self._known[sha256] = self._read_facts(sha256)
+            # Those that came last are asked for again when the next ones come.
+            while len(self._known) > _REMEMBERED:
+                self._known.pop(next(iter(self._known)), None)
+        return known
+
+    def _read_facts(self, sha256: str) -> PackageFile:
         try:
             return PackageFile(**json.loads(self._facts_path(sha256).read_bytes()))
         except FileNotFoundError as error:
@@ -64,17 +76,16 @@ class Pool:
         with self._arrival() as directory:
             arrived = directory / file
             _copy(source, arrived, sha256)
+            checked = None
             if arrived.suffix == ".rpm":
-                check_rpm(arrived)
+                # Signing changes nothing of what it is; that the result is whole is checked with its signature.
+                checked = check_rpm(arrived)
                 self._signer.sign_rpm(arrived)
-            package = dataclasses.replace(inspect(arrived), built_sha256=sha256)
+            package = dataclasses.replace(inspect(arrived, checked=checked), built_sha256=sha256)
             self._check_companions(package)
             self._settle(arrived, package.sha256)
-        facts = json.dumps(dataclasses.asdict(package)).encode()
         # The built checksum last: it is the one that says "done".
-        for checksum in (package.sha256, package.built_sha256):
-            storage.make_lasting_directory(self._facts_path(checksum).parent)
-            storage.replace(self._facts_path(checksum), facts)
+        self._note(package, package.sha256, package.built_sha256)
         return package
 
     def add_companion(self, source: Path, sha256: str) -> None:
@@ -83,6 +94,54 @@ class Pool:
             with self._arrival() as directory:
                 _copy(source, directory / "companion", sha256)
                 self._settle(directory / "companion", sha256)
+
+    def mend(self, package: Package, kept: Path | None) -> bool:
+        """Make sure that the pool has a package's bytes and what it says of itself; False where that cannot be.
+
+        `kept` is the artifact as it was built; of a signed rpm it has other bytes, and is no help.
+        """
+        if not _is(self.path(package.sha256), package.sha256):
+            if kept is None or not _is(kept, package.sha256):
+                return False
+            with self._arrival() as directory:
+                _copy(kept, directory / package.file, package.sha256)
+                self._settle(directory / package.file, package.sha256)
+        self._known.pop(package.sha256, None)
+        try:
+            facts = self.facts(package.sha256)
+        except InfrastructureError:
+            with self._arrival() as directory:
+                storage.link(self.path(package.sha256), directory / package.file)
+                facts = inspect(directory / package.file)
+            self._note(facts, package.sha256)
+        return all(_is(self.path(sha256), sha256) for sha256 in facts.companions.values())
+
+    def remove_unneeded(self, published: Set[str], built: Set[str], *, before: float) -> tuple[int, int]:
+        """Remove the files of packages that are not among these, and that came before a time (seconds since 1970).
+
+        Returns how many, and how many bytes. What says "this is done" goes first, so a kill leaves nothing that is
+        believed and not there.
+        """
+        for place in self._facts.glob("*/*.json"):
+            if place.stem not in published | built and _older(place, before):
+                facts = self._read_facts(place.stem)
+                if facts.sha256 not in published:
+                    for checksum in (facts.built_sha256, facts.sha256):
+                        self._facts_path(checksum).unlink(missing_ok=True)
+                        self._known.pop(checksum, None)
+        left = [self._read_facts(place.stem) for place in self._sources()]
+        needed = published | {sha256 for facts in left for sha256 in facts.companions.values()}
+        removed, size = 0, 0
+        for file in self._files.glob("*/*"):
+            # A package whose facts are still there is on its way to a generation.
+            if file.name not in needed and not self._facts_path(file.name).exists() and _older(file, before):
+                removed, size = removed + 1, size + file.stat().st_size
+                file.unlink()
+        return removed, size
+
+    def _sources(self) -> Iterator[Path]:
+        """The facts of source packages, which need files beside them."""
+        return (place for place in self._facts.glob("*/*.json") if b'"format": "dsc"' in place.read_bytes()[:64])
 
     def discard_unfinished(self) -> None:
         """Remove what was on its way in when the process was killed."""
@@ -93,6 +152,12 @@ class Pool:
         storage.make_directory(self._incoming)
         with tempfile.TemporaryDirectory(dir=self._incoming) as directory:
             yield Path(directory)
+
+    def _note(self, package: PackageFile, *checksums: str) -> None:
+        facts = json.dumps(dataclasses.asdict(package)).encode()
+        for checksum in checksums:
+            storage.make_lasting_directory(self._facts_path(checksum).parent)
+            storage.replace(self._facts_path(checksum), facts)
 
     def _settle(self, arrived: Path, sha256: str) -> None:
         arrived.chmod(0o644)
@@ -109,6 +174,21 @@ class Pool:
 
     def _facts_path(self, sha256: str) -> Path:
         return self._facts / sha256[:2] / f"{sha256}.json"
+
+
+def _is(file: Path, sha256: str) -> bool:
+    """Whether a file is there and has this content."""
+    try:
+        return hash_file(file)[0] == sha256
+    except (OSError, InputError):
+        return False
+
+
+def _older(file: Path, before: float) -> bool:
+    try:
+        return file.stat().st_mtime < before
+    except FileNotFoundError:
+        return False
 
 
 def _copy(source: Path, destination: Path, sha256: str) -> None:

@@ -13,27 +13,42 @@ only grow: a reader of an older generation can finish, and a new generation cost
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_master.publish import apt, generation, page, storage, verification, yum
+from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
-from cleanroom_master.publish.package import Package, PackageFile, Stream, VersionConflict, conflicts
+from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
 from cleanroom_master.publish.signing import Signer
 
 # The index files of this many generations stay fetchable in the next one.
 KEPT_INDEXES = 16
 _PARTIAL = ".partial"
+_REMOVED = ".removed"
+_UNFINISHED = (_PARTIAL, _REMOVED)
 # Several publications in one second take the next seconds as theirs, so that none waits; clients accept a time
 # that lies so little ahead (apt: 10 s, apt.conf(5), Acquire::Max-FutureTime).
 _AHEAD = timedelta(seconds=2)
 # A clock that is further behind the last generation than this was set back: waiting for it is no use.
 _LONGEST_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection of garbage removed: generations, and files with their size in bytes."""
+
+    generations: tuple[int, ...]
+    files: int
+    size: int
 
 
 class Repository:
@@ -52,6 +67,7 @@ class Repository:
         self._url = url.rstrip("/")
         self._pool = Pool(directory, signer)
         self._generations = directory / "generations"
+        self._memory = Memory()
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -77,19 +93,52 @@ class Repository:
         """Whether the pool has taken in a file, a package or a companion, that was built with this checksum."""
         return self._pool.holds(sha256)
 
-    def build(self, number: int, packages: Iterable[Package]) -> Path:
+    def build(
+        self,
+        number: int,
+        packages: Iterable[Package],
+        *,
+        anew: bool = False,
+        withdrawn: Sequence[Withdrawn] = (),
+    ) -> Path:
         """Make generation `number`, which publishes just these packages, and return its directory.
 
-        It is not visible before `switch`. Raises VersionConflict when one version is there with two contents,
-        InputError when the number is not above the current one's.
+        It is not visible before `switch`. `anew`: nothing is taken over that was written before. Raises
+        VersionConflict when one version is there with two contents, InputError when the number is not above the
+        current one's.
         """
+        current = self.current()
+        start = None if anew or current is None else self.read(current)
+        there = set() if start is None else set(start.packages)
+        wanted = set(packages)
+        return self._make(number, start, wanted - there, there - wanted, withdrawn)
+
+    def change(
+        self,
+        number: int,
+        *,
+        start: int | None,
+        added: Iterable[Package],
+        removed: Iterable[Package],
+        withdrawn: Sequence[Withdrawn] = (),
+    ) -> Path:
+        """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
+
+        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. Raises as `build` does.
+        """
+        return self._make(number, None if start is None else self.read(start), added, removed, withdrawn)
+
+    def _make(
+        self,
+        number: int,
+        start: Generation | None,
+        added: Iterable[Package],
+        removed: Iterable[Package],
+        withdrawn: Sequence[Withdrawn] = (),
+    ) -> Path:
         current = self.current()
         if current is not None and number <= current:
             raise InputError(f"generation {number} cannot follow generation {current}")
-        wanted = tuple(sorted(set(packages)))
-        problems = conflicts(wanted)
-        if problems:
-            raise VersionConflict("the same version of a package was published with other bytes", problems=problems)
         directory = self._path(number)
         partial = directory.with_name(directory.name + _PARTIAL)
         with storage.reported(f"building generation {number} of the repository"):
@@ -98,21 +147,33 @@ class Repository:
             storage.make_lasting_directory(self._generations)
             storage.make_directory(partial)
             try:
-                self._write(self._draft(number, partial, wanted))
-                storage.flush_tree(partial)
+                coming = list(added)
+                composition = compose(self._pool, start, coming, removed)
+                draft = self._draft(number, partial, start, composition)
+                self._write(draft, composition, coming, withdrawn)
+                storage.flush_new(partial, draft.written)
                 partial.rename(directory)
             finally:
                 storage.remove(partial)
             storage.flush(self._generations)
         return directory
 
-    def verify(self, number: int, *, since: int | None = None) -> list[Problem]:
+    def readable(self, number: int) -> bool:
+        """Whether a generation can be the start of another: it is there, and this version knows its form."""
+        return self._read_if_possible(number) is not None
+
+    def exists(self, number: int) -> bool:
+        """Whether a generation is on the disk."""
+        return self._path(number).is_dir()
+
+    def verify(self, number: int, *, since: int | None = None, also: int | None = None) -> list[Problem]:
         """Check a generation as its clients do; an empty list means that it may be shown.
 
-        With `since`, a generation that was verified, what is unchanged from it is not looked at again.
+        With `since`, a generation that was verified, what is unchanged from it, or from `also`, is not looked at
+        again. Without, every file is, and files are named that do not belong there.
         """
         with storage.reported(f"verifying generation {number} of the repository"):
-            earlier = None if since is None else self._path(since)
+            earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
             return verification.verify(self._path(number), earlier, self._signer)
 
     def switch(self, number: int) -> None:
@@ -133,72 +194,154 @@ class Repository:
         """What a generation publishes; raises InfrastructureError when it is not there."""
         return generation.read(self._path(number))
 
+    def numbers(self) -> list[int]:
+        """The generations on the disk, newest first."""
+        found = [int(path.name) for path in self._generations.glob("*") if path.name.isdecimal()]
+        return sorted(found, reverse=True)
+
+    def mend(self, package: Package, kept: Path | None) -> bool:
+        """Bring a package's files back to what was published, where they are not; False: they cannot be had again.
+
+        `kept` is the artifact from which it was made.
+        """
+        with storage.reported(f"mending {package.file}"):
+            if not self._pool.mend(package, kept):
+                return False
+            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            files = {package.file: package.sha256, **self._pool.facts(package.sha256).companions}
+            for file, sha256 in files.items():
+                name = address.with_name(file)
+                if not name.is_file() or not name.samefile(self._pool.path(sha256)):
+                    storage.remove(name)
+            self._place(package, address)
+        return True
+
+    def remove_generations(self, *, keep: Set[int]) -> tuple[int, ...]:
+        """Remove generations but these; returns which."""
+        gone = tuple(number for number in self.numbers() if number not in keep)
+        with storage.reported("removing old generations of the repository"):
+            for number in gone:
+                # Under another name first: one that is half there would be taken for whole after a kill.
+                going = self._path(number).with_suffix(_REMOVED)
+                self._path(number).rename(going)
+                storage.remove(going)
+        return gone
+
+    def remove_unneeded(self, needed: Iterable[Package], built: Set[str], *, older_than: timedelta) -> tuple[int, int]:
+        """Remove published files that are none of these packages' (`built` are the checksums that they were built
+        with) and that came before that time.
+
+        Returns how many files, and how many bytes. Nothing may be on its way into the pool meanwhile.
+        """
+        packages = list(needed)
+        before = time.time() - older_than.total_seconds()
+        roots = {package.stream: generation.root_of(package.stream) for package in packages}
+        addresses = {str(Path(roots[package.stream], package.path).parent) for package in packages}
+        with storage.reported("removing files that no generation has"):
+            for directory in (self.directory / "files").glob("**/pool/*/*"):
+                place = str(directory.relative_to(self.directory / "files"))
+                if place not in addresses and directory.stat().st_mtime < before:
+                    storage.remove(directory)
+            return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
-        current = self.current() or 0
         with storage.reported("tidying the repository"):
             self._pool.discard_unfinished()
+        self.discard_unshown()
+
+    def discard_unshown(self) -> None:
+        """Remove generations that were never shown, or were being removed; what is on its way in stays."""
+        current = self.current() or 0
+        with storage.reported("tidying the repository"):
             for directory in self._generations.glob("*"):
                 never_shown = directory.name.isdecimal() and int(directory.name) > current
-                if never_shown or directory.suffix == _PARTIAL:
+                if never_shown or directory.suffix in _UNFINISHED:
                     storage.remove(directory)
 
     def _path(self, number: int) -> Path:
         return self._generations / str(number)
 
-    def _draft(self, number: int, partial: Path, packages: tuple[Package, ...]) -> Draft:
+    def _draft(self, number: int, partial: Path, start: Generation | None, composition: Composition) -> Draft:
         current = self.current()
-        last = None if current is None else generation.read(self._path(current))
-        streams = {package.stream for package in packages} | set(last.streams if last else ())
+        last = None if current is None else self._read_if_possible(current)
+        streams = {name.stream for name in composition.parts} | set(last.streams if last else ())
         new = Generation(
             number=number,
             at=_moment_after(last),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
             streams=tuple(sorted(streams)),
-            packages=packages,
+            parts={name: composition.parts[name] for name in sorted(composition.parts)},
+            directory=partial,
         )
-        same = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
-        return Draft(new, partial, self._earlier(current), last if same else None)
+        alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
+        # What is made anew has no start, and nothing is linked into it.
+        return Draft(new, partial, self._earlier(current), last if alike and start is not None else None, start)
+
+    def _read_if_possible(self, number: int) -> Generation | None:
+        """A generation, None where its listing was damaged, or written by a version before there were runs."""
+        try:
+            return self.read(number)
+        except InfrastructureError:
+            return None
 
     def _earlier(self, current: int | None) -> tuple[Path, ...]:
-        numbers = [int(path.name) for path in self._generations.glob("*") if path.name.isdecimal()]
-        shown = sorted((number for number in numbers if number <= (current or 0)), reverse=True)
+        shown = [number for number in self.numbers() if number <= (current or 0)]
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
-    def _write(self, draft: Draft) -> None:
+    def _write(
+        self, draft: Draft, composition: Composition, added: Iterable[Package], withdrawn: Sequence[Withdrawn]
+    ) -> None:
         new = draft.generation
-        for stream in new.streams:
-            self._place_files(draft, stream)
+        self._place_files(draft, added)
+        self._write_listings(draft, composition)
         channels = sorted({stream.channel for stream in new.streams if stream.family == "apt"})
+        fresh = composition.fresh
         # Side by side: most of the time goes into waiting for gpg and the compressors.
         with ThreadPoolExecutor() as threads:
-            written = [threads.submit(apt.write_channel, draft, one, self._pool, self._signer) for one in channels]
+            written = [
+                threads.submit(apt.write_channel, draft, one, fresh, self._memory, self._signer) for one in channels
+            ]
             written += [
-                threads.submit(yum.write_repository, draft, stream, self._pool, self._signer)
+                threads.submit(yum.write_repository, draft, stream, fresh, self._signer)
                 for stream in new.streams
                 if stream.family == "yum"
             ]
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
         for one in written:
             one.result()
         key = self._signer.public_key()
-        storage.write(draft.root / "keys/cleanroom.asc", key)
-        page.write(draft, self._url, key, self._signer.key)
-        storage.write(draft.root / generation.LISTING, new.to_json())
+        draft.write("keys/cleanroom.asc", key)
+        draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
 
-    def _place_files(self, draft: Draft, stream: Stream) -> None:
-        """Give the files of a stream their addresses, and lead the generation's `pool` there."""
-        root = Path(generation.root_of(stream))
-        for package in draft.generation.of(stream):
-            address = self.directory / "files" / root / package.path
+    @staticmethod
+    def _write_listings(draft: Draft, composition: Composition) -> None:
+        """Bring the listings of all runs into the generation."""
+        storage.make_directory(draft.root / generation.LISTINGS)
+        for part in draft.generation.parts.values():
+            for run in part.runs:
+                place = f"{generation.LISTINGS}/{run.listing}.json"
+                if run.listing not in composition.listings:
+                    assert draft.start is not None
+                    draft.link(draft.start.directory / place, place)
+                elif not (draft.root / place).exists():
+                    draft.write(place, composition.listings[run.listing])
+
+    def _place_files(self, draft: Draft, added: Iterable[Package]) -> None:
+        """Give the files of packages their addresses, and lead the generation's `pool`s there."""
+        for package in added:
+            address = self.directory / "files" / generation.root_of(package.stream) / package.path
             if not address.exists():
                 self._place(package, address)
-        link = draft.root / root / "pool"
-        if not link.is_symlink():
-            storage.make_directory(link.parent)
-            storage.make_lasting_directory(self.directory / "files" / root / "pool")
-            up = Path(*[".."] * (len(root.parts) + 2))
-            link.symlink_to(up / "files" / root / "pool")
+        for stream in draft.generation.streams:
+            root = Path(generation.root_of(stream))
+            link = draft.root / root / "pool"
+            if not link.is_symlink():
+                storage.make_directory(link.parent)
+                storage.make_lasting_directory(self.directory / "files" / root / "pool")
+                up = Path(*[".."] * (len(root.parts) + 2))
+                link.symlink_to(up / "files" / root / "pool")
 
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)

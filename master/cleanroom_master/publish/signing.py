@@ -109,6 +109,16 @@ class Signer:
         """The public key in binary form, as gpgv wants it."""
         return self._binary
 
+    @cached_property
+    def rpm_database(self) -> Path:
+        """A database of rpm's that knows this key and nothing else, for checking."""
+        database = self._link.with_name(f"rpm-{self.key.fingerprint}")
+        storage.remove(database)
+        key = self._link.with_name("key.asc")
+        key.write_bytes(self.public_key())
+        run(["rpm", "--dbpath", database, "--import", key], timeout=_TIMEOUT)
+        return database
+
     # Asked for once: who extends the key's validity starts the publisher anew.
     @cached_property
     def _armored(self) -> bytes:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,21 +104,16 @@ def flush_file(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def flush_tree(directory: Path) -> None:
-    """Bring all files and names in a directory and below it to the disk (symbolic links are not followed).
+def flush_new(directory: Path, files: Iterable[Path]) -> None:
+    """Bring the new files and all names in a new directory and below it to the disk.
 
-    Several at a time: the file system brings those that wait together to the disk with one write of its journal.
+    What only got one more name there is on the disk already. Several at a time: the file system brings those that
+    wait together to the disk with one write of its journal.
     """
-    directories: list[Path] = []
-    # A file with several names needs it once.
-    files: dict[int, Path] = {}
-    for inside, _, names in os.walk(directory):
-        directories.append(Path(inside))
-        plain = (path for name in names if not (path := Path(inside, name)).is_symlink())
-        files |= {path.stat().st_ino: path for path in plain}
+    directories = [Path(inside) for inside, _, _ in os.walk(directory)]
     with ThreadPoolExecutor(_FLUSHES) as threads:
         # As lists, so that what went wrong is raised here.
-        list(threads.map(flush_file, files.values()))
+        list(threads.map(flush_file, files))
         list(threads.map(flush, directories))
 
 

@@ -7,16 +7,21 @@ directories and none of this machine's configuration, and no network: the genera
 from __future__ import annotations
 
 import gzip
+import hashlib
+import os
+import re
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
-from cleanroom_master.publish import apt, generation, yum
-from cleanroom_master.publish.generation import Generation
+from cleanroom_master.publish import apt, generation, pieces, yum
+from cleanroom_master.publish.generation import Generation, Run
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
 from cleanroom_master.publish.signing import Signer
@@ -24,42 +29,66 @@ from cleanroom_master.publish.signing import Signer
 _TIMEOUT = 300.0
 # So many files are given to one rpm command: a command line has a limit.
 _RPM_BATCH = 500
+# In apt's indexes a blank at a line's beginning has a meaning.
+_KEEPS_BLANKS = ("Packages", "Sources")
+# Names that say what their content is.
+_KEPT = re.compile(r"(?:/by-hash/SHA256/|/repodata/)([0-9a-f]{64})(?:-[a-z]+\.xml\.gz)?$")
 
 
-def verify(directory: Path, since: Path | None, signer: Signer) -> list[Problem]:
-    """Check the generation in `directory`; of one in `since`, what is the same file is taken as checked."""
+def verify(directory: Path, since: Sequence[Path], signer: Signer) -> list[Problem]:
+    """Check the generation in `directory`; what is the same in one of `since` is taken as checked.
+
+    Without any, every file of the generation is looked at, and those that do not belong there are named.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         return _Check(directory, since, Path(scratch), signer).problems()
 
 
 class _Check:
-    def __init__(self, directory: Path, since: Path | None, scratch: Path, signer: Signer) -> None:
+    def __init__(self, directory: Path, since: Sequence[Path], scratch: Path, signer: Signer) -> None:
         self._directory = directory
         self._since = since
         self._scratch = scratch
         self._keyring = scratch / "keyring.gpg"
         self._keyring.write_bytes(signer.keyring())
+        self._signer = signer
         self._public_key = signer.public_key()
+        self._fingerprint = signer.key.fingerprint
 
     def problems(self) -> list[Problem]:
         """What is wrong. The checks run side by side, since they wait for programs; the slowest begins first."""
         try:
             listing = generation.read(self._directory)
+            known = {run.listing for one in self._since for run in _runs(generation.read(one))}
+            fresh = [run for run in _runs(listing) if run.listing not in known]
+            new = self._new_packages(listing, fresh)
         except InfrastructureError as error:
             return [Problem(generation.LISTING, error.message)]
-        known = set(generation.read(self._since).packages) if self._since else set()
-        new = [package for package in listing.packages if package not in known]
         channels = sorted({stream.channel for stream in listing.streams if stream.family == "apt"})
         checks = [
             self._apt_client(listing),
             self._rpm_client([package for package in new if package.format == "rpm"]),
-            *(self._apt(listing, channel) for channel in channels),
-            *(self._yum(listing, stream) for stream in listing.streams if stream.family == "yum"),
+            *([self._apt_parser(listing, known)] if self._since else []),
+            *(self._apt(listing, channel, known) for channel in channels),
+            *(self._yum(listing, stream, known) for stream in listing.streams if stream.family == "yum"),
             self._key(),
+            self._whole(listing, fresh),
             self._files(new),
+            *([] if self._since else [self._strangers(listing)]),
         ]
         with ThreadPoolExecutor() as threads:
             return [problem for problems in threads.map(list[Problem], checks) for problem in problems]
+
+    def _new_packages(self, listing: Generation, fresh: list[Run]) -> list[Package]:
+        """The packages of new runs that were in none of the generations that were checked."""
+        listings = {run.listing for run in _runs(listing)}
+        known = set()
+        for directory in self._since:
+            earlier = generation.read(directory)
+            # What stayed in its run is not looked at; what moved to another was there in one that is gone.
+            left = [run for run in _runs(earlier) if run.listing not in listings]
+            known |= {package for run in left for package in earlier.listed(run)}
+        return [package for run in fresh for package in listing.listed(run) if package not in known]
 
     def _files(self, packages: list[Package]) -> Iterator[Problem]:
         for package in packages:
@@ -71,32 +100,111 @@ class _Check:
         if not key.is_file() or key.read_bytes() != self._public_key:
             yield Problem(place, "is not the public key of this repository")
 
-    def _apt(self, listing: Generation, channel: str) -> Iterator[Problem]:
+    def _whole(self, listing: Generation, fresh: list[Run]) -> Iterator[Problem]:
+        """Whether the listing is ours, and the files that it names are as it says."""
+        if listing.number != int(self._directory.name) or listing.fingerprint != self._fingerprint:
+            yield Problem(generation.LISTING, "is not that of this generation and key")
+        for one in fresh:
+            yield from self._same(f"{generation.LISTINGS}/{one.listing}.json", one.listing)
+        for place, sha256 in listing.pages.items():
+            yield from self._same(place, sha256)
+
+    def _strangers(self, listing: Generation) -> Iterator[Problem]:
+        """Files that do not belong here; what stays for readers of earlier generations is named by its content."""
+        own = {generation.LISTING, "keys/cleanroom.asc", *listing.pages}
+        own |= {f"{generation.LISTINGS}/{run.listing}.json" for run in _runs(listing)}
+        for stream in listing.streams:
+            root = f"apt/dists/{stream.channel}" if stream.family == "apt" else f"{generation.root_of(stream)}/repodata"
+            signed: tuple[str, ...] = apt.SIGNED if stream.family == "apt" else yum.SIGNED
+            own |= {f"{root}/{name}" for name in signed}
+            if stream.family == "apt":
+                own |= {f"{root}/{index.place}{apt.PACKED}" for index in apt.indexes(listing, stream.channel)}
+        pools = {f"{generation.root_of(stream)}/pool" for stream in listing.streams}
+        for inside, directories, names in os.walk(self._directory):
+            for name in [*names, *(one for one in directories if Path(inside, one).is_symlink())]:
+                place = str(Path(inside, name).relative_to(self._directory))
+                kept = _KEPT.search(place)
+                if kept is not None:
+                    yield from self._same(place, kept[1])
+                elif place not in own and place not in pools:
+                    yield Problem(place, "does not belong into the repository")
+
+    def _apt(self, listing: Generation, channel: str, known: set[str]) -> Iterator[Problem]:
         place = f"apt/dists/{channel}"
         directory = self._directory / place
         release = directory / "Release"
         if not self._is_new(f"{place}/InRelease"):
             return
         yield from self._signature(f"{place}/Release.gpg", release)
-        yield from self._signature(f"{place}/InRelease")
+        if not self._since:
+            # Otherwise apt itself has just asked gpgv.
+            yield from self._signature(f"{place}/InRelease")
         if not release.is_file():
             return
-        for file in apt.listed(release.read_text()):
-            if self._is_new(f"{place}/{file.path}"):
+        text = release.read_text(errors="replace")
+        if f"\nDate: {format_datetime(listing.at, usegmt=True)}\n" not in text and not self._since:
+            yield from self._signed_before(place, listing)
+        files = {file.path: file for file in apt.listed(text)}
+        for file in files.values():
+            if file.is_there and self._is_new(f"{place}/{file.path}"):
                 yield from self._same(f"{place}/{file.path}", file.sha256, file.size)
-                yield from self._same(f"{place}/{file.by_hash}", file.sha256, file.size)
-        for stream in listing.apt_streams(channel):
-            lines = self._lines(directory / stream.image)
-            for package in listing.of(stream):
-                if not _apt_lines(package) <= lines:
-                    yield Problem(f"{place}/{stream.image}", f"{package.file} is in no index")
+                if not _one_file(directory / file.path, directory / file.by_hash):
+                    yield from self._same(f"{place}/{file.by_hash}", file.sha256, file.size)
+        for index in apt.indexes(listing, channel):
+            packed = f"{index.place}{apt.PACKED}"
+            if index.place not in files or packed not in files:
+                yield Problem(f"{place}/{index.place}", "is not in the Release file")
+            elif self._is_new(f"{place}/{packed}"):
+                content = pieces.read(directory / packed)
+                found = pieces.split(content, index.runs, index.kind)
+                yield from self._listed_in(
+                    f"{place}/{packed}", listing, index.runs, known, found, index.kind, _apt_lines
+                )
+                if not self._since:
+                    yield from self._unpacked(f"{place}/{packed}", content, files[index.place])
+
+    def _signed_before(self, place: str, listing: Generation) -> Iterator[Problem]:
+        """A channel that did not change keeps the signature of an earlier generation; never of a later one."""
+        modified = (self._directory / place / "Release").stat().st_mtime
+        if modified > listing.at.timestamp():
+            yield Problem(f"{place}/Release", "is later than its generation")
 
     @staticmethod
-    def _lines(component: Path) -> set[str]:
-        indexes = [*component.glob("binary-*/Packages"), *component.glob("source/Sources")]
-        return {line for index in indexes for line in index.read_text(errors="replace").split("\n")}
+    def _unpacked(place: str, content: bytes, plain: apt.IndexFile) -> Iterator[Problem]:
+        """Check what an index is when it is unpacked, as a reader that knows nothing of pieces sees it."""
+        try:
+            found = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            yield Problem(place, f"cannot be unpacked: {error}")
+            return
+        if (hashlib.sha256(found).hexdigest(), len(found)) != (plain.sha256, plain.size):
+            yield Problem(place, f"is not {plain.sha256} when it is unpacked")
 
-    def _yum(self, listing: Generation, stream: Stream) -> Iterator[Problem]:
+    def _listed_in(
+        self,
+        place: str,
+        listing: Generation,
+        runs: Sequence[Run],
+        known: set[str],
+        found: Mapping[str, bytes],
+        kind: str,
+        lines_of: Callable[[Package], set[str]],
+    ) -> Iterator[Problem]:
+        """Check that an index leads to every package of the runs that are new."""
+        for one in runs:
+            if one.listing in known:
+                continue
+            try:
+                text = pieces.unpack(found[one.listing], one.sizes[kind][0]).decode(errors="replace")
+            except (InfrastructureError, KeyError) as error:
+                yield Problem(place, f"does not hold what the listing says: {error}")
+                continue
+            lines = {line if kind in _KEEPS_BLANKS else line.strip() for line in text.split("\n")}
+            for package in listing.listed(one):
+                if not lines_of(package) <= lines:
+                    yield Problem(place, f"{package.file} is in no index")
+
+    def _yum(self, listing: Generation, stream: Stream, known: set[str]) -> Iterator[Problem]:
         place = f"{generation.root_of(stream)}/repodata"
         repomd = self._directory / place / "repomd.xml"
         if not self._is_new(f"{place}/repomd.xml"):
@@ -104,17 +212,13 @@ class _Check:
         yield from self._signature(f"{place}/repomd.xml.asc", repomd)
         if not repomd.is_file():
             return
-        lines: set[str] = set()
+        runs = listing.part(stream, "").runs
         for name, sha256 in yum.listed(repomd.read_bytes()):
             problems = list(self._same(f"{place}/{name}", sha256))
             yield from problems
             if name.endswith("-primary.xml.gz") and not problems:
-                text = gzip.decompress((self._directory / place / name).read_bytes()).decode()
-                lines = {line.strip() for line in text.split("\n")}
-        for package in listing.of(stream):
-            checksum = f'<checksum type="sha256" pkgid="YES">{package.sha256}</checksum>'
-            if not {f'<location href="{package.path}"/>', checksum} <= lines:
-                yield Problem(place, f"{package.file} is in no index")
+                found = yum.split(pieces.read(self._directory / place / name), runs, "primary")
+                yield from self._listed_in(place, listing, runs, known, found, "primary", _yum_lines)
 
     def _apt_client(self, listing: Generation) -> Iterator[Problem]:
         """Run `apt-get update` on the channels that changed."""
@@ -123,34 +227,72 @@ class _Check:
             for stream in listing.streams
             if stream.family == "apt" and self._is_new(f"apt/dists/{stream.channel}/InRelease")
         }
-        if not changed:
-            return
         architectures = ",".join(apt.ARCHITECTURES)
         options = f"[signed-by={self._keyring} arch={architectures}]"
-        address = "file:" + quote(str(self._directory / "apt"))
         lines = [
-            f"{kind} {options} {address} {stream.channel} {stream.image}\n"
+            f"{kind} {options} {_address(self._directory / 'apt')} {stream.channel} {stream.image}\n"
             for stream in sorted(changed)
             for kind in ("deb", "deb-src")
         ]
-        sources = self._scratch / "sources.list"
-        sources.write_text("".join(lines))
-        configuration = self._scratch / "apt.conf"
-        configuration.write_text(_apt_configuration(self._scratch, sources))
-        command = ["apt-get", "--quiet", "--error-on=any", "update"]
+        # It checks signatures, checksums and that indexes can be unpacked. What stands in them is parsed where it is
+        # new, below: apt would otherwise spend a second on 50,000 packages that it has read before.
+        if lines:
+            yield from self._update("client", lines, "pkgCacheFile::Generate=false" if self._since else "")
+
+    def _apt_parser(self, listing: Generation, known: set[str]) -> Iterator[Problem]:
+        """Let apt parse what the indexes say of new packages: one line that it cannot read spoils a whole index."""
+        lists = dict(enumerate(self._fresh_texts(listing, known)))
+        if not lists:
+            return
+        scratch = self._scratch / "parser"
+        configuration = self._configure(
+            scratch,
+            [
+                f"deb [trusted=yes arch={Path(place).parent.name.removeprefix('binary-')}] file:/{number} ./\n"
+                for number, (place, _) in lists.items()
+            ],
+        )
+        for number, (_, text) in lists.items():
+            # Where `apt-get update` would have put it.
+            (scratch / f"lists/_{number}_._Packages").write_bytes(text)
+        try:
+            run(["apt-cache", "gencaches"], environment={"APT_CONFIG": str(configuration)}, timeout=_TIMEOUT)
+        except CommandError as error:
+            yield Problem("apt", f"apt refuses it: {error.message}")
+
+    def _fresh_texts(self, listing: Generation, known: set[str]) -> Iterator[tuple[str, bytes]]:
+        """What the indexes of packages that changed say in their new runs, and where each is."""
+        for channel in sorted({stream.channel for stream in listing.streams if stream.family == "apt"}):
+            for index in apt.indexes(listing, channel):
+                place = f"apt/dists/{channel}/{index.place}{apt.PACKED}"
+                fresh = [run for run in index.runs if run.listing not in known]
+                if index.kind == "Packages" and fresh and self._is_new(place):
+                    found = pieces.split(pieces.read(self._directory / place), index.runs, index.kind)
+                    yield place, b"".join(pieces.unpack(found[one.listing], one.sizes[index.kind][0]) for one in fresh)
+
+    def _update(self, name: str, sources: list[str], option: str) -> Iterator[Problem]:
+        """Run `apt-get update` with directories of its own and these sources."""
+        configuration = self._configure(self._scratch / name, sources)
+        command = ["apt-get", "--quiet", "--error-on=any", *(["--option", option] if option else []), "update"]
         try:
             run(command, environment={"APT_CONFIG": str(configuration)}, timeout=_TIMEOUT)
         except CommandError as error:
             yield Problem("apt", f"apt refuses it: {error.message}")
 
+    @staticmethod
+    def _configure(scratch: Path, sources: list[str]) -> Path:
+        """A configuration of apt with directories of its own and these sources."""
+        scratch.mkdir()
+        (scratch / "sources.list").write_text("".join(sources))
+        configuration = scratch / "apt.conf"
+        configuration.write_text(_apt_configuration(scratch, scratch / "sources.list"))
+        return configuration
+
     def _rpm_client(self, packages: list[Package]) -> Iterator[Problem]:
         """Let rpm, trusting our key alone, check signatures and digests of new rpms."""
         if not packages:
             return
-        rpm = ["rpm", "--dbpath", str(self._scratch / "rpm")]
-        key = self._scratch / "key.asc"
-        key.write_bytes(self._public_key)
-        run([*rpm, "--import", key], timeout=_TIMEOUT)
+        rpm = ["rpm", "--dbpath", str(self._signer.rpm_database)]
         for first in range(0, len(packages), _RPM_BATCH):
             files = [self._directory / self._place(package) for package in packages[first : first + _RPM_BATCH]]
             strict = ["--define", "_pkgverify_level all", "--define", "_pkgverify_flags 0x0"]
@@ -177,17 +319,34 @@ class _Check:
             yield Problem(place, f"has the sha256 {found} ({found_size} bytes), but {sha256} is listed")
 
     def _is_new(self, place: str) -> bool:
-        """Whether a path below `dists` or `repodata` is another file than in the generation verified before."""
-        if self._since is None:
-            return True
-        try:
-            return not (self._directory / place).samefile(self._since / place)
-        except FileNotFoundError:
-            return True
+        """Whether a path below `dists` or `repodata` is another file than in every generation verified before."""
+        return not any(_one_file(self._directory / place, earlier / place) for earlier in self._since)
 
     @staticmethod
     def _place(package: Package) -> str:
         return f"{generation.root_of(package.stream)}/{package.path}"
+
+
+def _one_file(first: Path, second: Path) -> bool:
+    """Whether two names are there and lead to the same file."""
+    try:
+        return first.samefile(second)
+    except FileNotFoundError:
+        return False
+
+
+def _address(directory: Path) -> str:
+    return "file:" + quote(str(directory))
+
+
+def _runs(listing: Generation) -> list[Run]:
+    return [run for part in listing.parts.values() for run in part.runs]
+
+
+def _yum_lines(package: Package) -> set[str]:
+    """The lines of an index that lead a client to a package."""
+    checksum = f'<checksum type="sha256" pkgid="YES">{package.sha256}</checksum>'
+    return {f'<location href="{package.path}"/>', checksum}
 
 
 def _apt_lines(package: Package) -> set[str]:

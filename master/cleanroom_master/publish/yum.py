@@ -6,41 +6,46 @@ elements together. Source of the formats: createrepo_c's own output, and its doc
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from cleanroom_master.publish import storage
-from cleanroom_master.publish.generation import Draft, root_of
-from cleanroom_master.publish.package import Stream
-from cleanroom_master.publish.pool import Pool
+from cleanroom_master.publish import pieces
+from cleanroom_master.publish.generation import Draft, PartName, Run, root_of
+from cleanroom_master.publish.package import PackageFile, Stream
+from cleanroom_master.publish.pieces import Pieces
 from cleanroom_master.publish.signing import Signer
 
 _NAMESPACE = "http://linux.duke.edu/metadata"
 _HEADER = '<?xml version="1.0" encoding="UTF-8"?>\n'
 # Index, its root element and that element's namespaces.
-_INDEXES = (
-    ("primary", "metadata", f'xmlns="{_NAMESPACE}/common" xmlns:rpm="{_NAMESPACE}/rpm"'),
-    ("filelists", "filelists", f'xmlns="{_NAMESPACE}/filelists"'),
-    ("other", "otherdata", f'xmlns="{_NAMESPACE}/other"'),
-)
-_LISTED = re.compile(r'href="repodata/(([0-9a-f]{64})-[a-z]+\.xml\.gz)"')
-_SIGNED = ("repomd.xml", "repomd.xml.asc")
+_ROOTS = {
+    "primary": ("metadata", f'xmlns="{_NAMESPACE}/common" xmlns:rpm="{_NAMESPACE}/rpm"'),
+    "filelists": ("filelists", f'xmlns="{_NAMESPACE}/filelists"'),
+    "other": ("otherdata", f'xmlns="{_NAMESPACE}/other"'),
+}
+INDEXES = tuple(_ROOTS)
+_LISTED = re.compile(r'href="repodata/(([0-9a-f]{64})-([a-z]+)\.xml\.gz)"')
+SIGNED = ("repomd.xml", "repomd.xml.asc")
 
 
-def write_repository(draft: Draft, stream: Stream, pool: Pool, signer: Signer) -> None:
-    """Write `yum/<image>/<channel>/repodata`; what did not change is linked from the generation before."""
+def entry(package: PackageFile, index: str) -> bytes:
+    """What an index says of a package."""
+    return package.entries[index].encode()
+
+
+def write_repository(draft: Draft, stream: Stream, fresh: Pieces, signer: Signer) -> None:
+    """Write `yum/<image>/<channel>/repodata`; what did not change is linked from a generation before."""
     place = Path(root_of(stream)) / "repodata"
-    directory = draft.root / place
-    base = draft.unchanged(stream)
-    if base is not None:
-        for name in _SIGNED:
-            storage.link(base / place / name, directory / name)
+    name = PartName(stream, "")
+    if draft.base is not None and stream in draft.base.streams and draft.alike(draft.base, [name]):
+        for file in SIGNED:
+            draft.link(draft.base.directory / place / file, place / file)
     else:
-        _write_indexes(draft, stream, directory, pool, signer)
+        _write(draft, stream, place, fresh, signer)
     for earlier in draft.earlier:
-        _keep_indexes(earlier / place, directory)
+        _keep_indexes(draft, earlier / place, place)
 
 
 def listed(repomd: bytes) -> list[tuple[str, str]]:
@@ -48,42 +53,65 @@ def listed(repomd: bytes) -> list[tuple[str, str]]:
     return [(matched[1], matched[2]) for matched in _LISTED.finditer(repomd.decode(errors="replace"))]
 
 
-def _write_indexes(draft: Draft, stream: Stream, directory: Path, pool: Pool, signer: Signer) -> None:
-    packages = [pool.facts(package.sha256) for package in draft.generation.of(stream)]
+def frame(index: str, packages: int) -> tuple[bytes, bytes]:
+    """What an index begins and ends with, around the pieces of its runs, packed."""
+    root, namespaces = _ROOTS[index]
+    opening = f'{_HEADER}<{root} {namespaces} packages="{packages}">\n'
+    return pieces.pack(opening.encode()).packed, pieces.pack(f"</{root}>\n".encode()).packed
+
+
+def split(content: bytes, runs: Sequence[Run], index: str) -> dict[str, bytes]:
+    """The packed pieces of an index by the listings of their runs."""
+    opening, _ = frame(index, sum(run.packages for run in runs))
+    return pieces.split(content, runs, index, start=len(opening))
+
+
+def _write(draft: Draft, stream: Stream, place: Path, fresh: Pieces, signer: Signer) -> None:
+    runs = draft.generation.part(stream, "").runs
+    before = draft.start.part(stream, "").runs if draft.start is not None else ()
+    files = _indexes(draft.start.directory / place) if draft.start is not None else {}
     moment = int(draft.generation.at.timestamp())
     data = []
-    for index, root, namespaces in _INDEXES:
-        elements = "".join(package.entries[index] for package in packages)
-        opening = f'<{root} {namespaces} packages="{len(packages)}">\n'
-        plain = f"{_HEADER}{opening}{elements}</{root}>\n".encode()
-        packed = gzip.compress(plain, mtime=0)
-        sha256 = hashlib.sha256(packed).hexdigest()
-        storage.write(directory / f"{sha256}-{index}.xml.gz", packed)
-        data.append(_data(index, plain, packed, moment))
+    for index in INDEXES:
+        there = split(pieces.read(files[index]), before, index) if index in files else {}
+        there |= {run.listing: fresh[index, run.listing].packed for run in runs if (index, run.listing) in fresh}
+        opening, closing = frame(index, sum(run.packages for run in runs))
+        content = b"".join([opening, *(there[run.listing] for run in runs), closing])
+        sha256 = hashlib.sha256(content).hexdigest()
+        name = f"{sha256}-{index}.xml.gz"
+        # The same content as before, where only the time is another, has the same name.
+        if index in files and files[index].name == name:
+            draft.link(files[index], place / name)
+        else:
+            draft.write(place / name, content)
+        data.append(_data(index, name, sha256, len(content), moment))
     repomd = (
         f'{_HEADER}<repomd xmlns="{_NAMESPACE}/repo" xmlns:rpm="{_NAMESPACE}/rpm">\n'
         f"  <revision>{moment}</revision>\n{''.join(data)}</repomd>\n"
     ).encode()
-    for name, content in zip(_SIGNED, (repomd, signer.detach_sign(repomd)), strict=True):
-        storage.write(directory / name, content, modified=moment)
+    for file, content in zip(SIGNED, (repomd, signer.detach_sign(repomd)), strict=True):
+        draft.write(place / file, content)
 
 
-def _data(index: str, plain: bytes, packed: bytes, moment: int) -> str:
-    sha256 = hashlib.sha256(packed).hexdigest()
+def _data(index: str, name: str, sha256: str, size: int, moment: int) -> str:
+    """An index's entry. Its checksum unpacked is left out: no client needs it, and it would cost the whole index."""
     return (
         f'  <data type="{index}">\n'
         f'    <checksum type="sha256">{sha256}</checksum>\n'
-        f'    <open-checksum type="sha256">{hashlib.sha256(plain).hexdigest()}</open-checksum>\n'
-        f'    <location href="repodata/{sha256}-{index}.xml.gz"/>\n'
+        f'    <location href="repodata/{name}"/>\n'
         f"    <timestamp>{moment}</timestamp>\n"
-        f"    <size>{len(packed)}</size>\n"
-        f"    <open-size>{len(plain)}</open-size>\n"
+        f"    <size>{size}</size>\n"
         "  </data>\n"
     )
 
 
-def _keep_indexes(earlier: Path, directory: Path) -> None:
+def _indexes(repodata: Path) -> dict[str, Path]:
+    """The index files of a repository by their kind."""
+    repomd = pieces.read(repodata / "repomd.xml").decode(errors="replace")
+    return {matched[3]: repodata / matched[1] for matched in _LISTED.finditer(repomd)}
+
+
+def _keep_indexes(draft: Draft, earlier: Path, place: Path) -> None:
     """Keep the index files of an earlier generation fetchable, for a client that has read its repomd.xml."""
-    repomd = earlier / "repomd.xml"
-    for name, _ in listed(repomd.read_bytes()) if repomd.exists() else ():
-        storage.link(earlier / name, directory / name)
+    for file in _indexes(earlier).values():
+        draft.link(file, place / file.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -53,7 +54,11 @@ def test_a_deb_says_what_it_needs_and_holds(tmp_path: Path) -> None:
     file = make_deb(
         tmp_path,
         more_control="Depends: libc6 (>= 2.4),\n other | another:any\nReplaces: old (<< 2)\n",
-        files={"/bin/tool": "tool\n", "/usr/bin/tool": "-> ../../bin/tool", "/etc/link": "-> /etc/passwd"},
+        files={
+            "/bin/tool": "tool\n",
+            "/usr/bin/tool": "-> ../../bin/tool",
+            "/etc/link": "-> /etc/passwd",
+        },
     )
     found = read(file, "deb")
     assert (found.format, found.name, found.version, found.architecture) == ("deb", "tiny", "1.0", "amd64")
@@ -72,6 +77,15 @@ def test_a_deb_says_what_it_needs_and_holds(tmp_path: Path) -> None:
     assert files["/usr/share/tiny/greeting"].digest == (
         "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
     )
+
+
+def test_a_link_to_itself_on_a_merged_usr_is_the_file_in_whatever_order_they_come(tmp_path: Path) -> None:
+    def fill(archive: tarfile.TarFile) -> None:
+        add(archive, "./bin/tool", type=tarfile.SYMTYPE, linkname="/usr/bin/tool")
+        add(archive, "./usr/bin/tool", b"tool")
+
+    [found] = read(hostile_deb(tmp_path, fill), "deb").files
+    assert (found.path, found.type, found.size) == ("/usr/bin/tool", FileType.FILE, 4)
 
 
 def test_what_a_script_diverts_is_known(tmp_path: Path) -> None:
@@ -110,9 +124,23 @@ def test_what_is_no_package_is_refused(tmp_path: Path, kind: str, content: bytes
         read(file, kind)
 
 
-def test_a_deb_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [100, -40, -4])
+def test_a_deb_that_was_cut_off_is_refused(tmp_path: Path, kept: int) -> None:
     file = make_deb(tmp_path)
-    file.write_bytes(file.read_bytes()[:-40])
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InputError, match="is no whole Debian package"):
+        read(file, "deb")
+
+
+def test_a_deb_of_which_dpkg_says_that_it_is_broken_is_refused_although_all_of_it_comes_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_deb(tmp_path)
+    program = tmp_path / "bin/dpkg-deb"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\n/usr/bin/dpkg-deb "$@"\nexit 2\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     with pytest.raises(InputError, match="is no whole Debian package"):
         read(file, "deb")
 

@@ -22,10 +22,28 @@ CASE, STEP, PHASE = Criterion("regress", None, "a test"), Criterion("build", "co
 
 def seen(outcome: Outcome = P, **told: Any) -> Seen:
     nothing = dict.fromkeys(
-        ("phase_outcome", "phase_why", "step_outcome", "step_why", "case_outcome", "case_message", "case_seconds")
+        (
+            "phase_outcome",
+            "phase_why",
+            "step_outcome",
+            "step_why",
+            "case_outcome",
+            "case_message",
+            "case_seconds",
+            "case_line",
+        )
     )
     return Seen(
-        **{"attempt": 1, "outcome": outcome, "why": "", "log_sha256": None, "packages_why": None, **nothing, **told}
+        **{
+            "attempt": 1,
+            "outcome": outcome,
+            "why": "",
+            "log_sha256": None,
+            "packages_why": None,
+            "image_digests": (),
+            **nothing,
+            **told,
+        }
     )
 
 
@@ -58,6 +76,12 @@ def seen(outcome: Outcome = P, **told: Any) -> Seen:
 )
 def test_a_verdict_is_never_guessed(criterion: Criterion, told: Seen, verdict: Verdict, why: str) -> None:
     assert judge(criterion, told) == (verdict, why)
+
+
+def test_a_probe_that_ran_on_another_image_is_no_probe_of_this_one() -> None:
+    told = seen(P, case_outcome=P, image_digests=("a" * 64,))
+    assert judge(CASE, told, "a" * 64) == judge(CASE, told) == (Verdict.GOOD, "")
+    assert judge(CASE, told, "b" * 64) == (Verdict.SKIPPED, "its guests started from another image: aaaaaaaaaaaa")
 
 
 def test_the_packages_of_a_build_are_read() -> None:

@@ -30,9 +30,10 @@ NOUNS = {
     },
     "repository": {"show", "history"},
     "test": {"history"},
+    "channel": {"test", "history"},
     "bisection": {"list", "show", "wait", "log", "cancel"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect"}
+ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([noun, verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun])),

@@ -26,7 +26,7 @@ EXAMPLES: list[events.Event] = [
     events.Installed(AT, {"libc6": "2.36-9+deb12u4", "rpm:tally": "1.0-1"}),
     events.Artifact(AT, "a_1.0_amd64.deb", 10, "0" * 64, "deb", "a", "1.0", "amd64"),
     events.PhaseFinished(AT, Outcome.SKIPPED, "nothing", 1.0, 0.0),
-    events.TestState(AT, "a" * 64, 3),
+    events.StartingState(AT, "a" * 64, 3),
 ]
 
 

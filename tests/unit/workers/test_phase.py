@@ -28,10 +28,10 @@ from cleanroom_recipes.events import (
     Output,
     PhaseFinished,
     Reset,
+    StartingState,
     StepFinished,
     StepStarted,
     Tests,
-    TestState,
     Version,
 )
 from cleanroom_recipes.model import (
@@ -168,9 +168,9 @@ def test_a_phase_is_told_from_its_start_to_its_end(run: Run) -> None:
 def test_what_is_installed_is_told_once_before_the_first_test(run: Run) -> None:
     steps = [(step(name, tests=tests), prints("")) for name, tests in (("a", Report.NONE), ("b", Report.LOG))]
     assert run.go([*steps, (step("c", tests=Report.COMMAND), prints(""))]) is Outcome.PASSED
-    kinds = [event.kind for event in run.told if event.kind in ("step_started", "installed")]
-    assert kinds == ["step_started", "installed", "step_started", "step_started"]
-    [told] = run.of(TestState)
+    kinds = [event.kind for event in run.told if event.kind in ("step_started", "starting_state")]
+    assert kinds == ["step_started", "starting_state", "step_started", "step_started"]
+    [told] = run.of(StartingState)
     assert (told.packages, told.sha256) == (1, hashlib.sha256(b"base 1").hexdigest())
 
 
@@ -189,7 +189,7 @@ def test_packages_that_cannot_be_listed_fail_no_phase_but_a_replay(run: Run, err
     steps = [(step("b", tests=Report.LOG), prints(""))]
     run.listing = raises(error)
     assert run.go(steps) is Outcome.PASSED
-    assert not run.of(TestState)
+    assert not run.of(StartingState)
     run.request = replace(run.request, installed="0" * 64)
     run.told.clear()
     assert run.go(steps) is Outcome.INFRASTRUCTURE

@@ -150,7 +150,7 @@ class _Failing:
 def test_what_came_before_a_guest_failed_counts(error: Exception, why: str) -> None:
     sent: list[bytes] = []
     FakeGuest([], {"/cleanroom/build/tree/a.xml": [SAMPLES / "ctest.junit.xml"]}).run(
-        ["sh", "-c"], timeout=1, output=sent.append
+        ["sh", "-c", ""], timeout=1, output=sent.append
     )
     found = PhaseResults("/cleanroom").of(_Failing(error, sent[0][:2500]), (), None, None)
     assert [case.name for case in found.cases] == ["good", "with space"]

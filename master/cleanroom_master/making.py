@@ -1,0 +1,132 @@
+"""How a generation comes about: recorded, written, verified, switched to, and noted, in this order.
+
+The record says what a generation is to hold before it is written; after a kill the disk says whether it became
+visible, and the record follows the disk (`recover`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cleanroom_base.errors import CleanroomError, InputError
+from cleanroom_db import generations
+from cleanroom_db.connection import Database, Row
+from cleanroom_db.generations import ChannelPackage, Leaving, NewPackage
+from cleanroom_master.publish.package import Package, recorded_format
+from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.repository import Repository
+
+_REASON = 1000
+# So many withdrawn packages are on the consumer's page.
+_TOLD = 50
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a generation changes, who wants it, and why.
+
+    `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
+    left out; `added` and `removed` are what the record notes, in comparison with the current one. `publications`,
+    `returning`, `leaving`, `request` and `withdrawing` are as `generations.prepare` has them. `anew`: nothing is
+    taken over from what was written before.
+    """
+
+    actor: str
+    reason: str
+    added: Sequence[NewPackage] = ()
+    removed: Sequence[ChannelPackage] = ()
+    publications: Sequence[int] = ()
+    returning: Sequence[tuple[int, str]] = ()
+    leaving: Sequence[Leaving] = ()
+    request: int | None = None
+    withdrawing: int | None = None
+    start: int | None = None
+    without: Sequence[ChannelPackage] = ()
+    anew: bool = False
+
+
+def recover(database: Database, repository: Repository) -> None:
+    """After a start: let the record follow what is visible, and clear away what a kill left."""
+    unfinished = generations.unswitched(database)
+    if unfinished is not None:
+        if repository.current() == unfinished.number:
+            generations.switched(database, unfinished.number)
+        else:
+            generations.discard(database, unfinished.number)
+    repository.discard_unfinished()
+
+
+def make(database: Database, repository: Repository, change: Change) -> int:
+    """Make the next generation and return its number.
+
+    Raises InputError when a client would not accept it; whatever goes wrong, the current generation stays.
+    """
+    current = repository.current()
+    generation = generations.prepare(
+        database,
+        actor=change.actor,
+        reason=change.reason[:_REASON],
+        added=change.added,
+        removed=[package.id for package in change.removed],
+        publications=change.publications,
+        returning=change.returning,
+        leaving=change.leaving,
+        request=change.request,
+        withdrawing=change.withdrawing,
+        at_least=(current or 0) + 1,
+    )
+    number = generation.number
+    try:
+        since = _write(database, repository, number, current, change)
+        problems = repository.verify(number, since=since, also=change.start)
+        if problems:
+            raise InputError("a client would not accept the repository", problems=problems)
+        repository.switch(number)
+    except CleanroomError:
+        if repository.current() != number:
+            generations.discard(database, number)
+        repository.discard_unshown()
+        raise
+    generations.switched(database, number)
+    return number
+
+
+def _write(database: Database, repository: Repository, number: int, current: int | None, change: Change) -> int | None:
+    """Write a generation that the record describes; returns the one of which what is the same needs no check."""
+    told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
+    start = current if change.start is None else change.start
+    if change.anew or (start is not None and not repository.readable(start)):
+        repository.build(number, map(published, generations.contents(database, number)), anew=True, withdrawn=told)
+        return None
+    # What the record calls added and removed is in comparison with the current generation, not with another start.
+    added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
+    repository.change(number, start=start, added=map(published, added), removed=map(published, removed), withdrawn=told)
+    return current
+
+
+def _withdrawn(row: Row) -> Withdrawn:
+    return Withdrawn(
+        name=row["name"],
+        version=row["version"],
+        architecture=row["architecture"],
+        channel=row["channel"],
+        image=row["target"].partition("/")[0],
+        at=row["at"],
+        reason=row["reason"],
+    )
+
+
+def published(one: NewPackage | ChannelPackage) -> Package:
+    """A package of the record as the repository knows it."""
+    return Package(
+        one.channel,
+        one.target,
+        recorded_format(one.format),
+        one.file,
+        one.sha256,
+        one.size,
+        one.name,
+        one.version,
+        one.architecture,
+    )
