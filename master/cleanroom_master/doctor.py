@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cleanroom_base.errors import CleanroomError
 from cleanroom_base.settings import Settings
@@ -13,6 +14,8 @@ from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
 from cleanroom_master.conflicts import check
+from cleanroom_master.publish import signing
+from cleanroom_master.publish.site import repository_directory
 from cleanroom_workers.host import Host
 
 # Programs, and the Debian package that brings each.
@@ -33,6 +36,8 @@ PROGRAMS = {
     "rpm": "rpm",
     "rpmsign": "rpm",
 }
+# Consumers need time to fetch a key whose validity was extended.
+_KEY_DAYS = 30
 _ELSEWHERE = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -116,6 +121,25 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(key, False, taken[key], f"set {key} to a free port")
         else:
             yield Finding(key, True, f"{settings.whole(key)} is free")
+
+
+def _key(settings: Settings) -> Iterator[Finding]:
+    """When the key expires with which everything is signed; consumers refuse what comes after that."""
+    published = repository_directory(settings) / "current/keys/cleanroom.asc"
+    if not published.exists():
+        return
+    expires = signing.expiry(published)
+    if expires is None:
+        yield Finding("signing key", True, "never expires")
+        return
+    left = (expires - datetime.now(UTC)).days
+    yield Finding(
+        "signing key",
+        left >= _KEY_DAYS,
+        f"expires on {expires:%Y-%m-%d}, in {left} days",
+        f"gpg --homedir {settings.state}/publisher/gnupg --quick-set-expire FINGERPRINT {signing.VALIDITY},"
+        " then start the publisher anew",
+    )
 
 
 def _images(settings: Settings) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ class Change:
     `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
     left out; `added` and `removed` are what the record notes, in comparison with the current one. `publications`,
     `returning`, `leaving`, `request` and `withdrawing` are as `generations.prepare` has them. `anew`: nothing is
-    taken over from what was written before.
+    taken over from what was written before; `sign_anew`: nothing but signatures.
     """
 
     actor: str
@@ -44,6 +44,7 @@ class Change:
     start: int | None = None
     without: Sequence[ChannelPackage] = ()
     anew: bool = False
+    sign_anew: bool = False
 
 
 def recover(database: Database, repository: Repository) -> None:
@@ -101,7 +102,14 @@ def _write(database: Database, repository: Repository, number: int, current: int
         return None
     # What the record calls added and removed is in comparison with the current generation, not with another start.
     added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
-    repository.change(number, start=start, added=map(published, added), removed=map(published, removed), withdrawn=told)
+    repository.change(
+        number,
+        start=start,
+        added=map(published, added),
+        removed=map(published, removed),
+        withdrawn=told,
+        sign_anew=change.sign_anew,
+    )
     return current
 
 

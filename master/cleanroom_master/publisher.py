@@ -155,6 +155,10 @@ class Publisher:
                 self._forget_preparations()
                 upkeep.collect_on_request(self._database, self._repository, self._keeping, request)
 
+    def renew(self) -> None:
+        """Sign what is published anew, if it is time for that."""
+        upkeep.renew(self._database, self._repository)
+
     def keep_up(self) -> None:
         """Take out what channels keep no more, and remove what nobody needs."""
         self._forget_preparations()
@@ -406,6 +410,7 @@ def work(settings: Settings) -> None:
                     publisher.recover()
                     recovered = True
                 if publisher.turn() == 0 and not publisher.busy:
+                    publisher.renew()
                     if upkeep_due.now():
                         publisher.keep_up()
                     listener.wait(settings.number("publisher.poll"))

@@ -106,6 +106,14 @@ def collect_on_request(database: Database, repository: Repository, keeping: Keep
     requests.finish(database, request.id, RequestState.DONE, "", result)
 
 
+def renew(database: Database, repository: Repository) -> bool:
+    """Sign everything anew in time, where signatures are valid for so long only; says whether that was due."""
+    due = repository.must_sign_anew()
+    if due:
+        make(database, repository, Change("publisher", "signed anew before its validity ends", sign_anew=True))
+    return due
+
+
 def retire(database: Database, repository: Repository, rules: Iterable[Rule]) -> int:
     """Take out of the channels what their rules keep no more; returns how many packages went."""
     current = repository.current()

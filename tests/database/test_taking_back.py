@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from database_server import Server
 from shop import Killed, Shop
 from tiny_packages import make_deb, make_rpm
 
@@ -13,9 +18,11 @@ from cleanroom_db import audit, generations, promotions, publications, releases,
 from cleanroom_db.promotions import GatesClosed
 from cleanroom_db.releases import Release
 from cleanroom_db.requests import Request
+from cleanroom_db.roles import Role
 from cleanroom_db.states import PublicationState, ReleaseState, RequestKind, RequestState
 from cleanroom_db.view import release_view
-from cleanroom_master import security
+from cleanroom_master import cli, security
+from cleanroom_recipes import loader
 
 POINTS = ["before build", "after build", "before switch", "after switch"]
 
@@ -281,3 +288,94 @@ def test_a_withdrawal_from_one_channel_leaves_the_other(shop: Shop, three: list[
     )
     with pytest.raises(InputError, match="was withdrawn from stable"):
         promoted(shop, releases.get(shop.owner, three[0].id))
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(server: Server, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path / "site"))
+    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
+
+
+@pytest.fixture
+def at_work(shop: Shop) -> Iterator[None]:
+    """A publisher that looks again and again, as the process does."""
+    ended = threading.Event()
+    publisher = shop.publisher()
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            publisher.turn()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
+    status = cli.run([*words, "--format", "json"])
+    told = capsys.readouterr()
+    return status, json.loads(told.out) if told.out else told.err
+
+
+@pytest.mark.usefixtures("site", "at_work")
+def test_taking_back_on_the_command_line(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "anna")
+    recipe = loader.to_json(loader.load(b'builder = "deb"', source="x", name="hello", url="https://example.org/h.git"))
+    for number in (1, 2):
+        release = shop.passed(f"v{number}", make_deb(tmp_path, version=f"{number}.0"))
+        while shop.state(release)[0] is not ReleaseState.PUBLISHED:
+            pass
+    with shop.owner.transaction() as cursor:
+        cursor.execute("UPDATE cleanroom.release SET recipe = %(recipe)s", recipe=recipe)
+    status, found = ask(capsys, "repository", "diff", "1", "2")
+    assert (status, list(found)) == (
+        0,
+        ["from", "to", "added", "removed", "releases_added", "releases_removed"],
+    )
+    assert [one["version"] for one in found["added"]] == ["2.0"]
+    assert found["releases_added"] == [{"product": "hello", "ref": "v2", "channel": "testing", "security_fix": None}]
+    status, found = ask(capsys, "repository", "rollback", "1", "--reason", "broken")
+    assert (status, found) == (
+        0,
+        {"generation": 3, "contents_of": 1, "actor": "anna", "reason": "broken", "warnings": [], "kept_out": []},
+    )
+    status, found = ask(capsys, "release", "promote", "hello", "v1", "--reason", "good")
+    assert (status, found["channel"], found["generation"], found["gates"][0]["state"]) == (0, "stable", 4, "holds")
+    assert ask(capsys, "release", "promote", "hello", "v1", "--reason", "good")[1]["generation"] is None
+    status, found = ask(capsys, "release", "withdraw", "hello", "v1", "--reason", "eats data")
+    assert (status, found["channels"], found["generation"]) == (0, ["testing", "stable"], 5)
+    status, found = ask(capsys, "repository", "show")
+    assert [(one["name"], one["packages"]) for one in found["channels"]] == [("stable", []), ("testing", [])]
+    assert found["channels"][0]["withdrawn"][0]["reason"] == "eats data"
+    status, found = ask(capsys, "repository", "verify")
+    assert (status, found) == (
+        0,
+        {"generation": 5, "identical": True, "problems": [], "repaired_by": None, "left": []},
+    )
+    assert ask(capsys, "repository", "gc") == (0, {"generations": [], "files": 0, "size": 0})
+    page = (shop.home / "repository/current/index.html").read_text()
+    assert "Withdrawn</h2>" in page
+    assert "eats data" in page
+    for bad in (["repository", "rollback", "9", "--reason", "x"], ["repository", "diff", "1", "9"]):
+        status, told = ask(capsys, *bad)
+        assert (status, "there is no generation 9" in told) == (2, True)
+    status, told = ask(capsys, "release", "promote", "hello", "v2", "--reason", "x")
+    assert (status, "is not in testing" in told) == (2, True)
+
+
+@pytest.mark.usefixtures("site")
+def test_without_a_publisher_the_command_ends_and_says_so(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    shop.settle()
+    status, told = ask(capsys, "repository", "verify", "--timeout", "0.1")
+    assert (status, "the publisher has not done it" in told) == (4, True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,27 @@ def test_a_generation_of_a_form_that_is_not_known_is_made_anew(shop: Shop, both:
     shop.passed("v3", make_deb(tmp_path, version="2.0"))
     assert shop.settle() == 1
     assert shop.published() == [("round", "1.0-1"), ("tiny", "1.0"), ("tiny", "2.0")]
+
+
+def test_signatures_are_renewed_before_their_validity_ends(shop: Shop, both: Path) -> None:
+    shop.valid = timedelta(days=10)
+    repository = shop.repository()
+    release = the(both, "current/apt/dists/testing/Release")
+    assert "Valid-Until" not in release.read_text()
+    assert not repository.must_sign_anew()
+    assert not upkeep.renew(shop.database, repository)
+    before = repository.current()
+    for file in both.glob("current/apt/dists/*/InRelease"):
+        os.utime(file, (time.time() - 6 * 86400,) * 2)
+    assert upkeep.renew(shop.database, repository)
+    assert repository.current() != before
+    text = the(both, "current/apt/dists/testing/Release").read_text()
+    moments = {line.split(": ")[0]: line.split(": ")[1] for line in text.splitlines() if ": " in line}
+    until, at = (parsedate_to_datetime(moments[name]) for name in ("Valid-Until", "Date"))
+    assert until - at == shop.valid
+    assert not repository.must_sign_anew()
+    assert shop.published() == [("round", "1.0-1"), ("tiny", "1.0")]
+    assert repository.verify(repository.current() or 0) == []
 
 
 # -- garbage ---------------------------------------------------------------------------------------------------

@@ -64,10 +64,13 @@ class Shop:
         self.files = FileStore(home / "artifacts")
         self.kept, self.grace = 32, timedelta(days=3)
         self.rules: tuple[Rule, ...] = ()
+        self.valid: timedelta | None = None
         add_product(owner)
 
     def repository(self, kind: type[Repository] = Repository) -> Repository:
-        return kind(self.home / "repository", self._signer, origin="Test", url="http://repository.example")
+        return kind(
+            self.home / "repository", self._signer, origin="Test", url="http://repository.example", valid=self.valid
+        )
 
     def publisher(self, repository: Repository | None = None) -> Publisher:
         keeping = Keeping(self.kept, self.grace, self.rules)

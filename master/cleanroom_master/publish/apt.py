@@ -169,6 +169,7 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "Suite": channel,
         "Codename": channel,
         "Date": format_datetime(generation.at, usegmt=True),
+        **_validity(draft),
         "Acquire-By-Hash": "yes",
         # An architecture's index has the packages for all architectures too; there is no index for them alone.
         "No-Support-for-Architecture-all": "Packages",
@@ -182,6 +183,13 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         detached, clear = threads.submit(signer.detach_sign, release), threads.submit(signer.clear_sign, release)
     for name, content in zip(SIGNED, (release, detached.result(), clear.result()), strict=True):
         draft.write(place / name, content)
+
+
+def _validity(draft: Draft) -> dict[str, str]:
+    """Until when clients believe it; so nobody can give them an old state for ever."""
+    if draft.valid is None:
+        return {}
+    return {"Valid-Until": format_datetime(draft.generation.at + draft.valid, usegmt=True)}
 
 
 def _link_channel(draft: Draft, existing: Path, place: Path) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError
@@ -146,6 +146,7 @@ class Draft:
     `earlier` are the directories of the generations before it, newest first, whose index files stay fetchable.
     `base` is the newest of them when it was made with the same key and origin: what did not change since is linked
     from it, and its signatures hold. `start` is the generation out of whose pieces it is written, often the same.
+    `valid` is how long clients shall believe a signature (None: for ever).
     """
 
     generation: Generation
@@ -153,6 +154,7 @@ class Draft:
     earlier: tuple[Path, ...]
     base: Generation | None
     start: Generation | None
+    valid: timedelta | None = None
     written: list[Path] = field(default_factory=list)
 
     def write(self, place: str | Path, content: bytes) -> None:

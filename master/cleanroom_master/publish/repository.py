@@ -54,8 +54,11 @@ class Collected:
 class Repository:
     """The repository in a directory, written by one process at a time."""
 
-    def __init__(self, directory: Path, signer: Signer, *, origin: str, url: str) -> None:
-        """`origin` names the site to consumers; `url` is the repository's address as they use it.
+    def __init__(
+        self, directory: Path, signer: Signer, *, origin: str, url: str, valid: timedelta | None = None
+    ) -> None:
+        """`origin` names the site to consumers; `url` is the repository's address as they use it; `valid` is how long
+        apt believes a signature (None: for ever).
 
         Raises InputError for an origin that is not one line of text.
         """
@@ -65,6 +68,7 @@ class Repository:
         self._signer = signer
         self._origin = origin
         self._url = url.rstrip("/")
+        self._valid = valid
         self._pool = Pool(directory, signer)
         self._generations = directory / "generations"
         self._memory = Memory()
@@ -121,12 +125,23 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        sign_anew: bool = False,
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
-        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. Raises as `build` does.
+        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did
+        not change is signed again too. Raises as `build` does.
         """
-        return self._make(number, None if start is None else self.read(start), added, removed, withdrawn)
+        from_start = None if start is None else self.read(start)
+        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew)
+
+    def must_sign_anew(self) -> bool:
+        """Whether the oldest signature of the current generation has lived through half of its validity."""
+        current = self.current()
+        if self._valid is None or current is None:
+            return False
+        signed = [file.stat().st_mtime for file in self._path(current).glob("apt/dists/*/InRelease")]
+        return bool(signed) and time.time() - min(signed) > self._valid.total_seconds() / 2
 
     def _make(
         self,
@@ -135,6 +150,8 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        *,
+        sign_anew: bool = False,
     ) -> Path:
         current = self.current()
         if current is not None and number <= current:
@@ -150,6 +167,7 @@ class Repository:
                 coming = list(added)
                 composition = compose(self._pool, start, coming, removed)
                 draft = self._draft(number, partial, start, composition)
+                draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
                 self._write(draft, composition, coming, withdrawn)
                 storage.flush_new(partial, draft.written)
                 partial.rename(directory)

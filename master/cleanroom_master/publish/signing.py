@@ -8,6 +8,7 @@ home.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -42,8 +43,11 @@ class Signer:
     path may have 107 bytes only (unix(7)). Use it as a context manager, or call `close`, to end the agent.
     """
 
-    def __init__(self, home: Path, runtime: Path, *, user_id: str) -> None:
-        """Open the home, and make it and the key when there is none; raises InfrastructureError."""
+    def __init__(self, home: Path, runtime: Path, *, user_id: str, may_make: bool = True) -> None:
+        """Open the home, and make it and the key when there is none; raises InfrastructureError.
+
+        With `may_make` false a key that is not there is an error: consumers know the one that there was.
+        """
         self.home = home.absolute()
         with storage.reported("opening the home of the signing key"):
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,6 +56,12 @@ class Signer:
             self._link = runtime.absolute() / "gnupg"
             storage.replace_symbolic_link(self._link, self.home)
         key = self._find_key()
+        if key is None and not may_make:
+            raise InfrastructureError(
+                f"the signing key vanished from {self.home}, and consumers trust no other",
+                hint="bring it back from a backup; to go on with a new key, which every consumer has to fetch, make it:"
+                f" gpg --homedir {self.home} --quick-generate-key '{user_id}' {ALGORITHM} sign {VALIDITY}",
+            )
         if key is None:
             self._gpg("--quick-generate-key", user_id, ALGORITHM, "sign", VALIDITY, timeout=_KEY_TIMEOUT)
             key = self._find_key()
@@ -160,6 +170,16 @@ class Signer:
                 found.append(Key(fingerprint, fields[9], _moment(record[5]), _moment_or_none(record[6])))
                 record = []
         return max(found, key=lambda key: key.created, default=None)
+
+
+def expiry(public_key: Path) -> datetime | None:
+    """When an exported key expires; None: never. Raises InfrastructureError when it is no key."""
+    with tempfile.TemporaryDirectory() as home:
+        shown = run(["gpg", "--homedir", home, "--with-colons", "--show-keys", public_key], timeout=_TIMEOUT).text
+    expiries = [line.split(":")[6] for line in shown.splitlines() if line.startswith("pub:")]
+    if not expiries:
+        raise InfrastructureError(f"{public_key} is no OpenPGP key")
+    return _moment_or_none(expiries[0])
 
 
 def _moment(seconds: str) -> datetime:

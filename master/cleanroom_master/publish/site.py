@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from cleanroom_base.settings import Settings
@@ -15,11 +16,15 @@ def repository_directory(settings: Settings) -> Path:
 
 
 def open_signer(settings: Settings) -> Signer:
-    """Open the signing key, made at first start; for the publisher alone. The caller closes it."""
+    """Open the signing key, made before the first publication; for the publisher alone. The caller closes it.
+
+    Raises InfrastructureError when it expired, or vanished after something was published with it.
+    """
     return Signer(
         settings.state / "publisher" / "gnupg",
         settings.runtime / "publisher",
         user_id=settings.text("publisher.key_name"),
+        may_make=not (repository_directory(settings) / "current").is_symlink(),
     )
 
 
@@ -30,4 +35,5 @@ def open_repository(settings: Settings, signer: Signer) -> Repository:
         signer,
         origin=settings.text("publisher.origin"),
         url=settings.repository_url,
+        valid=timedelta(days=settings.number("publisher.valid_days")) or None,
     )

@@ -233,6 +233,8 @@ class _Check:
             f"{kind} {options} {_address(self._directory / 'apt')} {stream.channel} {stream.image}\n"
             for stream in sorted(changed)
             for kind in ("deb", "deb-src")
+            # Where only binary packages changed, nobody fetches the sources' index again.
+            if kind == "deb" or self._is_new(f"apt/dists/{stream.channel}/{stream.image}/source/Sources{apt.PACKED}")
         ]
         # It checks signatures, checksums and that indexes can be unpacked. What stands in them is parsed where it is
         # new, below: apt would otherwise spend a second on 50,000 packages that it has read before.

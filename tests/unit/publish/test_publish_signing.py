@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from cleanroom_base.errors import InfrastructureError
-from cleanroom_master.publish.signing import Signer
+from cleanroom_base.settings import load
+from cleanroom_master.publish.signing import Signer, expiry
+from cleanroom_master.publish.site import open_signer, repository_directory
 
 
 def test_the_key_is_made_once_and_found_again(tmp_path: Path, signer: Signer):
@@ -65,3 +67,26 @@ def test_an_expired_key_is_reported(tmp_path: Path):
         Signer(home, tmp_path / "runtime", user_id="Old")
     for name in (home, tmp_path / "runtime/gnupg"):
         subprocess.run(["gpgconf", "--homedir", name, "--kill", "gpg-agent"], check=True, timeout=60)
+
+
+def test_a_key_that_vanished_is_not_replaced_by_itself(tmp_path: Path):
+    with pytest.raises(InfrastructureError, match="the signing key vanished"):
+        Signer(tmp_path / "gone", tmp_path / "runtime", user_id="Test repository", may_make=False)
+
+
+def test_a_site_makes_a_key_only_before_its_first_publication(tmp_path: Path):
+    settings = load({"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": str(tmp_path)})
+    repository = repository_directory(settings)
+    repository.mkdir(parents=True)
+    (repository / "current").symlink_to("generations/1")
+    with pytest.raises(InfrastructureError, match="consumers trust no other"):
+        open_signer(settings)
+
+
+def test_when_an_exported_key_expires(tmp_path: Path, signer: Signer):
+    file = tmp_path / "key.asc"
+    file.write_bytes(signer.public_key())
+    assert expiry(file) == signer.key.expires
+    file.write_text("no key")
+    with pytest.raises(InfrastructureError):
+        expiry(file)
