@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
-PROCESSES ?= 3
+PROCESSES ?= 4
 .PHONY: help setup demo test check bench lock clean
 
 help: ## show this list

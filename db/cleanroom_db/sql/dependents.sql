@@ -41,7 +41,7 @@ SELECT trial.product, trial.ref, trial.outcome, trial.why, build.target, phase.n
               JOIN cleanroom.build AS its ON its.trial_id = nightly.id AND its.target = build.target
               JOIN cleanroom.attempt AS run ON run.build_id = its.id
               JOIN cleanroom.phase AS before
-                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0 AND before.replay = 0
+                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0
              WHERE nightly.purpose = 'nightly' AND nightly.product = trial.product AND nightly.ref = trial.ref
                AND nightly.channel = trial.channel AND before.outcome IN ('passed', 'failed', 'regressed')
              ORDER BY nightly.id DESC, run.number DESC LIMIT 1),
@@ -50,7 +50,7 @@ SELECT trial.product, trial.ref, trial.outcome, trial.why, build.target, phase.n
               JOIN cleanroom.build AS its ON its.release_id = release.id AND its.target = build.target
               JOIN cleanroom.attempt AS run ON run.build_id = its.id
               JOIN cleanroom.phase AS before
-                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0 AND before.replay = 0
+                ON before.attempt_id = run.id AND before.name = phase.name AND before.replay = 0
              WHERE release.product = trial.product AND release.ref = trial.ref
                AND before.outcome IN ('passed', 'failed', 'regressed')
              ORDER BY run.number DESC LIMIT 1),

@@ -36,7 +36,6 @@ SELECT * FROM (
       JOIN cleanroom.attempt ON attempt.build_id = build.id
       JOIN cleanroom.phase
         ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.replay = 0 AND phase.outcome = 'passed'
-       AND phase.replay = 0
       LEFT JOIN cleanroom.package_state ON package_state.digest = phase.package_state
      WHERE trial.purpose = 'nightly' AND trial.product = %(product)s AND trial.channel = %(channel)s
        AND trial.id < %(trial)s
@@ -47,7 +46,6 @@ SELECT * FROM (
       JOIN cleanroom.attempt ON attempt.build_id = build.id
       JOIN cleanroom.phase
         ON phase.attempt_id = attempt.id AND phase.name = %(phase)s AND phase.replay = 0 AND phase.outcome = 'passed'
-       AND phase.replay = 0
       LEFT JOIN cleanroom.package_state ON package_state.digest = phase.package_state
      WHERE release.product = %(product)s AND release.ref = %(ref)s) AS good
  ORDER BY later, id DESC, at DESC
