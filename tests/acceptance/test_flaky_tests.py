@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from live_site import LiveSite, until
+from live_site import LiveSite, installed, until
+from surroundings import kept_between_runs
 
 from cleanroom_master.logs import LogStore
 
@@ -50,6 +53,15 @@ class Runs:
         """End the guest of the next run."""
         done = self._site.run("guest", "destroy", self._next())
         assert done.status == 0, done
+
+
+@pytest.fixture
+def site() -> Iterator[LiveSite]:
+    """An installation that repeats what fails, as it does unless a site says otherwise."""
+    with installed(kept_between_runs() / "acceptance-other", CLEANROOM_MASTER_REPLAYS="5") as site:
+        started = site.run("up", "--detach", timeout=180)
+        assert started.status == 0, started
+        yield site
 
 
 @pytest.mark.timeout(420)

@@ -7,6 +7,7 @@ home.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -121,8 +122,14 @@ class Signer:
 
     @cached_property
     def rpm_database(self) -> Path:
-        """A database of rpm's that knows this key and nothing else, for checking."""
-        database = self._link.with_name(f"rpm-{self.key.fingerprint}")
+        """A database of rpm's that knows this key and nothing else, for checking.
+
+        It is this process's own: one that is killed while it makes its database spoils nobody else's.
+        """
+        for old in self._link.parent.glob("rpm-*"):
+            if not Path("/proc", old.name.removeprefix("rpm-")).exists():
+                storage.remove(old)
+        database = self._link.with_name(f"rpm-{os.getpid()}")
         storage.remove(database)
         key = self._link.with_name("key.asc")
         key.write_bytes(self.public_key())

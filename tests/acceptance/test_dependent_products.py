@@ -78,4 +78,4 @@ def test_a_library_is_held_when_what_depends_on_it_fails_with_it(site: LiveSite)
     held = site.show("library", "v1.1")
     assert held["state"] == "held"
     assert "`regress` of reader v1.0 failed on debian-12/deb" in held["why"]
-    assert held["why"].endswith("with library v1.1; 1 of 2 gates hold")
+    assert " with library v1.1; " in held["why"]
