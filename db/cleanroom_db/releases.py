@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions
+from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions, unions
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -171,7 +171,8 @@ def set_version(database: Database, release_id: int, version: str) -> None:
 def retry(database: Database, release_id: int, actor: str) -> list[int]:
     """Queue a new attempt of every build that did not pass, and return the builds' ids.
 
-    Where all passed, the products that depend on the release are tried with it again.
+    Where all passed, the products that depend on the release are tried with it again, and it is installed together
+    with others again.
     Raises InputError if there is nothing to try again.
     """
     with database.transaction() as cursor:
@@ -179,8 +180,8 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         if release.state not in (ReleaseState.FAILED, ReleaseState.HELD, ReleaseState.CANCELLED):
             raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to try again")
         again = [row for row in _attempts(cursor, release_id) if _outcome(row) not in _GOOD]
-        dependents_again = dependents.forget(cursor, release_id)
-        if not again and not dependents_again:
+        tried_again = [dependents.forget(cursor, release_id), unions.forget(cursor, release_id)]
+        if not again and not any(tried_again):
             raise InputError(f"all builds of {release.product} {release.ref} have passed")
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
