@@ -221,7 +221,7 @@ def approve(database: Database, release_id: int, actor: str, reason: str) -> Rel
 
 
 def waive(database: Database, release_id: int, actor: str, gate: str, *, reason: str, expires_at: datetime) -> Release:
-    """Let a release pass without a gate, if it is judged before `expires_at`; one that was judged is judged again.
+    """Let a release pass without a gate, if it is judged before `expires_at`; one that was built is judged again.
 
     Raises InputError if the gate cannot be waived, or if it is too late for that.
     """
@@ -232,7 +232,7 @@ def waive(database: Database, release_id: int, actor: str, gate: str, *, reason:
         gates.waive(cursor, release_id, gate, actor, reason, expires_at)
         detail = {"gate": gate, "expires_at": expires_at.astimezone(UTC).isoformat()}
         audit.record(database, actor, "release waive", f"{release.product} {release.ref}", reason=reason, detail=detail)
-        if release.state not in _OPEN:
+        if release.state not in _OPEN or all(_outcome(row) is not None for row in _attempts(cursor, release_id)):
             _settle(cursor, release, requested_by=actor)
         return lock(cursor, release_id)
 
