@@ -92,7 +92,7 @@ class Trying:
             own = {sha256 for _, sha256 in dependents.candidates(self._database, release.id, place.image)}
             for form in _FORMATS:
                 wanted = union.union(self._database, self._checker, place, release.id, form, beside)
-                some = [(one, one.sha256 in own) for one in _by_file(wanted.members)]
+                some = sorted(((one, one.sha256 in own) for one in _by_file(wanted.members)), key=_suspicion)
                 # Its own alone were installed by its phase `install`; without them it is not about this release.
                 if {mine for _, mine in some} == {True, False}:
                     members[str(wanted.target)] = some
@@ -117,6 +117,12 @@ def _by_file(members: Iterable[UnionMember]) -> list[UnionMember]:
     for one in members:
         found.setdefault(one.file, one)
     return list(found.values())
+
+
+def _suspicion(member: tuple[UnionMember, bool]) -> tuple[bool, bool, str]:
+    """The order in which people are told of packages: the release's own, what waits beside it, what is published."""
+    one, own = member
+    return not own, one.published is not None, one.name
 
 
 def _beyond(place: Place) -> str:
