@@ -94,7 +94,7 @@ def words(value: object) -> Value:
 # The gates that a site can demand, as the recipes' vocabulary has them; it stands above this package.
 GATE = re.compile(
     r"builds|no-regression|no-slowdown|no-lost-tests|no-conflicts|reproducible|signature|approval|dependents"
-    r"|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
+    r"|union|phase:[a-z][a-z0-9-]{0,31}|step:[a-z][a-z0-9-]{0,31}/[a-z0-9][a-z0-9-]{0,63}"
 )
 
 
@@ -106,7 +106,8 @@ def gates(value: object) -> Value:
     if wrong:
         raise _Invalid(
             f"{', '.join(repr(word[:100]) for word in wrong)}: a gate is one of builds, no-regression, no-slowdown,"
-            " no-lost-tests, no-conflicts, reproducible, signature, approval, dependents, phase:NAME, step:PHASE/NAME"
+            " no-lost-tests, no-conflicts, reproducible, signature, approval, dependents, union, phase:NAME,"
+            " step:PHASE/NAME"
         )
     return found
 

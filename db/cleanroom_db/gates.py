@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, conflicts, dependents, reproductions
+from cleanroom_db import comparisons, conflicts, dependents, reproductions, unions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.conflicts import Check
 from cleanroom_db.connection import Cursor, Row, plain
@@ -86,7 +86,8 @@ class Facts:
     """What gates ask of a release. `waivers` are those that have not expired, by gate.
 
     `subject` is what is released; `dependents` None: which are tried is not chosen yet; `flaky` is what its recipe says
-    of builds that are flaky.
+    of builds that are flaky; `union` None: what it is installed together with is not chosen yet; `promoted`: it is out
+    already, and nothing more is tried.
     """
 
     channel: str
@@ -99,6 +100,8 @@ class Facts:
     subject: str = ""
     dependents: Tried | None = None
     flaky: Flaky = Flaky.HOLDS
+    union: unions.Tried | None = None
+    promoted: bool = False
 
     @property
     def flaky_let_pass(self) -> str | None:
@@ -166,7 +169,8 @@ def decide_promotion(
     compared = {one.target: one for one in comparisons.with_channel(cursor, release_id, channel)}
     builds = tuple(replace(build, comparison=compared.get(build.target)) for build in facts.builds)
     approved_by = facts.approved_by or actor
-    return decide(replace(facts, channel=channel, gates=tuple(demanded), builds=builds, approved_by=approved_by))
+    facts = replace(facts, channel=channel, gates=tuple(demanded), builds=builds, approved_by=approved_by)
+    return decide(replace(facts, promoted=True))
 
 
 def tally(results: Iterable[GateResult]) -> str:
@@ -398,10 +402,19 @@ def _dependents(facts: Facts) -> _Said:
     return facts.dependents.said(facts.subject)
 
 
+def _union(facts: Facts) -> _Said:
+    if facts.union is not None:
+        return facts.union.said()
+    if facts.promoted:
+        return False, "it was not installed together with others before it was published: its channel did not demand it"
+    return None, "waits for the choice of what it is installed together with"
+
+
 _OF_RELEASE: Mapping[str, Callable[[Facts], _Said]] = {
     Gate.SIGNATURE: _signature,
     Gate.APPROVAL: _approval,
     Gate.DEPENDENTS: _dependents,
+    Gate.UNION: _union,
 }
 
 
@@ -450,6 +463,7 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
         subject=f"{release['product']} {release['ref']}",
         dependents=dependents.tried(cursor, release_id),
         flaky=Flaky(release["flaky"]),
+        union=unions.tried(cursor, release_id),
     )
 
 

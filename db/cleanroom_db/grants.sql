@@ -22,6 +22,8 @@ GRANT INSERT ON cleanroom.release_wait TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.night TO cleanroom_master;
 GRANT UPDATE (outcome, runs, failures) ON cleanroom.test_case TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.reproduction TO cleanroom_master;
+GRANT INSERT, DELETE ON cleanroom.union_choice, cleanroom.union_member TO cleanroom_master;
+GRANT UPDATE (basis) ON cleanroom.union_choice TO cleanroom_master;
 GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;

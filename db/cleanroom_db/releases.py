@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
-from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions
+from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions, unions
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import RefEvent
@@ -171,7 +171,8 @@ def set_version(database: Database, release_id: int, version: str) -> None:
 def retry(database: Database, release_id: int, actor: str) -> list[int]:
     """Queue a new attempt of every build that did not pass, and return the builds' ids.
 
-    Where all passed, the products that depend on the release are tried with it again.
+    Where all passed, the products that depend on the release are tried with it again, and it is installed together
+    with others again.
     Raises InputError if there is nothing to try again.
     """
     with database.transaction() as cursor:
@@ -179,8 +180,8 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         if release.state not in (ReleaseState.FAILED, ReleaseState.HELD, ReleaseState.CANCELLED):
             raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to try again")
         again = [row for row in _attempts(cursor, release_id) if _outcome(row) not in _GOOD]
-        dependents_again = dependents.forget(cursor, release_id)
-        if not again and not dependents_again:
+        tried_again = [dependents.forget(cursor, release_id), unions.forget(cursor, release_id)]
+        if not again and not any(tried_again):
             raise InputError(f"all builds of {release.product} {release.ref} have passed")
         for row in again:
             cursor.execute(_SQL["insert_next_attempt"], build=row["build_id"], number=row["number"] + 1)
@@ -220,7 +221,7 @@ def approve(database: Database, release_id: int, actor: str, reason: str) -> Rel
 
 
 def waive(database: Database, release_id: int, actor: str, gate: str, *, reason: str, expires_at: datetime) -> Release:
-    """Let a release pass without a gate, if it is judged before `expires_at`; one that was judged is judged again.
+    """Let a release pass without a gate, if it is judged before `expires_at`; one that was built is judged again.
 
     Raises InputError if the gate cannot be waived, or if it is too late for that.
     """
@@ -231,7 +232,7 @@ def waive(database: Database, release_id: int, actor: str, gate: str, *, reason:
         gates.waive(cursor, release_id, gate, actor, reason, expires_at)
         detail = {"gate": gate, "expires_at": expires_at.astimezone(UTC).isoformat()}
         audit.record(database, actor, "release waive", f"{release.product} {release.ref}", reason=reason, detail=detail)
-        if release.state not in _OPEN:
+        if release.state not in _OPEN or all(_outcome(row) is not None for row in _attempts(cursor, release_id)):
             _settle(cursor, release, requested_by=actor)
         return lock(cursor, release_id)
 

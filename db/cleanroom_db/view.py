@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates, reproductions
+from cleanroom_db import comparisons, gates, reproductions, unions
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.reproductions import Reproduction
@@ -41,6 +41,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         fix = cursor.value(_SQL["security_fix"], release=release["id"])
         held_to = _gates(cursor, release)
         waivers = gates.waivers(cursor, release["id"])
+        together = unions.tried(cursor, release["id"])
     view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
     view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
@@ -55,6 +56,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
     view["comparison"] = _compared([build["comparison"] for build in builds])
     view["comparison_with_previous"] = _compared([build["comparison_with_previous"] for build in builds])
     view["gates"] = held_to
+    view["union"] = _union(together)
     view["waivers"] = [
         {
             **{name: getattr(waiver, name) for name in ("gate", "actor", "reason", "active")},
@@ -129,6 +131,28 @@ def _reproduction(found: Reproduction | None) -> View | None:
         "artifacts": [
             {"file": pair.file, "same": pair.same, "sha256": pair.sha256, "again_sha256": pair.again_sha256}
             for pair in found.artifacts
+        ],
+    }
+
+
+def _union(found: unions.Tried | None) -> View | None:
+    """How a release was installed together with others; None where that was not chosen."""
+    if found is None:
+        return None
+    return {
+        "trial": found.trial,
+        "channel": found.channel,
+        "problem": found.problem,
+        "chosen_at": iso(found.chosen_at),
+        "left_out": list(found.left_out),
+        "note": found.note,
+        "targets": [
+            {
+                **{name: getattr(one, name) for name in ("target", "outcome", "why", "log")},
+                "own": list(one.own),
+                "others": list(one.others),
+            }
+            for one in found.targets
         ],
     }
 

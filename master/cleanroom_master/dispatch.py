@@ -30,6 +30,7 @@ from cleanroom_db import (
     releases,
     reproductions,
     trials,
+    unions,
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
@@ -38,8 +39,10 @@ from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.states import TrialPurpose
 from cleanroom_master import channel, needs, schedules
 from cleanroom_master.bisection.driver import Driver
+from cleanroom_master.conflicts import union
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Upkeep, look_at
+from cleanroom_master.conflicts.trying import Trying
 from cleanroom_master.dependents import choose_due, demanding
 from cleanroom_master.files import FileStore
 from cleanroom_master.leftovers import take_over_logs
@@ -164,6 +167,7 @@ class Dispatch:
         self.files = FileStore(self._places.artifacts)
         self._checker = Checker.of(settings, database)
         self._upkeep = Upkeep(database, self._checker)
+        self._trying = Trying(database, self._checker)
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
 
@@ -191,6 +195,7 @@ class Dispatch:
             pass
         self._bisections.turn()
         self._upkeep.turn()
+        self._trying.turn()
         choose_due(self._database, self._planner, self._settings)
         schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
@@ -233,8 +238,7 @@ class Dispatch:
         plain = subject.conditions if isinstance(subject, trials.Trial) else {}
         conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
-        plans = {plan.name: plan for plan in self._planner.phases(recipe, Target.parse(work.target))}
-        plans[COMPARISON] = comparison(recipe, Target.parse(work.target))
+        plans = self._plans(subject, recipe, Target.parse(work.target))
         return Job(
             held,
             subject,
@@ -244,6 +248,14 @@ class Dispatch:
             {name: with_packages(plans[name], conditions.packages) for name in work.phases if name in plans},
             self._settings.whole("worker.artifact_limit"),
         )
+
+    def _plans(self, subject: releases.Release | trials.Trial, recipe: Recipe, target: Target) -> dict[str, PhasePlan]:
+        """The phases that there are of a release or a trial on a target."""
+        if isinstance(subject, trials.Trial) and subject.purpose is TrialPurpose.UNION:
+            # What is installed is of many products: the recipe of one of them does not say how.
+            return {union.PHASE: union.phase(target)}
+        plans = {plan.name: plan for plan in self._planner.phases(recipe, target)}
+        return {**plans, COMPARISON: comparison(recipe, target)}
 
     def renew(self, job: Job) -> bool:
         """Keep the lease; False if it is lost."""
@@ -304,8 +316,15 @@ class Dispatch:
         )
 
     def artifacts(self, job: Job) -> list[tuple[Path, str]]:
-        """The artifacts of the published release that a trial tests, where it builds none: files with their names."""
+        """What a trial tests that it did not build: files with their names.
+
+        These are the artifacts of the published release, or all packages that are installed together. Raises
+        InfrastructureError when one of those is gone.
+        """
         subject = job.subject
+        if isinstance(subject, trials.Trial) and subject.purpose is TrialPurpose.UNION:
+            members = unions.members(self._database, subject.id, job.target)
+            return [(self._checker.kept(one.sha256, one.published), one.file) for one in members]
         if not isinstance(subject, trials.Trial) or subject.purpose not in _OF_PUBLISHED:
             return []
         if any(plan.makes_artifacts for plan in job.plans.values()):

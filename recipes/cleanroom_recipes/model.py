@@ -130,6 +130,7 @@ class Gate(StrEnum):
     SIGNATURE = "signature"  # the tag carries a good signature of a trusted key
     APPROVAL = "approval"  # a person approved the release
     DEPENDENTS = "dependents"  # the products that depend on this one still pass with it
+    UNION = "union"  # a guest installs its packages together with what the channel has or is to get
 
 
 GATE_FORMS = f"{', '.join(Gate)}, phase:NAME, step:PHASE/NAME"

@@ -22,7 +22,7 @@ TABLES = [
     *("comparison", "gate_result", "gate_waiver", "trial", "reproduction", "reproduced_artifact"),
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
-    *("channel_release", "repository_request", "security_fix"),
+    *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -60,6 +60,8 @@ ALLOWED = {
         "night": "IU",
         "reproduction": "IU",
         "reproduced_artifact": "I",
+        "union_choice": "IUD",
+        "union_member": "ID",
     },
     Role.PUBLISHER: {
         "generation": "IUD",

@@ -21,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
 from cleanroom_master.replaying import Replays
 from cleanroom_recipes.events import Event, Output, StepStarted, decode
@@ -227,7 +228,11 @@ class RunPhase(_Transfer):
     @defer.inlineCallbacks
     def run(self) -> Any:
         """Prepare, run, record, and bring artifacts home."""
-        phase: PhaseRun = yield deferToThread(self.dispatch.begin_phase, self.job, self.phase)
+        try:
+            phase: PhaseRun = yield deferToThread(self.dispatch.begin_phase, self.job, self.phase)
+        except InfrastructureError as error:
+            self.haltOnFailure = True
+            return (yield self.spoiled(f"{self.phase}: {error}"))
         outcome = yield self._guarded(phase)
         if outcome is Outcome.FAILED:
             outcome = yield self._replayed(phase)

@@ -304,6 +304,7 @@ def describe(view: dict[str, Any]) -> str:
         lines += [f"    regressed: {printable(name)}" for name in compared["names"]["regressed"]]
     if view["gates"]:
         lines += ["", _indent(table(view["gates"], ["gate", "target", "state", "why"]))]
+    lines += [f"  {line}" for line in _together(view["union"])]
     for build in view["builds"]:
         lines += ["", f"{build['target']}, attempt {build['attempt']}: {build['outcome'] or 'running'}"]
         phases = [
@@ -346,6 +347,16 @@ def _reproduced(found: dict[str, Any] | None) -> list[str]:
     words = {True: "the same", False: "different"}
     lines = [f"built again: {file['file']}: {words[file['same']]}" for file in found["artifacts"]]
     return lines + ([f"what differs is told in the log {found['report']}"] if found["report"] else [])
+
+
+def _together(found: dict[str, Any] | None) -> list[str]:
+    """With which packages a release was installed together, and how that went."""
+    lines = []
+    for one in found["targets"] if found is not None else ():
+        names = ", ".join(printable(name) for name in one["others"])
+        lines.append(f"installed on {one['target']} together with {names}: {one['outcome'] or 'not yet'}")
+        lines += [f"why, is told in the log {one['log']}"] if one["log"] else []
+    return lines
 
 
 def _repeated(phase: dict[str, Any]) -> list[str]:

@@ -52,6 +52,18 @@ class Looked:
         return {one.id: one for candidate in self.candidates for one in candidate.of(form) if one.id is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """Packages, by their ids, that can be installed at once, and those that cannot be among them.
+
+    Not `whole`: what is published is not among either, since it is too much.
+    """
+
+    together: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
+    whole: bool = True
+
+
 @dataclass
 class _Found:
     """What was found so far: conflicts by release and target, and how many packages were looked at."""
@@ -77,9 +89,12 @@ class Checker:
         stores = (FileStore(places.artifacts), FileStore(places.published / "pool"))
         return cls(database, stores, ImageBases(settings))
 
-    def look(self, place: Place, releases: Sequence[int]) -> Looked:
-        """Who is on the way into a place beside some releases, and what tells this state from another."""
-        found = conflicts.candidates(self._database, place, releases)
+    def look(self, place: Place, releases: Sequence[int], beside: Sequence[int] = ()) -> Looked:
+        """Who is on the way into a place beside some releases, and what tells this state from another.
+
+        `beside` are releases that count to them though they do not wait for publication yet.
+        """
+        found = conflicts.candidates(self._database, place, [*releases, *beside])
         return Looked(place, tuple(found), tuple(releases), conflicts.basis(self._database, place, found))
 
     def check(self, place: Place, releases: Sequence[int]) -> dict[int, list[Check]]:
@@ -95,19 +110,20 @@ class Checker:
             self._check(looked, form, found)
         return self._checks(looked, found, left)
 
-    def together(self, place: Place, release: int, form: str, *, most: int) -> tuple[list[int], list[int]]:
-        """The packages, by their ids, that can be installed with those of a release at once, and those that cannot.
+    def together(self, place: Place, release: int, form: str, *, most: int, beside: Sequence[int] = ()) -> Combination:
+        """The packages that can be installed with those of a release at once.
 
-        What is published is among them where the place has at most so many packages. Raises InfrastructureError.
+        What is published is among them where the place has at most so many packages; so are those of the releases
+        `beside`. Raises InfrastructureError.
         """
-        self.read_candidates(place, [release])
+        self.read_candidates(place, [release, *beside])
         self.read_published(READING, place)
-        looked = self.look(place, [release])
+        looked = self.look(place, [release], beside)
         if not any(one.of(form) for one in looked.candidates if one.release == release):
-            return [], []
+            return Combination()
         with self._bases(place.image) as base:
             answer = self._solve(looked, form, base, [], union=most)
-        return answer["together"], answer["left_out"]
+        return Combination(tuple(answer["together"]), tuple(answer["left_out"]), answer["whole"])
 
     def kept(self, sha256: str, published: str | None = None) -> Path:
         """Where the file of a package is, as built or as published. Raises InfrastructureError when it is gone."""

@@ -396,7 +396,8 @@ def main() -> None:
     examination = Examination(universe, question)
     if question.get("union"):
         together, left_out = examination.union(question["union"])
-        json.dump({"together": together, "left_out": left_out}, sys.stdout)
+        whole = len(universe.active(examination.everyone)) <= question["union"]
+        json.dump({"together": together, "left_out": left_out, "whole": whole}, sys.stdout)
         return
     active = universe.active(examination.everyone)
     shared = [

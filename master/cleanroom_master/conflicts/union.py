@@ -2,8 +2,8 @@
 
 It is the phase `install` of the format's own builder, over the packages of everybody who is on the way into a place
 and, where the channel is small enough, over what it publishes: each in its newest version, without those that exclude
-each other on purpose. Whoever schedules guests asks for a `union`, brings the files that `downloads` names, and has a
-worker run the phase of `request`.
+each other on purpose. Whoever schedules guests asks for a `union`, brings the files of its members, and
+has a worker run the `phase`; `request` is all of that in one order.
 """
 
 from __future__ import annotations
@@ -30,24 +30,33 @@ PUBLISHED = 200
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """Packages that are to be installed together on a target, and the names of those that cannot be among them."""
+    """Packages that are to be installed together on a target, and the names of those that cannot be among them.
+
+    Not `whole`: what is published is not among them, since there are more than `PUBLISHED`.
+    """
 
     target: Target
     members: tuple[UnionMember, ...]
     left_out: tuple[str, ...]
+    whole: bool = True
 
 
-def union(database: Database, checker: Checker, place: Place, release: int, form: str) -> Union:
+def union(
+    database: Database, checker: Checker, place: Place, release: int, form: str, beside: Sequence[int] = ()
+) -> Union:
     """What is installed with a release's packages of a format (`deb`, `rpm`); empty where it has none.
 
-    Its own packages come first: of two that exclude each other, the other one is left out.
+    Its own packages come first: of two that exclude each other, the other one is left out. `beside` are releases that
+    are taken in though they do not wait for publication yet. Raises InfrastructureError.
     """
-    together, left_out = checker.together(place, release, form, most=PUBLISHED)
-    known = {member.id: member for member in conflicts.union_members(database, place, [*together, *left_out])}
+    found = checker.together(place, release, form, most=PUBLISHED, beside=beside)
+    ids = (*found.together, *found.left_out)
+    known = {member.id: member for member in conflicts.union_members(database, place, ids)}
     return Union(
         Target(place.image, Builder(form)),
-        tuple(known[number] for number in together if number in known),
-        tuple(known[number].name for number in left_out if number in known),
+        tuple(known[number] for number in found.together if number in known),
+        tuple(known[number].name for number in found.left_out if number in known),
+        found.whole,
     )
 
 
@@ -81,8 +90,3 @@ def request(wanted: Union, *, attempt: int, artifacts: Path, output: Path) -> Ph
         previous=None,
         output=output,
     )
-
-
-def downloads(wanted: Union, checker: Checker, directory: str = "artifacts") -> Sequence[tuple[Path, str]]:
-    """The members' kept files and where the worker is to find them, as a phase's `downloads` are."""
-    return [(checker.kept(member.sha256, member.published), f"{directory}/{member.file}") for member in wanted.members]

@@ -181,4 +181,5 @@ def test_a_union_leaves_out_who_cannot_be_in_it() -> None:
     answer = solve(published, candidates, checked=[1], union=100)
     assert (answer["together"], answer["left_out"]) == ([3, 5, 2], [4, 0])
     # Of a large channel only what is on its way into it.
-    assert solve(published, candidates, checked=[1], union=1)["together"] == [3, 5]
+    few = solve(published, candidates, checked=[1], union=1)
+    assert (answer["whole"], few["whole"], few["together"]) == (True, False, [3, 5])

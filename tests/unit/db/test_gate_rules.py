@@ -14,6 +14,7 @@ from cleanroom_base.settings import GATE, load
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.gates import BuildFacts, Facts, Part, Waiver, decide, tally, waiver_problem
 from cleanroom_db.states import GateState, SignatureState
+from cleanroom_db.unions import Together, Tried
 from cleanroom_master.planning import demanded
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
@@ -207,6 +208,62 @@ def test_all_mistakes_of_gates_are_told_with_their_place() -> None:
     assert {problem.place for problem in raised.value.problems} == {
         *("gates[1]", "gates[2]", "gates[3]", "channels.testing.gates", "channels.testing.gate", "channels.../x"),
     }
+
+
+ALPHA = Together("debian-12/deb", Outcome.PASSED, "", None, ("alpha",), ("beta", "gamma"))
+RPM = replace(ALPHA, target="debian-12/rpm", others=("beta",))
+
+
+@pytest.mark.parametrize(
+    ("targets", "state", "why"),
+    [
+        ((), "holds", "there is nothing in testing to install it together with; left out: zeta"),
+        (
+            (ALPHA, RPM),
+            "holds",
+            "installed together with what testing has: 3 packages on debian-12/deb, 2 packages on debian-12/rpm;"
+            " left out: zeta",
+        ),
+        (
+            (ALPHA, replace(RPM, outcome=None)),
+            "waits",
+            "waits to be installed together with what testing has on debian-12/rpm",
+        ),
+        (
+            (replace(ALPHA, outcome=Outcome.INFRASTRUCTURE, why="no guest"), RPM),
+            "fails",
+            "could not be installed together with others, for no fault of its own (debian-12/deb: no guest)",
+        ),
+        (
+            (replace(ALPHA, outcome=Outcome.CANCELLED), replace(RPM, outcome=Outcome.FAILED)),
+            "fails",
+            "alpha cannot be installed together with beta on debian-12/rpm; left out: zeta",
+        ),
+    ],
+)
+def test_a_union_is_told_by_target(targets: tuple[Together, ...], state: str, why: str) -> None:
+    union = Tried("testing", 7 if targets else None, "", ("zeta",), targets=targets)
+    assert said("union", union=union) == (state, why)
+
+
+def test_of_a_union_that_fails_the_first_names_and_the_end_of_the_reason_are_told() -> None:
+    others = tuple(f"p{number}" for number in range(200))
+    broken = replace(ALPHA, outcome=Outcome.FAILED, why=f"much{'.' * 5000} the end", others=others)
+    state, why = said("union", union=Tried("testing", 7, "", (), "and more", targets=(broken,)))
+    assert state == "fails"
+    assert why.startswith("alpha cannot be installed together with p0, p1,")
+    assert "p9 and 190 more on debian-12/deb (...." in why
+    assert why.endswith(". the end); and more")
+    assert len(why) < 500
+
+
+def test_nothing_is_installed_together_any_more_once_it_is_published() -> None:
+    assert said("union")[0] == "waits"
+    state, why = said("union", promoted=True)
+    assert (state, why.partition(":")[0]) == (
+        "fails",
+        "it was not installed together with others before it was published",
+    )
 
 
 def test_mistakes_of_the_site_s_gates_are_told() -> None:
