@@ -238,7 +238,7 @@ def test_one_that_fails_holds_the_release_and_names_the_packages(yard: Yard, fai
     assert yard.gate(failed) == ("fails", told)
     assert (yard.now(failed).state, yard.now(failed).why) == (HELD, f"held: {told}; 1 of 2 gates hold")
     assert publications.pending(yard.owner) == []
-    assert f"why, is told in the log {LOG}" in describe(release_view(yard.owner, "beta", "v1.0"))
+    assert f"why it failed is told in the log {LOG}" in describe(release_view(yard.owner, "beta", "v1.0"))
     # That nothing changed is no reason to try again.
     yard.choose()
     assert len(yard.trials(failed)) == 1

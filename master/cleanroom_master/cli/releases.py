@@ -355,7 +355,7 @@ def _together(found: dict[str, Any] | None) -> list[str]:
     for one in found["targets"] if found is not None else ():
         names = ", ".join(printable(name) for name in one["others"])
         lines.append(f"installed on {one['target']} together with {names}: {one['outcome'] or 'not yet'}")
-        lines += [f"why, is told in the log {one['log']}"] if one["log"] else []
+        lines += [f"why it failed is told in the log {one['log']}"] if one["log"] else []
     return lines
 
 
