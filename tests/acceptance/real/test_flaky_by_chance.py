@@ -37,7 +37,7 @@ def test_what_is_told_of_a_test_that_fails_by_chance_fits_its_runs(site: LiveSit
 def judged(view: Any) -> str:
     """The outcome of a release's only test, which is what its runs say."""
     [build] = view["builds"]
-    [phase] = build["phases"]
+    [phase] = [phase for phase in build["phases"] if phase["name"] == "build"]
     if phase["outcome"] == "passed":
         assert (view["state"], phase["replays"], phase["failing"]) == ("published", [], [])
         assert phase["tests"] == {"passed": 1, "failed": 0, "skipped": 0, "flaky": 0}
