@@ -46,7 +46,15 @@ PACKAGES = {
         ("tests/greeting-1", "tests/greeting-2", "tests/hello-1", "tests/last-1", "tests/traditional-1"),
         5,
     ),
-    "wayland-protocols": Suite("Meson", BUILD, (), 100),
+    "wayland-protocols": Suite(
+        "Meson",
+        BUILD,
+        (
+            "wayland-protocols.scan-stable_viewporter_viewporter_xml",
+            "wayland-protocols.test-build-cxx-stable_viewporter_viewporter_xml",
+        ),
+        100,
+    ),
     "cjson": Suite("CTest", BUILD, ("cJSON_test", "parse_number", "misc_tests", "minify_tests"), 19),
     "golang-github-kballard-go-shellquote": Suite(
         "go test",
@@ -61,8 +69,9 @@ PACKAGES = {
     "libtry-tiny-perl": Suite("prove", BUILD, ("t/basic.t", "t/finally.t", "t/named.t"), 60),
     "datefudge": Suite("DEP-8", ("regress", "autopkgtest"), ("basic-check-with-date", "check-with-perl-localtime"), 6),
 }
-# What a name has besides what its harness prints: the script of a TAP stream, the package of a Go test.
-ADDED = re.compile(r"^(?:t/\S+\.t: |\S+\.(?=Test))")
+# What a name has besides what the log says: the script of a TAP stream, the package of a Go test, the project where
+# Meson's file of results is what counts.
+ADDED = re.compile(r"^(?:t/\S+\.t: |\S+\.(?=Test)|wayland-protocols\.)")
 
 
 @pytest.fixture(scope="module")
