@@ -22,7 +22,7 @@ check: ## formatting, linters, types, import contract
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: ## everything that CI runs; SUITE=tests/unit for a part
+test: ## everything that CI runs; SUITE=tests/unit for a part, SUITE=tests/acceptance/real for packages of Debian
 	scripts/setup packages environment
 	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) $(SUITE)
 
