@@ -29,7 +29,7 @@ def test_what_is_told_of_a_test_that_fails_by_chance_fits_its_runs(site: LiveSit
         outcomes += [judged(site.wait("chance", tag, timeout=600).json) for tag in tags]
     print(f"of {len(outcomes)} tags: {', '.join(outcomes)}")
     assert "flaky" in outcomes
-    # In a history of all tags the rate of failures is that of all runs.
+    # The history of the test tells the rate too.
     shown = site.run("test", "history", "chance", "chance").out
     assert f"of {REPLAYS + 1} runs failed" in shown
 

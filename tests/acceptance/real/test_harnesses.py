@@ -69,9 +69,9 @@ PACKAGES = {
     "libtry-tiny-perl": Suite("prove", BUILD, ("t/basic.t", "t/finally.t", "t/named.t"), 60),
     "datefudge": Suite("DEP-8", ("regress", "autopkgtest"), ("basic-check-with-date", "check-with-perl-localtime"), 6),
 }
-# What a name has besides what the log says: the script of a TAP stream, the package of a Go test, the project where
-# Meson's file of results is what counts.
-ADDED = re.compile(r"^(?:t/\S+\.t: |\S+\.(?=Test)|wayland-protocols\.)")
+# What a name has besides what the log says: the script of a TAP stream (and a word where a test has no name), the
+# package of a Go test, the project where Meson's file of results is what counts.
+ADDED = re.compile(r"^(?:t/\S+\.t: (?:test (?=\d+$))?|\S+\.(?=Test)|wayland-protocols\.)")
 
 
 @pytest.fixture(scope="module")
