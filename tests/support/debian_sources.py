@@ -41,6 +41,7 @@ class Source:
 
     name: str
     repository: Repository
+    version: str
     tag: str
 
     def change(self, version: str, what: str) -> str:
@@ -77,7 +78,7 @@ def add_source(site: LiveSite, name: str, place: Path) -> Source:
     # As DEP-14 writes a version in a tag.
     tag = f"debian/{version.replace('~', '_').replace(':', '%')}"
     repository.tag(tag)
-    return Source(name, repository, tag)
+    return Source(name, repository, version, tag)
 
 
 def recorded_cases(site: LiveSite, product: str, ref: str) -> list[Case]:
