@@ -129,7 +129,7 @@ class Universe:
             found[number] = found.get(number, False) or whole
 
     def _list(self, path: str) -> Any:
-        repository = self.pool.add_repo(os.path.basename(path))  # noqa: PTH119 - nothing of this needs pathlib
+        repository = self.pool.add_repo(path.rpartition("/")[2])
         if not repository.add_debpackages(solv.xfopen(path)):
             sys.exit(f"{path} cannot be read: {self.pool.errstr}")
         return repository
