@@ -92,5 +92,6 @@ def test_both_of_a_pair_are_held_and_each_names_the_other(site: LiveSite) -> Non
         assert TOOL in conflict["why"]
     # Once nobody wants the one, the other goes by itself.
     site.ask("release", "hold", names[0], "v1.0", "--reason", "the other one is wanted")
-    site.published(names[1], "v1.0", timeout=TIMEOUT)
+    # Whoever waits for a release that is held still is told so at once.
+    until(lambda: site.show(names[1], "v1.0")["state"] == "published", TIMEOUT, "the other one is published")
     assert site.show(names[0], "v1.0")["state"] == "held"
