@@ -160,9 +160,9 @@ def test_a_name_without_end_is_not_read_into_memory(tmp_path: Path) -> None:
 
 def test_too_many_paths_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "PATHS", 20)
-    few = hostile_deb(tmp_path, lambda archive: [add(archive, f"./{number}") for number in range(20)])  # type: ignore[arg-type, return-value]
+    few = hostile_deb(tmp_path, lambda archive: [add(archive, f"./{number}") for number in range(20)])
     assert len(read(few, "deb").files) == 20
-    many = hostile_deb(tmp_path, lambda archive: [add(archive, f"./{number}") for number in range(21)])  # type: ignore[arg-type, return-value]
+    many = hostile_deb(tmp_path, lambda archive: [add(archive, f"./{number}") for number in range(21)])
     with pytest.raises(InputError, match="more than 20 paths"):
         read(many, "deb")
 

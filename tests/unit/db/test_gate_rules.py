@@ -35,7 +35,7 @@ FAILED = replace(
 
 def said(gate: str, *builds: BuildFacts, **facts: object) -> tuple[str, str]:
     """The state and the sentence of one gate, where it is one result."""
-    [found] = decide(replace(FACTS, gates=(gate,), builds=builds or (BUILD,), **facts))  # type: ignore[arg-type]
+    [found] = decide(replace(FACTS, gates=(gate,), builds=builds or (BUILD,), **facts))
     return str(found.state), found.why
 
 

@@ -39,7 +39,7 @@ def ended(*outcomes: Outcome, alone: bool = False) -> list[Ended]:
 )
 def test_what_follows(before: list[Outcome], changes: dict[str, object], is_next: bool | None) -> None:
     how = {"times": 3, "isolates": False, "budget": 1000.0} | changes
-    assert following(10.0, ended(*before), **how) is is_next  # type: ignore[arg-type]
+    assert following(10.0, ended(*before), **how) is is_next
 
 
 @pytest.mark.parametrize(

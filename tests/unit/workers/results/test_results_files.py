@@ -29,7 +29,7 @@ def found(form: object, content: bytes) -> tuple[list[TestCase], str]:
     """The cases of a file, and what is wrong with it."""
     cases: list[TestCase] = []
     try:
-        for one in form.read(io.BytesIO(content)):  # type: ignore[attr-defined]
+        for one in form.read(io.BytesIO(content)):
             cases.append(one)
     except BrokenResults as error:
         return cases, str(error)
@@ -247,7 +247,7 @@ class Endless(io.RawIOBase):
 def test_a_large_file_costs_little_memory(form: object, begin: bytes, block: bytes) -> None:
     tracemalloc.start()
     try:
-        for _ in form.read(Endless(begin, block, 1000 * len(block))):  # type: ignore[attr-defined]
+        for _ in form.read(Endless(begin, block, 1000 * len(block))):
             pass
     except BrokenResults:
         pass
