@@ -170,6 +170,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),
     Setting("publisher.key_name", text, "Cleanroom repository", "user id of the signing key made at first start"),
     Setting("publisher.valid_days", days, 0.0, "days for which apt believes a signature (Valid-Until); 0: for ever"),
+    Setting("publisher.canary", choice("yes", "no"), "yes", "whether clean guests install what was published"),
     Setting("publisher.poll", seconds, 10.0, "pause between two looks at the table of publications, in seconds"),
     Setting("repository.port", port, 9480, "port of the published repository"),
     Setting("repository.bind", text, "127.0.0.1", "address of the published repository"),

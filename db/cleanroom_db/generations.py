@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cleanroom_base.errors import InputError
+from cleanroom_db import canaries
 from cleanroom_db.connection import Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -143,14 +144,16 @@ def prepare(
     leaving: Iterable[Leaving] = (),
     request: int | None = None,
     withdrawing: int | None = None,
+    tried: bool = False,
     at_least: int = 1,
 ) -> Generation:
     """Record the next generation before it is switched to.
 
     `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the releases (with their
     channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no package ever comes
-    back into the channels that it leaves. Its number is the next free one, or `at_least`. Raises InputError if a
-    package of that version is there already, or if another generation is not switched to yet.
+    back into the channels that it leaves. `tried`: a consumer is to install what is published. Its number is the next
+    free one, or `at_least`. Raises InputError if a package of that version is there already, or if another generation
+    is not switched to yet.
     """
     with database.transaction() as cursor:
         row = cursor.row(_SQL["begin"], actor=plain(actor), reason=plain(reason), at_least=at_least)
@@ -169,6 +172,8 @@ def prepare(
             cursor.execute(_SQL["attach_request"], number=number, id=request)
         if withdrawing is not None:
             cursor.execute(_SQL["withdraw_packages"], number=number, release=withdrawing, request=request)
+        if tried:
+            canaries.demand(cursor, number, fulfilled)
         described = cursor.row(_SQL["describe"], number=number)
         assert described is not None
         return Generation.from_row(described)

@@ -29,7 +29,8 @@ class Change:
     `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
     left out; `added` and `removed` are what the record notes, in comparison with the current one. `publications`,
     `returning`, `leaving`, `request` and `withdrawing` are as `generations.prepare` has them. `anew`: nothing is
-    taken over from what was written before; `sign_anew`: nothing but signatures.
+    taken over from what was written before; `sign_anew`: nothing but signatures. `tried`: a consumer is to install what
+    is published.
     """
 
     actor: str
@@ -45,6 +46,7 @@ class Change:
     without: Sequence[ChannelPackage] = ()
     anew: bool = False
     sign_anew: bool = False
+    tried: bool = False
 
 
 def recover(database: Database, repository: Repository) -> None:
@@ -75,6 +77,7 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         leaving=change.leaving,
         request=change.request,
         withdrawing=change.withdrawing,
+        tried=change.tried,
         at_least=(current or 0) + 1,
     )
     number = generation.number

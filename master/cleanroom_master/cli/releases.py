@@ -323,6 +323,17 @@ def describe(view: dict[str, Any]) -> str:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
         lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
+    lines += [
+        f"  canary of {one['channel']}, generation {one['generation']}: {printable(one['said'])}"
+        for one in view["canaries"]
+    ]
+    lines += [
+        f"  what the client said is told in the log {phase['log']}"
+        for one in view["canaries"]
+        for target in one["targets"]
+        for phase in target["phases"]
+        if phase["log"]
+    ]
     for gone in view["removed"]:
         lines += ["", f"not in {gone['channel']} since generation {gone['generation']}: {printable(gone['why'])}"]
     return "\n".join(line for line in lines if line is not None)

@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import generations, requests
+from cleanroom_db import canaries, generations, requests
+from cleanroom_db.canaries import Canary
 from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference
 from cleanroom_db.states import RequestKind
+from cleanroom_db.view import canary_view
 from cleanroom_master import taking_back
 from cleanroom_master.cli import asking
 from cleanroom_master.cli.frame import Commands, Context, printable, table
@@ -83,9 +85,11 @@ def show(context: Context, _: argparse.Namespace) -> None:
         withdrawn[row["channel"]].append({name: row[name] for name in _WITHDRAWN})
     url = context.settings.repository_url + "/"
     names = sorted({*channels, *withdrawn})
+    consumers = [] if current is None else canaries.latest(context.database)
     data = {
         "url": url,
         "generation": None if current is None else current.number,
+        "canaries": [_consumer(one) for one in consumers],
         "channels": [
             {"name": name, "packages": channels.get(name, []), "withdrawn": withdrawn.get(name, [])} for name in names
         ],
@@ -95,12 +99,16 @@ def show(context: Context, _: argparse.Namespace) -> None:
         lines += ["", name, table(channels.get(name, []), _COLUMNS)]
         if name in withdrawn:
             lines += ["", f"withdrawn from {name}", table(withdrawn[name], [*_COLUMNS[:3], "actor", "reason"])]
+    if consumers:
+        lines += ["", *(f"canary of {_whose(one)}: {printable(one.said)}" for one in consumers)]
     context.emit(data, "\n".join(lines))
 
 
 def history(context: Context, arguments: argparse.Namespace) -> None:
     """Show the generations that consumers saw."""
-    rows = [
+    shown = generations.history(context.database, limit=arguments.limit)
+    consumers = canaries.of_generations(context.database, [one.number for one in shown])
+    rows: list[dict[str, Any]] = [
         {
             "number": generation.number,
             "at": generation.switched_at,
@@ -108,14 +116,32 @@ def history(context: Context, arguments: argparse.Namespace) -> None:
             "reason": generation.reason,
             "added": generation.added,
             "removed": generation.removed,
+            "canaries": [_consumer(one) for one in consumers.get(generation.number, ())],
         }
-        for generation in generations.history(context.database, limit=arguments.limit)
+        for generation in shown
     ]
     if context.as_json:
         context.emit(rows)
         return
-    short = [{**row, "added": len(row["added"]), "removed": len(row["removed"])} for row in rows]  # type: ignore[arg-type]
-    context.rows(short, ["number", "at", "actor", "reason", "added", "removed"], "nothing was published yet")
+    short = [
+        {
+            **row,
+            "added": len(row["added"]),
+            "removed": len(row["removed"]),
+            "canary": ", ".join(dict.fromkeys(one["state"] for one in row["canaries"])),
+        }
+        for row in rows
+    ]
+    context.rows(short, ["number", "at", "actor", "reason", "added", "removed", "canary"], "nothing was published yet")
+
+
+def _consumer(one: Canary) -> dict[str, Any]:
+    """How consumers did with a release, as scripts read it."""
+    return {"product": one.product, "ref": one.ref, **canary_view(one)}
+
+
+def _whose(one: Canary) -> str:
+    return printable(f"{one.product} {one.ref} in {one.channel}, generation {one.generation}")
 
 
 def diff(context: Context, arguments: argparse.Namespace) -> None:

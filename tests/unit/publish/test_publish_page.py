@@ -1,10 +1,14 @@
 import hashlib
 from pathlib import Path
 
+import pytest
 from tiny_packages import make_deb, make_rpm, sha256
 
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_master import consumer_page
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
+from cleanroom_recipes.model import Target
 
 
 def page(directory: Path, signer: Signer, files: list[Path], *, origin: str = "Test") -> str:
@@ -53,3 +57,21 @@ def test_it_needs_no_script_and_escapes_what_it_shows(tmp_path: Path, signer: Si
     html = page(tmp_path / "repository", signer, [], origin="Ours & <script>")
     assert "Ours &amp; &lt;script&gt;" in html
     assert "<script" not in html
+
+
+def test_a_consumer_finds_on_it_what_to_copy_and_where_to_put_it(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path), make_rpm(tmp_path)], origin="Ours & Co")
+    by_apt = consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/deb"))
+    assert by_apt.place == "/etc/apt/sources.list.d/ours-co-testing.sources"
+    assert by_apt.key.splitlines()[0] == "mkdir -p /etc/apt/keyrings"
+    assert "https://packages.example/keys/cleanroom.asc /etc/apt/keyrings/ours-co.asc SHA256:" in by_apt.key
+    assert by_apt.source.splitlines()[:2] == ["Types: deb", "URIs: https://packages.example/apt"]
+    by_dnf = consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/rpm"))
+    assert (by_dnf.place, by_dnf.key) == ("/etc/yum.repos.d/ours-co-testing.repo", "")
+    assert "name=Ours & Co testing for debian-12" in by_dnf.source.splitlines()
+
+
+def test_what_it_does_not_tell_is_the_fault_of_no_release(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
+    with pytest.raises(InfrastructureError, match="nothing to copy for yum-testing-debian-12-repo"):
+        consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/rpm"))
