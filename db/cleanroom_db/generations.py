@@ -310,6 +310,13 @@ def withdrawn(database: Database, *, limit: int = 1000) -> list[Row]:
         return cursor.rows(_SQL["withdrawn"], limit=limit)
 
 
+def origins(database: Database, packages: Sequence[tuple[str, str]]) -> list[Row]:
+    """Of packages that a channel has (channel, sha256): their releases, since when, and the address of their logs."""
+    columns = {"channels": [one[0] for one in packages], "digests": [one[1] for one in packages]}
+    with database.transaction() as cursor:
+        return cursor.rows(_SQL["origins"], **columns)
+
+
 def withdrawn_among(database: Database, packages: Sequence[NewPackage]) -> list[Row]:
     """Which of these versions were withdrawn from their channel, with who did it and why."""
     with database.transaction() as cursor:

@@ -46,6 +46,8 @@ GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.reposito
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
 GRANT UPDATE (state, why, hold_reason) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;
+GRANT INSERT, UPDATE ON cleanroom.delivery TO cleanroom_publisher;
+GRANT INSERT, UPDATE, DELETE ON cleanroom.delivered_file TO cleanroom_publisher;
 -- It looks at what leaves together, and says which of it does not.
 GRANT INSERT ON cleanroom.package, cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cleanroom_publisher;
 GRANT INSERT, DELETE ON cleanroom.conflict_check TO cleanroom_publisher;

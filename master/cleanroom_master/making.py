@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cleanroom_base.errors import CleanroomError, InputError
 from cleanroom_db import generations
 from cleanroom_db.connection import Database, Row
 from cleanroom_db.generations import ChannelPackage, Leaving, NewPackage
 from cleanroom_master.publish.package import Package, recorded_format
-from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.page import Origin, Withdrawn
 from cleanroom_master.publish.repository import Repository
 
 _REASON = 1000
@@ -101,7 +102,8 @@ def _write(database: Database, repository: Repository, number: int, current: int
     told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
     start = current if change.start is None else change.start
     if change.anew or (start is not None and not repository.readable(start)):
-        repository.build(number, map(published, generations.contents(database, number)), anew=True, withdrawn=told)
+        whole = map(published, generations.contents(database, number))
+        repository.build(number, whole, anew=True, withdrawn=told, origins=partial(_origins, database))
         return None
     # What the record calls added and removed is in comparison with the current generation, not with another start.
     added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
@@ -111,9 +113,23 @@ def _write(database: Database, repository: Repository, number: int, current: int
         added=map(published, added),
         removed=map(published, removed),
         withdrawn=told,
+        origins=partial(_origins, database),
         sign_anew=change.sign_anew,
     )
     return current
+
+
+def _origins(database: Database, packages: Sequence[Package]) -> dict[tuple[str, str], Origin]:
+    """Of which releases packages are, since when they are there, and where the logs of their builds are."""
+    return {
+        (row["channel"], row["sha256"]): Origin(row["at"], row["product"], row["ref"], _address(row["logs"]))
+        for row in generations.origins(database, [(one.channel, one.sha256) for one in packages])
+    }
+
+
+def _address(text: str | None) -> str | None:
+    """What may be a link on a page."""
+    return text if text is not None and text.startswith(("https://", "http://")) else None
 
 
 def _withdrawn(row: Row) -> Withdrawn:

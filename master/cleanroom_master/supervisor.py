@@ -91,7 +91,15 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (python, "-m", "cleanroom_master.repository_server"),
             address=(settings.text("repository.bind"), settings.whole("repository.port")),
         ),
+        *_delivery(settings),
     )
+
+
+def _delivery(settings: Settings) -> tuple[Service, ...]:
+    """What brings generations elsewhere, where the site wants that."""
+    if settings.optional("delivery.url") is None:
+        return ()
+    return (Service("delivery", (sys.executable, "-m", "cleanroom_master.delivery")),)
 
 
 def taken_ports(settings: Settings) -> dict[str, str]:

@@ -21,3 +21,6 @@ BEGIN
 END $$;
 CREATE TRIGGER switched AFTER UPDATE OF switched_at ON generation
     FOR EACH ROW WHEN (NEW.switched_at IS NOT NULL) EXECUTE FUNCTION notify_generation();
+
+-- The consumer's page tells where each package came from.
+CREATE INDEX channel_package_published ON channel_package (sha256) WHERE removed_in IS NULL;

@@ -185,6 +185,20 @@ SELECT package.channel, package.target, package.format, package.name, package.ve
                       AND later.target = package.target AND later.file = package.file AND later.id > package.id)
  ORDER BY package.id DESC LIMIT %(limit)s
 
+-- name: origins
+-- What is in a generation that is being written came just now. The logs are those of the attempt that counts.
+SELECT DISTINCT ON (package.channel, package.sha256) package.channel, package.sha256,
+       coalesce(generation.switched_at, generation.created_at) AS at, release.product, release.ref,
+       (SELECT attempt.buildbot_url FROM cleanroom.build JOIN cleanroom.attempt ON attempt.build_id = build.id
+         WHERE build.release_id = package.release_id AND build.target = package.target
+         ORDER BY attempt.number DESC LIMIT 1) AS logs
+  FROM unnest(%(channels)s::text[], %(digests)s::text[]) AS wanted (channel, sha256)
+  JOIN cleanroom.channel_package AS package
+    ON package.channel = wanted.channel AND package.sha256 = wanted.sha256 AND package.removed_in IS NULL
+  JOIN cleanroom.generation ON generation.number = package.added_in
+  JOIN cleanroom.release ON release.id = package.release_id
+ ORDER BY package.channel, package.sha256, package.id DESC
+
 -- name: get
 SELECT * FROM cleanroom.generation WHERE number = %(number)s AND switched_at IS NOT NULL
 

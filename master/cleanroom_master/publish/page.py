@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -39,17 +39,44 @@ class Withdrawn:
     reason: str
 
 
-def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a package came from, for the page: its release, since when it is there, and where more is told.
+
+    `logs` is the address of its build's pages, `provenance` an address relative to the page; None: there is none.
+    """
+
+    at: datetime
+    product: str
+    ref: str
+    logs: str | None = None
+    provenance: str | None = None
+
+
+# What is known of packages, by the channel and the sha256 of each.
+Origins = Callable[[Sequence[Package]], Mapping[tuple[str, str], Origin]]
+
+
+def unknown(_: Sequence[Package]) -> Mapping[tuple[str, str], Origin]:
+    """Nothing is known of any package's origin."""
+    return {}
+
+
+def write(
+    draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn], origins: Origins = unknown
+) -> dict[str, str]:
     """Write `index.html` and `style.css` into the draft; returns their sha256."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((_FILES / "page.html").read_text(encoding="utf-8"))
     new = draft.generation
+    packages = _newest_first(_latest(new))
+    known = origins(packages)
     html = template.render(
         generation=new,
         key=signer.key,
         key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
         images=_by_image(new.streams),
-        packages=_newest_first(_latest(new)),
+        packages=[(package, known.get((package.channel, package.sha256))) for package in packages],
         count=sum(run.packages for part in new.parts.values() for run in part.runs),
         withdrawn=withdrawn,
         root_of=root_of,

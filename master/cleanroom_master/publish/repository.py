@@ -25,7 +25,7 @@ from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
 from cleanroom_master.publish.package import Package, PackageFile
-from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.page import Origins, Withdrawn
 from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
 from cleanroom_master.publish.signing import Signer
@@ -104,6 +104,7 @@ class Repository:
         *,
         anew: bool = False,
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
     ) -> Path:
         """Make generation `number`, which publishes just these packages, and return its directory.
 
@@ -115,7 +116,7 @@ class Repository:
         start = None if anew or current is None else self.read(current)
         there = set() if start is None else set(start.packages)
         wanted = set(packages)
-        return self._make(number, start, wanted - there, there - wanted, withdrawn)
+        return self._make(number, start, wanted - there, there - wanted, withdrawn, origins)
 
     def change(
         self,
@@ -125,15 +126,16 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
         sign_anew: bool = False,
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
-        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did
-        not change is signed again too. Raises as `build` does.
+        What it costs follows what changes. `withdrawn` and `origins` are what the consumer's page tells of. With
+        `sign_anew` what did not change is signed again too. Raises as `build` does.
         """
         from_start = None if start is None else self.read(start)
-        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew)
+        return self._make(number, from_start, added, removed, withdrawn, origins, sign_anew=sign_anew)
 
     def must_sign_anew(self) -> bool:
         """Whether the oldest signature of the current generation has lived through half of its validity."""
@@ -150,6 +152,7 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
         *,
         sign_anew: bool = False,
     ) -> Path:
@@ -168,7 +171,7 @@ class Repository:
                 composition = compose(self._pool, start, coming, removed)
                 draft = self._draft(number, partial, start, composition)
                 draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
-                self._write(draft, composition, coming, withdrawn)
+                self._write(draft, composition, coming, withdrawn, origins)
                 storage.flush_new(partial, draft.written)
                 partial.rename(directory)
             finally:
@@ -309,7 +312,12 @@ class Repository:
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
     def _write(
-        self, draft: Draft, composition: Composition, added: Iterable[Package], withdrawn: Sequence[Withdrawn]
+        self,
+        draft: Draft,
+        composition: Composition,
+        added: Iterable[Package],
+        withdrawn: Sequence[Withdrawn],
+        origins: Origins,
     ) -> None:
         new = draft.generation
         self._place_files(draft, added)
@@ -326,7 +334,7 @@ class Repository:
                 for stream in new.streams
                 if stream.family == "yum"
             ]
-            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, origins)
         for one in written:
             one.result()
         key = self._signer.public_key()
