@@ -15,7 +15,7 @@ _SQL = load("deliveries")
 
 @dataclass(frozen=True)
 class Delivery(Entity):
-    """A remote. `generation` is what it has as a whole, `bringing` what is on its way, `problem` what that waits for."""
+    """A remote. `generation` is what it has as a whole, `bringing` what is on its way, `problem` why that waits."""
 
     remote: str
     generation: int | None

@@ -8,12 +8,11 @@ goes on with the next file.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_db import deliveries
@@ -23,10 +22,10 @@ from cleanroom_master.delivery.remote import Remote
 from cleanroom_master.delivery.tree import File
 from cleanroom_master.publish.addresses import Stage
 
-T = TypeVar("T")
 _AT_ONCE = 8
-# So many files are noted together: what was taken and not noted is brought again, which does no harm.
+# So many files, or bytes, are noted together: what was taken and not noted is brought again, which does no harm.
 _BATCH = 32
+_BATCH_SIZE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -70,14 +69,16 @@ def push(
 def _bring(database: Database, remote: Remote, files: Sequence[File], say: Callable[[str], None]) -> None:
     done = 0
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for stage in Stage:
-            some = [file for file in files if file.stage is stage]
-            # Of what names other files, one at a time.
-            for batch in _batches(some, 1 if stage is Stage.ENTRIES else _BATCH):
-                list(threads.map(lambda file: _put(remote, file), batch))
-                deliveries.brought(database, remote.url, [(file.place, file.identity) for file in batch])
-                done += len(batch)
-                say(f"{done} of {len(files)} files are at {remote.url}")
+        for batch in _batches(files):
+            futures = {threads.submit(_put, remote, file): file for file in batch}
+            wait(futures)
+            # What was taken is noted, whatever became of the others.
+            taken = [file for future, file in futures.items() if future.exception() is None]
+            deliveries.brought(database, remote.url, [(file.place, file.identity) for file in taken])
+            for future in futures:
+                future.result()
+            done += len(batch)
+            say(f"{done} of {len(files)} files are at {remote.url}")
 
 
 def _put(remote: Remote, file: File) -> None:
@@ -89,13 +90,23 @@ def _put(remote: Remote, file: File) -> None:
 
 def _remove(database: Database, remote: Remote, places: Sequence[str]) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for batch in _batches(places, _BATCH):
+        for first in range(0, len(places), _BATCH):
+            batch = places[first : first + _BATCH]
             list(threads.map(remote.remove, batch))
             deliveries.removed(database, remote.url, batch)
 
 
-def _batches(some: Sequence[T], size: int) -> Iterable[Sequence[T]]:
-    return (some[first : first + size] for first in range(0, len(some), size))
+def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+    """Files that are brought side by side: of one stage, not too many, not too large; of what names others, one."""
+    batch: list[File] = []
+    for file in files:
+        full = len(batch) >= _BATCH or sum(one.size for one in batch) >= _BATCH_SIZE
+        if batch and (full or file.stage is not batch[0].stage or file.stage is Stage.ENTRIES):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
 
 
 @contextmanager
