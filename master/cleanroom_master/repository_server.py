@@ -74,7 +74,7 @@ def _is_what_the_client_has(request: Request, served: File) -> bool:
 
     The tag is made from time and size: files of generations differ in the first, what is in a pool never changes.
     """
-    tag = f'"{served.getModificationTime():x}-{served.getsize():x}"'
+    tag = f'"{int(served.getModificationTime()):x}-{served.getsize():x}"'
     request.setHeader("ETag", tag)
     known = request.getHeader("if-none-match")
     if known is not None:
@@ -91,7 +91,7 @@ def _is_what_the_client_has(request: Request, served: File) -> bool:
 
 
 def _date(served: File) -> str:
-    return datetimeToString(served.getModificationTime()).decode()
+    return datetimeToString(int(served.getModificationTime())).decode()
 
 
 def main(settings: Settings) -> None:
