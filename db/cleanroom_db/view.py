@@ -62,7 +62,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
     view["canaries"] = [canary_view(one) for one in consumers]
     view["waivers"] = [
         {
-            **{name: getattr(waiver, name) for name in ("gate", "actor", "reason", "active")},
+            **{name: getattr(waiver, name) for name in ("gate", "channel", "actor", "reason", "active")},
             "waived_at": iso(waiver.waived_at),
             "expires_at": iso(waiver.expires_at),
         }

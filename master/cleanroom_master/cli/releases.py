@@ -10,7 +10,9 @@ from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import generations, products, promotions, publications, ref_events, releases, requests
+from cleanroom_db.gates import NewWaiver
 from cleanroom_db.publications import Publication
+from cleanroom_db.releases import Release
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
 from cleanroom_master.cli import asking, comparing, conflicting
@@ -64,6 +66,7 @@ def register(commands: Commands) -> None:
     for name in ("product", "ref", "gate"):
         waiver.add_argument(name)
     waiver.add_argument("--reason", required=True, help="is kept in the audit log")
+    waiver.add_argument("--channel", help="for its promotion into this channel (default: where it goes by itself)")
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
     _register_after_publication(release)
     comparing.register(release)
@@ -188,6 +191,9 @@ def hold(context: Context, arguments: argparse.Namespace) -> None:
 def waive(context: Context, arguments: argparse.Namespace) -> None:
     """Let a release pass without one of its gates, for some time."""
     release = releases.find(context.database, arguments.product, arguments.ref)
+    if arguments.channel not in (None, release.channel):
+        _waive_promotion(context, release, arguments)
+        return
     after = releases.waive(
         context.database,
         release.id,
@@ -202,12 +208,28 @@ def waive(context: Context, arguments: argparse.Namespace) -> None:
     )
 
 
+def _waive_promotion(context: Context, release: Release, arguments: argparse.Namespace) -> None:
+    """Let a release be promoted without one of a channel's gates, for some time."""
+    demands = _demands(context, release, arguments.channel)
+    new = NewWaiver(arguments.gate, getpass.getuser(), arguments.reason, _time(arguments.expires))
+    promotions.waive(context.database, release, arguments.channel, demands, new)
+    context.emit(
+        {"waived": new.gate, "ref": release.ref, "channel": arguments.channel, "state": release.state},
+        f"{new.gate} is waived for the promotion of {release.product} {release.ref} to {arguments.channel}",
+    )
+
+
+def _demands(context: Context, release: Release, channel: str) -> tuple[str, ...]:
+    """What a channel demands of a release. Raises InputError for what is no channel's name."""
+    if not names.is_name(names.CHANNEL, channel):
+        raise InputError(f"{channel[:100]!r} is no name of a channel")
+    return demanded(context.settings, loader.from_json(release.recipe), channel)
+
+
 def promote(context: Context, arguments: argparse.Namespace) -> None:
     """Publish the same bytes in a further channel."""
     release = releases.find(context.database, arguments.product, arguments.ref)
-    if not names.is_name(names.CHANNEL, arguments.to):
-        raise InputError(f"{arguments.to[:100]!r} is no name of a channel")
-    demands = demanded(context.settings, loader.from_json(release.recipe), arguments.to)
+    demands = _demands(context, release, arguments.to)
     actor = getpass.getuser()
     asked = promotions.promote(context.database, release, arguments.to, demands, actor=actor, reason=arguments.reason)
     name = f"{release.product} {release.ref}"

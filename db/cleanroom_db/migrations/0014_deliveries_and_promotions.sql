@@ -1,4 +1,4 @@
--- Deliveries: what of the repository a remote has, so that bringing it there goes on where it stopped.
+-- What of the repository a remote has, so that bringing it there goes on where it stopped; gates waived for a promotion.
 
 SET LOCAL search_path = cleanroom, pg_catalog;
 
@@ -17,3 +17,6 @@ CREATE TABLE delivered_file (
     identity text NOT NULL,                         -- what tells it from what was there before
     PRIMARY KEY (remote, place)
 );
+
+-- A waiver for the promotion into a channel; null: for wherever the release is judged.
+ALTER TABLE gate_waiver ADD channel text CHECK (channel ~ '^[a-z][a-z0-9-]{0,31}$');
