@@ -108,11 +108,11 @@ def show(context: Context, _: argparse.Namespace) -> None:
     data: dict[str, Any] = {
         "url": url,
         "generation": None if current is None else current.number,
-        "canaries": [_consumer(one) for one in consumers],
-        "deliveries": [_delivery(one) for one in deliveries.all_of(context.database)],
         "channels": [
             {"name": name, "packages": channels.get(name, []), "withdrawn": withdrawn.get(name, [])} for name in names
         ],
+        "canaries": [_consumer(one) for one in consumers],
+        "deliveries": [_delivery(one) for one in deliveries.all_of(context.database)],
     }
     lines = [f"{url} generation {data['generation'] or '- (nothing is published yet)'}"]
     for name in names:
