@@ -128,19 +128,21 @@ class Canary:
 
     @property
     def state(self) -> str:
-        """`waits`, `passed`, `failed`, or `spoiled` where the surroundings are to blame."""
+        """`waits`, `passed`, `failed`, `spoiled` where the surroundings are to blame, or `gone` before it was known."""
         outcomes = [one.outcome for one in self.targets]
         if Outcome.FAILED in outcomes:
             return "failed"
         if not outcomes or None in outcomes:
-            return "waits"
+            return "waits" if self.there else "gone"
         return "spoiled" if any(outcome in _SPOILED for outcome in outcomes) else "passed"
 
     @property
     def said(self) -> str:
         """How it did, in one sentence for people."""
         told = "; ".join(one.said for one in self.targets) or "waits for a clean guest"
-        if self.state == "spoiled":
+        if self.state == "gone":
+            return "it left before a consumer had installed it"
+        if self.state == "spoiled" and self.there:
             told += "; this is not the release's fault, and is tried again"
         if self.state == "failed" and self.there:
             told += f"; {self._why_it_stays()}"

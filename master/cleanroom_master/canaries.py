@@ -25,7 +25,7 @@ def begin_due(database: Database) -> int:
     for one in waiting:
         with database.transaction() as cursor:
             clients = canaries.clients(cursor, one)
-            # Who left meanwhile is not waiting any more on the next turn.
+            # Who left meanwhile has none.
             if clients:
                 canaries.begin(cursor, one.place, trials.insert(cursor, _trial(one, clients)))
     return len(waiting)

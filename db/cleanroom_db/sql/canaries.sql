@@ -23,6 +23,9 @@ SELECT canary.place, there.channel, there.added_in, release.id, release.product,
    AND (canary.trial_id IS NULL
         OR (trial.outcome IN ('infrastructure', 'cancelled')
             AND trial.finished_at < now() - make_interval(secs => %(pause)s)))
+   AND EXISTS (SELECT FROM cleanroom.channel_package AS package
+                WHERE package.release_id = there.release_id AND package.channel = there.channel
+                  AND package.removed_in IS NULL)
  ORDER BY canary.place LIMIT %(limit)s
 
 -- name: targets
