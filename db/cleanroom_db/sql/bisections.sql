@@ -144,6 +144,6 @@ SELECT artifact.sha256, artifact.size, attempt.id AS attempt, attempt.started_at
   LEFT JOIN cleanroom.trial ON trial.id = build.trial_id
  WHERE artifact.file LIKE '%%.buildinfo' AND build.target = %(target)s
    AND coalesce(release.product, trial.product) = %(product)s
-   AND coalesce(trial.purpose NOT IN ('bisection', 'canary'), true)
+   AND coalesce(trial.purpose <> 'bisection', true)
  ORDER BY attempt.started_at DESC, attempt.id DESC
  LIMIT %(limit)s
