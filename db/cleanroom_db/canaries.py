@@ -128,10 +128,11 @@ class Canary:
 
     @property
     def state(self) -> str:
-        """`waits`, `passed`, `failed`, `spoiled` where the surroundings are to blame, or `gone` before it was known."""
+        """`waits`, `passed`, `leaving` and then `failed`, `spoiled` where the surroundings are to blame, or `gone`
+        before it was known."""
         outcomes = [one.outcome for one in self.targets]
         if Outcome.FAILED in outcomes:
-            return "failed"
+            return "leaving" if self.there and not (self.problem or self.insisted) else "failed"
         if not outcomes or None in outcomes:
             return "waits" if self.there else "gone"
         return "spoiled" if any(outcome in _SPOILED for outcome in outcomes) else "passed"
@@ -144,14 +145,15 @@ class Canary:
             return "it left before a consumer had installed it"
         if self.state == "spoiled" and self.there:
             told += "; this is not the release's fault, and is tried again"
+        if self.state == "leaving":
+            told += "; it is being taken out"
         if self.state == "failed" and self.there:
-            told += f"; {self._why_it_stays()}"
+            told += (
+                f"; it could not be taken out: {self.problem}"
+                if self.problem
+                else "; it stays, since a person had it published again"
+            )
         return told
-
-    def _why_it_stays(self) -> str:
-        if self.problem:
-            return f"it could not be taken out: {self.problem}"
-        return "it stays, since a person had it published again" if self.insisted else "it is being taken out"
 
 
 def demand(cursor: Cursor, generation: int, publications: Sequence[int]) -> None:

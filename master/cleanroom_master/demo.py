@@ -196,7 +196,7 @@ class Demo:
         while True:
             views = [view for one in pushed if (view := _view(database, one)) is not None]
             told = [(view, one) for view in views for one in view["canaries"]]
-            if all(one["state"] != "waits" for _, one in told) or time.monotonic() > self._deadline:
+            if all(one["state"] not in ("waits", "leaving") for _, one in told) or time.monotonic() > self._deadline:
                 for view, one in told:
                     self._say(f"{view['product']} {view['ref']}: canary: {one['said']}")
                 return views

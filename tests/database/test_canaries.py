@@ -193,7 +193,7 @@ def test_what_a_consumer_cannot_install_is_taken_out_and_held_in_the_clients_wor
     street.turn()
     street.tried(F, WORDS)
     assert street.said("v2") == [
-        ("testing", "failed", f"apt on debian-12 failed: install: {WORDS}; it is being taken out")
+        ("testing", "leaving", f"apt on debian-12 failed: install: {WORDS}; it is being taken out")
     ]
     assert street.shop.publisher().turn() == 1
     assert street.shop.published() == [("tiny", "1.0")]

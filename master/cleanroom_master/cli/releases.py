@@ -24,6 +24,8 @@ from cleanroom_recipes import loader, names
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
 _LOOK = 0.5
 _COMPARED = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
+# How a canary is while more is to come of it.
+_NOT_KNOWN = ("waits", "spoiled", "leaving")
 # A wait ends in these states; the exit status says which kind of end it is.
 _DONE = {
     "published": 0,
@@ -54,6 +56,7 @@ def register(commands: Commands) -> None:
         verb.add_argument("ref")
         if name == "wait":
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
+            verb.add_argument("--installed", action="store_true", help="also until consumers have installed it")
         if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
     waiver = release.verb(
@@ -124,7 +127,7 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
-    """Exit status 0 published, 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
+    """Exit status 0 published (and installed), 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
@@ -139,7 +142,7 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
         if line != said:
             context.progress(f"{arguments.product} {arguments.ref}: {printable(line)}")
             said = line
-        if view is not None and state in _DONE:
+        if view is not None and state in _DONE and not (arguments.installed and _is_being_installed(view)):
             context.emit(view, describe(view))
             return _DONE[state]
         if time.monotonic() > deadline:
@@ -148,6 +151,11 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
                 hint="cleanroom release show tells more; --timeout waits longer",
             )
         time.sleep(_LOOK)
+
+
+def _is_being_installed(view: dict[str, Any]) -> bool:
+    """Whether it is not known yet if consumers can install what is published, or it is being taken out."""
+    return view["state"] == "published" and any(one["state"] in _NOT_KNOWN for one in view["canaries"])
 
 
 def _require_hope(context: Context, product: str, ref: str) -> None:
