@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from email.utils import formatdate
 from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.web.error import UnsupportedMethod
-from twisted.web.http import NOT_MODIFIED, datetimeToString
+from twisted.web.http import NOT_MODIFIED
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -91,7 +92,7 @@ def _is_what_the_client_has(request: Request, served: File) -> bool:
 
 
 def _date(served: File) -> str:
-    return datetimeToString(int(served.getModificationTime())).decode()
+    return formatdate(int(served.getModificationTime()), usegmt=True)
 
 
 def main(settings: Settings) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from tiny_packages import make_deb, make_rpm, sha256
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_master import consumer_page
+from cleanroom_master.publish.page import Origin
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
 from cleanroom_recipes.model import Target
@@ -75,3 +77,20 @@ def test_what_it_does_not_tell_is_the_fault_of_no_release(tmp_path: Path, signer
     html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
     with pytest.raises(InfrastructureError, match="nothing to copy for yum-testing-debian-12-repo"):
         consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/rpm"))
+
+
+def test_it_says_since_when_a_package_is_there_of_which_release_and_where_its_logs_are(
+    tmp_path: Path, repository: Repository
+):
+    added = [repository.add_to_pool(file, sha256(file)) for file in (make_deb(tmp_path), make_deb(tmp_path, "other"))]
+    tiny, other = (one.published_in("testing", "debian-12/deb") for one in added)
+    at = datetime(2030, 1, 31, 12, tzinfo=UTC)
+    origin = Origin(at, "hello", "v<1>", "https://build.example/1?a=1&b=2", "provenance/tiny 1.json")
+    written = repository.build(1, [tiny, other], origins=lambda packages: {("testing", tiny.sha256): origin})
+    html = (written / "index.html").read_text()
+    assert '<time datetime="2030-01-31T12:00:00+00:00">2030-01-31</time>' in html
+    assert "hello v&lt;1&gt;" in html
+    assert '<a href="https://build.example/1?a=1&amp;b=2"' in html
+    assert '<a href="provenance/tiny%201.json"' in html
+    # Of the other one nothing is known.
+    assert html.count(">logs</a>") == html.count(">provenance</a>") == 1
