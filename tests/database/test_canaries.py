@@ -367,11 +367,11 @@ def test_people_see_it_in_the_history_and_with_what_is_published(
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", street.shop.owner.url)
     monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
     for verb in ("show", "history"):
-        assert cli.main(["repository", verb, "--format", "json"]) == 0
+        assert cli.run(["repository", verb, "--format", "json"]) == 0
         answer = json.loads(capsys.readouterr().out)
         [one] = answer["canaries"] if verb == "show" else answer[0]["canaries"]
         assert (one["product"], one["ref"], one["state"]) == ("hello", "v1", "passed")
-        assert cli.main(["repository", verb]) == 0
+        assert cli.run(["repository", verb]) == 0
         assert ("installed by apt on debian-12 in 6 s" if verb == "show" else "passed") in capsys.readouterr().out
 
 

@@ -305,7 +305,7 @@ def test_a_gate_of_a_channel_can_be_waived_for_a_promotion_and_counts_nowhere_el
         text = json.dumps(loader.to_json(recipe))
         cursor.execute("UPDATE cleanroom.release SET recipe = %(recipe)s::jsonb", recipe=text)
     words = ["--channel", "stable", "--reason", "no older one", "--expires", later.isoformat(), "--format", "json"]
-    assert cli.main(["release", "waive", "hello", "v1", "phase:upgrade", *words]) == 0
+    assert cli.run(["release", "waive", "hello", "v1", "phase:upgrade", *words]) == 0
     assert json.loads(capsys.readouterr().out)["channel"] == "stable"
     asked = promotions.promote(shop.owner, release, "stable", demanded, actor="anna", reason="good")
     states = {one.gate: (one.state, one.why) for one in asked.gates}
