@@ -243,9 +243,12 @@ def test_killed_at_any_point_it_is_taken_out_once(street: Street, tmp_path: Path
     street.tried(F, WORDS)
     with pytest.raises(Killed):
         street.shop.publisher(street.shop.deadly(point)).turn()
+    # Until that is known, it is on its way out.
+    assert street.said("v2")[0][1] == "leaving"
     publisher = street.shop.publisher()
     publisher.recover()
     assert publisher.turn() == (0 if point == "after switch" else 1)
+    assert street.said("v2")[0][1] == "failed"
     assert street.shop.published() == [("tiny", "1.0")]
     assert [actor for actor, _ in street.actors()] == ["canary", "publisher", "publisher"]
 

@@ -89,7 +89,7 @@ UPDATE cleanroom.canary SET problem = %(problem)s WHERE place = %(place)s
 -- How releases did, by the channels and generations into which they came: each client of each image in its latest
 -- attempt, the time without what prepares the guest.
 SELECT canary.place, there.release_id, release.product, release.ref, there.channel, there.added_in AS generation,
-       there.removed_in IS NULL AS there, there.removal, canary.trial_id AS trial, canary.problem,
+       gone.switched_at IS NULL AS there, there.removal, canary.trial_id AS trial, canary.problem,
        trial.finished_at, build.target, attempt.number AS attempt, attempt.outcome, attempt.why,
        attempt.started_at, attempt.not_before > now() AS pauses,
        EXISTS (SELECT FROM cleanroom.channel_release AS before
@@ -109,6 +109,8 @@ SELECT canary.place, there.release_id, release.product, release.ref, there.chann
   FROM cleanroom.canary
   JOIN cleanroom.channel_release AS there ON there.id = canary.place
   JOIN cleanroom.generation ON generation.number = there.added_in AND generation.switched_at IS NOT NULL
+  -- What leaves is there until consumers see that it left.
+  LEFT JOIN cleanroom.generation AS gone ON gone.number = there.removed_in
   JOIN cleanroom.release ON release.id = there.release_id
   LEFT JOIN cleanroom.trial ON trial.id = canary.trial_id
   LEFT JOIN cleanroom.build ON build.trial_id = trial.id

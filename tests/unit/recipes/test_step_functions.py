@@ -170,8 +170,10 @@ def test_a_consumer_upgrades_only_from_what_is_older(tmp_path: Path) -> None:
 
 
 def test_a_consumer_who_fails_is_quoted(tmp_path: Path) -> None:
-    said = "Setting up x\ndpkg: error processing package x (--configure):\n end of file on stdin at conffile prompt"
-    said += "\nE: Sub-process /usr/bin/dpkg returned an error code (1)"
+    said = (
+        "Setting up x\n*** x.conf (Y/I/N/O/D/Z) [default=N] ? dpkg: error processing package x (--configure):\n"
+        " end of file on stdin at conffile prompt\nE: Sub-process /usr/bin/dpkg returned an error code (1)"
+    )
     done = run(tmp_path, "deb", "as_consumer apt-get install x", apt_get=f"echo '{said}'; exit 100")
     words = "dpkg: error processing package x (--configure): end of file on stdin at conffile prompt"
     assert (done.returncode, done.stderr.strip()) == (100, f"cleanroom: apt-get install x: {words}")
