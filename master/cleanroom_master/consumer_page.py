@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -66,5 +67,4 @@ def published(directory: Path, url: str, channel_name: str, target: Target) -> R
         html = (directory / "current" / "index.html").read_text(encoding="utf-8")
     except OSError as error:
         raise InfrastructureError(f"the consumer's page cannot be read: {error.strerror}") from error
-    page = read(html, url, channel_name, target)
-    return Repository(there.channel, there.key, there.apt, there.yum, page)
+    return replace(there, page=read(html, url, channel_name, target))
