@@ -18,6 +18,7 @@ from cleanroom_base.settings import load
 from cleanroom_db import deliveries
 from cleanroom_db.roles import Role
 from cleanroom_master import cli
+from cleanroom_master.delivery import tree
 from cleanroom_master.delivery.__main__ import push_if_needed
 from cleanroom_master.delivery.push import AnotherPush, Pushed, _only_one, push
 from cleanroom_master.delivery.remote import Denied, Remote
@@ -228,6 +229,17 @@ def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
     with pytest.raises(InputError, match=r"delivery\.password") as refused:
         Remote("https://anna:hunter2@example.org/x")
     assert "hunter2" not in str(refused.value)
+
+
+def test_what_several_links_lead_to_is_brought_once(road: Road, tmp_path: Path) -> None:
+    road.publish("v1", make_deb(tmp_path))
+    root = road.shop.home / "repository/current"
+    (root / "apt/zzz").symlink_to("pool")
+    (root / "apt/round").symlink_to("..")
+    assert not [file.place for file in tree.files(root.resolve()) if "zzz" in file.place or "round" in file.place]
+    [package] = road.shop.repository().read(1).packages
+    [deb] = [file.place for file in tree.files(root.resolve()) if file.place.endswith(".deb")]
+    assert deb == f"apt/{package.path}"
 
 
 def test_two_pushes_do_not_meet(road: Road, tmp_path: Path) -> None:

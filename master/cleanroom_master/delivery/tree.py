@@ -37,12 +37,15 @@ def current(repository: Path) -> tuple[int, Path]:
 def files(root: Path) -> list[File]:
     """All files of a generation, in the order in which they are brought.
 
-    Raises InfrastructureError where it is collected meanwhile.
+    A directory to which several links lead is brought once, under the first address. Raises InfrastructureError where
+    the generation is collected meanwhile.
     """
     found = []
+    seen = {os.path.realpath(root)}
     try:
         # The pools are links: their packages are shared by all generations.
-        for directory, _, names in os.walk(root, followlinks=True, onerror=_raise):
+        for directory, directories, names in os.walk(root, followlinks=True, onerror=_raise):
+            directories[:] = [name for name in sorted(directories) if _is_new(Path(directory, name), seen)]
             for name in names:
                 path = Path(directory, name)
                 status = path.stat()
@@ -51,6 +54,14 @@ def files(root: Path) -> list[File]:
     except OSError as error:
         raise InfrastructureError(f"generation {root.name} cannot be read: {error}") from error
     return sorted(found, key=lambda file: addresses.order(file.place))
+
+
+def _is_new(directory: Path, seen: set[str]) -> bool:
+    """Whether no link led here before; notes that one did."""
+    real = os.path.realpath(directory)
+    known = real in seen
+    seen.add(real)
+    return not known
 
 
 def _raise(error: OSError) -> None:
