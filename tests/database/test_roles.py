@@ -23,6 +23,7 @@ TABLES = [
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
+    *("canary", "delivery", "delivered_file"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -62,6 +63,7 @@ ALLOWED = {
         "reproduced_artifact": "I",
         "union_choice": "IUD",
         "union_member": "ID",
+        "canary": "U",
     },
     Role.PUBLISHER: {
         "generation": "IUD",
@@ -79,6 +81,9 @@ ALLOWED = {
         "conflict_check": "ID",
         "conflict": "I",
         "gate_result": "U",
+        "canary": "IU",
+        "delivery": "IU",
+        "delivered_file": "IUD",
     },
 }
 
