@@ -168,7 +168,7 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "Label": generation.origin,
         "Suite": channel,
         "Codename": channel,
-        "Date": format_datetime(generation.at, usegmt=True),
+        "Date": format_datetime(generation.dated, usegmt=True),
         **_validity(draft),
         "Acquire-By-Hash": "yes",
         # An architecture's index has the packages for all architectures too; there is no index for them alone.
@@ -189,7 +189,7 @@ def _validity(draft: Draft) -> dict[str, str]:
     """Until when clients believe it; so nobody can give them an old state for ever."""
     if draft.valid is None:
         return {}
-    return {"Valid-Until": format_datetime(draft.generation.at + draft.valid, usegmt=True)}
+    return {"Valid-Until": format_datetime(draft.generation.dated + draft.valid, usegmt=True)}
 
 
 def _link_channel(draft: Draft, existing: Path, place: Path) -> None:

@@ -61,14 +61,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a generation publishes. `at` is in UTC and whole seconds, and grows from one to the next.
+    """What a generation publishes. `at` and `dated` are in UTC and whole seconds.
 
-    `streams` are all that consumers may have subscribed to: one that was emptied stays, without packages. `pages` are
+    `at` grows from one to the next, and may lie ahead of the clock: it is the time of the files. `dated` never goes
+    back: it is the date that clients compare with their own clocks. `streams` are all that consumers may have subscribed to: one that was emptied stays, without packages. `pages` are
     the files for people, with their sha256. `directory` is where its listings are.
     """
 
     number: int
     at: datetime
+    dated: datetime
     origin: str
     fingerprint: str
     streams: tuple[Stream, ...]
@@ -119,6 +121,7 @@ class Generation:
         value = {
             "number": self.number,
             "at": self.at.isoformat(),
+            "dated": self.dated.isoformat(),
             "origin": self.origin,
             "fingerprint": self.fingerprint,
             "pages": self.pages,
@@ -204,6 +207,8 @@ def read(directory: Path) -> Generation:
         return Generation(
             number=value["number"],
             at=datetime.fromisoformat(value["at"]),
+            # Before there were two times, the one was the other.
+            dated=datetime.fromisoformat(value.get("dated", value["at"])),
             origin=value["origin"],
             fingerprint=value["fingerprint"],
             streams=tuple(Stream(**stream) for stream in value["streams"]),

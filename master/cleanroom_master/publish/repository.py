@@ -35,11 +35,6 @@ KEPT_INDEXES = 16
 _PARTIAL = ".partial"
 _REMOVED = ".removed"
 _UNFINISHED = (_PARTIAL, _REMOVED)
-# Several publications in one second take the next seconds as theirs, so that none waits; clients accept a time
-# that lies so little ahead (apt: 10 s, apt.conf(5), Acquire::Max-FutureTime).
-_AHEAD = timedelta(seconds=2)
-# A clock that is further behind the last generation than this was set back: waiting for it is no use.
-_LONGEST_WAIT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +281,8 @@ class Repository:
         streams = {name.stream for name in composition.parts} | set(last.streams if last else ())
         new = Generation(
             number=number,
-            at=_moment_after(last),
+            at=_moment_after(last.at + timedelta(seconds=1) if last else None),
+            dated=_moment_after(last.dated if last else None),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
             streams=tuple(sorted(streams)),
@@ -370,14 +366,12 @@ class Repository:
         storage.flush(address.parent)
 
 
-def _moment_after(last: Generation | None) -> datetime:
-    """Now, in whole seconds, but later than the last generation, if need be a little ahead of the clock.
+def _moment_after(earliest: datetime | None) -> datetime:
+    """Now, in whole seconds, but not before a moment.
 
-    Clients compare times in whole seconds; two generations of one second would look like one to them.
+    Clients ask "changed since?" in whole seconds, and two files of one second would look like one to them. So each
+    generation's files have a second of their own, if need be ahead of the clock. The date that is signed is no file's
+    time: several generations may have the same, and none has one of the future, which clients would refuse.
     """
-    now = datetime.now(UTC)
-    earliest = last.at + timedelta(seconds=1) if last else now.replace(microsecond=0)
-    too_early = earliest - now - _AHEAD
-    if timedelta(0) < too_early <= _LONGEST_WAIT:
-        time.sleep(too_early.total_seconds())
-    return max(datetime.now(UTC).replace(microsecond=0), earliest)
+    now = datetime.now(UTC).replace(microsecond=0)
+    return max(now, earliest) if earliest else now

@@ -142,7 +142,7 @@ class _Check:
         if not release.is_file():
             return
         text = release.read_text(errors="replace")
-        if f"\nDate: {format_datetime(listing.at, usegmt=True)}\n" not in text and not self._since:
+        if f"\nDate: {format_datetime(listing.dated, usegmt=True)}\n" not in text and not self._since:
             yield from self._signed_before(place, listing)
         files = {file.path: file for file in apt.listed(text)}
         for file in files.values():
