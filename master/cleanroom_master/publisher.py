@@ -217,8 +217,9 @@ class Publisher:
             wanted = [file for file in files if file.kind in (*_APT, *_RPM, "dsc")]
             # Side by side: rpm's own programs take most of the time.
             with ThreadPoolExecutor() as threads:
-                candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
-            self._note_security(publication, files)
+                taken = threads.map(lambda file: self._take(publication, file, files), wanted)
+                self._note_security(publication, files)
+                candidate.packages += taken
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
             return None

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
 
-from cleanroom_master.publish import control, pieces
+from cleanroom_master.publish import control, pieces, progress
 from cleanroom_master.publish.generation import Draft, Generation, Part, PartName, Run
 from cleanroom_master.publish.package import PackageFile, Stream
 from cleanroom_master.publish.pieces import Memory, Pieces
@@ -92,21 +91,37 @@ def _packages(generation: Generation, stream: Stream, architecture: str) -> Inde
     return Index(f"{stream.image}/binary-{architecture}/Packages", "Packages", parts)
 
 
+def place_of(channel: str) -> Path:
+    """Where a channel's suite is."""
+    return Path("apt/dists") / channel
+
+
 def write_channel(draft: Draft, channel: str, fresh: Pieces, memory: Memory, signer: Signer) -> None:
-    """Write `apt/dists/<channel>`; what did not change is linked from a generation before."""
-    place = Path("apt/dists") / channel
+    """Write `apt/dists/<channel>` but for the detached signature; what did not change is linked from before."""
+    place = place_of(channel)
     streams = draft.generation.apt_streams(channel)
     names = [name for index in indexes(draft.generation, channel) for name in (part.name for part in index.parts)]
     if draft.base is not None and draft.base.apt_streams(channel) == streams and draft.alike(draft.base, names):
         _link_channel(draft, draft.base.directory / place, place)
+        draft.progress.written(progress.indexes(channel))
     else:
         files = [
             file for one in indexes(draft.generation, channel) for file in _write(draft, place, one, fresh, memory)
         ]
+        draft.progress.written(progress.indexes(channel))
         _write_release(draft, place, channel, sorted(files, key=lambda file: file.path), signer)
+    draft.progress.written(progress.signed_text(channel))
     kept = {file.by_hash: earlier / file.path for earlier in _there(draft.earlier, place) for file in _files(earlier)}
     for by_hash, file in kept.items():
         draft.link(file, place / by_hash)
+
+
+def sign_channel(draft: Draft, channel: str, signer: Signer) -> None:
+    """Add the detached signature, for clients that know no other."""
+    release, detached, _ = (place_of(channel) / name for name in SIGNED)
+    if not (draft.root / detached).exists():
+        draft.write(detached, signer.detach_sign((draft.root / release).read_bytes()))
+    draft.progress.written(str(place_of(channel)))
 
 
 def listed(release: str) -> list[IndexFile]:
@@ -179,10 +194,9 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "SHA256": "".join(f"\n {file.sha256} {file.size} {file.path}" for file in files),
     }
     release = control.write(fields).encode()
-    with ThreadPoolExecutor() as threads:
-        detached, clear = threads.submit(signer.detach_sign, release), threads.submit(signer.clear_sign, release)
-    for name, content in zip(SIGNED, (release, detached.result(), clear.result()), strict=True):
-        draft.write(place / name, content)
+    signed_text = signer.clear_sign(release)
+    draft.write(place / "Release", release)
+    draft.write(place / "InRelease", signed_text)
 
 
 def _validity(draft: Draft) -> dict[str, str]:
@@ -193,7 +207,7 @@ def _validity(draft: Draft) -> dict[str, str]:
 
 
 def _link_channel(draft: Draft, existing: Path, place: Path) -> None:
-    for name in SIGNED:
-        draft.link(existing / name, place / name)
     for file in _files(existing):
         draft.link(existing / file.path, place / file.path)
+    for name in SIGNED:
+        draft.link(existing / name, place / name)

@@ -19,6 +19,7 @@ from pathlib import Path
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_master.publish import storage
 from cleanroom_master.publish.package import Family, Package, Stream
+from cleanroom_master.publish.progress import Progress
 
 LISTING = "generation.json"
 LISTINGS = "listing"
@@ -64,8 +65,9 @@ class Generation:
     """What a generation publishes. `at` and `dated` are in UTC and whole seconds.
 
     `at` grows from one to the next, and may lie ahead of the clock: it is the time of the files. `dated` never goes
-    back: it is the date that clients compare with their own clocks. `streams` are all that consumers may have subscribed to: one that was emptied stays, without packages. `pages` are
-    the files for people, with their sha256. `directory` is where its listings are.
+    back: it is the date that clients compare with their own clocks. `streams` are all that consumers may have
+    subscribed to: one that was emptied stays, without packages. `pages` are the files for people, with their sha256.
+    `directory` is where its listings are.
     """
 
     number: int
@@ -149,7 +151,7 @@ class Draft:
     `earlier` are the directories of the generations before it, newest first, whose index files stay fetchable.
     `base` is the newest of them when it was made with the same key and origin: what did not change since is linked
     from it, and its signatures hold. `start` is the generation out of whose pieces it is written, often the same.
-    `valid` is how long clients shall believe a signature (None: for ever).
+    `valid` is how long clients shall believe a signature (None: for ever). `progress` says what is written.
     """
 
     generation: Generation
@@ -159,6 +161,7 @@ class Draft:
     start: Generation | None
     valid: timedelta | None = None
     written: list[Path] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
 
     def write(self, place: str | Path, content: bytes) -> None:
         """Write a new file; its time is the generation's, since clients ask "changed since?" in whole seconds."""

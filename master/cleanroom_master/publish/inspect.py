@@ -39,7 +39,7 @@ _RPM_INDEXES = ("primary", "filelists", "other")
 
 
 def inspect(file: Path, *, checked: tuple[str, str, str] | None = None) -> PackageFile:
-    """Read a .deb, .dsc or .rpm file; `checked` is what `check_rpm` has just said of an rpm.
+    """Read a .deb, .dsc or .rpm file; `checked` is what `read_rpm` has said of an rpm whose digests were checked.
 
     Raises InputError when it is a link, is not what its suffix says, or when name and content disagree.
     """
@@ -67,15 +67,16 @@ def check_rpm(file: Path) -> tuple[str, str, str]:
 
     Raises InputError when it is no whole rpm, or not the one that its name says.
     """
-    header = _read_rpm_header(file)
-    with tempfile.TemporaryDirectory() as database:
-        _read_with(
-            ["rpm", "--dbpath", database, "--checksig", "--nosignature", file],
-            file,
-            "whole rpm",
-            timeout=_UNPACK_TIMEOUT,
-        )
+    header = read_rpm(file)
+    check_rpm_digests(file, file.name)
     return header
+
+
+def check_rpm_digests(file: Path, name: str) -> None:
+    """Refuse an rpm that is not whole; `name` is what people know it by. Raises InputError."""
+    with tempfile.TemporaryDirectory() as database:
+        command = ["rpm", "--dbpath", database, "--checksig", "--nosignature", file]
+        _read_with(command, name, "whole rpm", timeout=_UNPACK_TIMEOUT)
 
 
 def hash_file(file: Path) -> tuple[str, int]:
@@ -97,7 +98,7 @@ def open_plain(file: Path) -> io.BufferedReader:
 
 
 def _inspect_deb(file: Path, sha256: str, size: int) -> PackageFile:
-    completed = _read_with(["dpkg-deb", "--field", file], file, "Debian package")
+    completed = _read_with(["dpkg-deb", "--field", file], file.name, "Debian package")
     fields = control.parse(completed.stdout)
     name = _field(fields, "Package", _DEBIAN_NAME)
     version = _field(fields, "Version", _DEBIAN_VERSION)
@@ -158,10 +159,11 @@ def _inspect_rpm(file: Path, sha256: str, size: int, checked: tuple[str, str, st
     return PackageFile("rpm", file.name, sha256, sha256, size, name, version, architecture, entries, {})
 
 
-def _read_rpm_header(file: Path) -> tuple[str, str, str]:
+def read_rpm(file: Path) -> tuple[str, str, str]:
+    """What an rpm says that it is: see check_rpm. Raises InputError."""
     with tempfile.TemporaryDirectory() as database:
         command = ["rpm", "--dbpath", database, "--query", "--package", "--nosignature"]
-        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file, "rpm")
+        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file.name, "rpm")
     words = completed.text.split("\n")
     if len(words) != 7:
         raise InputError(f"{file.name} has a line break in its name or version")
@@ -196,11 +198,11 @@ def _element(index: Path) -> str:
     return opening + inside + closing
 
 
-def _read_with(command: Sequence[str | Path], file: Path, what: str, *, timeout: float = _TIMEOUT) -> Completed:
+def _read_with(command: Sequence[str | Path], name: str, what: str, *, timeout: float = _TIMEOUT) -> Completed:
     try:
         return run(command, timeout=timeout, capture_limit=_DATA_LIMIT)
     except (CommandError, OutputLimitExceeded) as error:
-        raise InputError(f"{file.name} is no {what}") from error
+        raise InputError(f"{name} is no {what}") from error
 
 
 def _field(fields: dict[str, str], name: str, allowed: re.Pattern[str]) -> str:

@@ -13,14 +13,15 @@ only grow: a reader of an older generation can finish, and a new generation cost
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
-from cleanroom_master.publish import apt, generation, page, storage, verification, yum
+from cleanroom_master.publish import apt, generation, page, progress, storage, verification, yum
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
@@ -44,6 +45,10 @@ class Collected:
     generations: tuple[int, ...]
     files: int
     size: int
+
+
+class Unacceptable(InputError):
+    """What a generation would publish is nothing that clients would accept."""
 
 
 class Repository:
@@ -124,11 +129,12 @@ class Repository:
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
-        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did
-        not change is signed again too. Raises as `build` does.
+        What it costs follows what changes. It is verified while it is written, but for what is the same in `start` or
+        in the current generation. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did not
+        change is signed again too. Raises as `build` does, and Unacceptable.
         """
         from_start = None if start is None else self.read(start)
-        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew)
+        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew, check=True)
 
     def must_sign_anew(self) -> bool:
         """Whether the oldest signature of the current generation has lived through half of its validity."""
@@ -147,6 +153,7 @@ class Repository:
         withdrawn: Sequence[Withdrawn] = (),
         *,
         sign_anew: bool = False,
+        check: bool = False,
     ) -> Path:
         current = self.current()
         if current is not None and number <= current:
@@ -163,13 +170,32 @@ class Repository:
                 composition = compose(self._pool, start, coming, removed)
                 draft = self._draft(number, partial, start, composition)
                 draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
-                self._write(draft, composition, coming, withdrawn)
-                storage.flush_new(partial, draft.written)
+                with self._checking(draft, start) if check else nullcontext():
+                    self._write(draft, composition, coming, withdrawn)
+                    storage.flush_new(partial, draft.written)
                 partial.rename(directory)
             finally:
                 storage.remove(partial)
             storage.flush(self._generations)
         return directory
+
+    @contextmanager
+    def _checking(self, draft: Draft, start: Generation | None) -> Iterator[None]:
+        """Verify a draft while it is written. Raises Unacceptable at the end."""
+        current = self.current()
+        verified = [self._path(current)] if current is not None else []
+        if start is not None and start.number != current:
+            verified.append(start.directory)
+        with ThreadPoolExecutor(1) as threads:
+            checked = threads.submit(verification.verify_draft, draft, verified, self._signer)
+            try:
+                yield
+            except BaseException as error:
+                draft.progress.failed(error)
+                raise
+            problems = checked.result()
+        if problems:
+            raise Unacceptable("a client would not accept the repository", problems=problems)
 
     def readable(self, number: int) -> bool:
         """Whether a generation can be the start of another: it is there, and this version knows its form."""
@@ -187,7 +213,7 @@ class Repository:
         """
         with storage.reported(f"verifying generation {number} of the repository"):
             earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
-            return verification.verify(self._path(number), earlier, self._signer)
+            return verification.verify(self._path(number), number, earlier, self._signer)
 
     def switch(self, number: int) -> None:
         """Make a generation the one that consumers see: one rename."""
@@ -310,24 +336,27 @@ class Repository:
         new = draft.generation
         self._place_files(draft, added)
         self._write_listings(draft, composition)
+        draft.progress.written(progress.PACKAGES)
         channels = sorted({stream.channel for stream in new.streams if stream.family == "apt"})
+        repositories = [stream for stream in new.streams if stream.family == "yum"]
         fresh = composition.fresh
         # Side by side: most of the time goes into waiting for gpg and the compressors.
         with ThreadPoolExecutor() as threads:
             written = [
                 threads.submit(apt.write_channel, draft, one, fresh, self._memory, self._signer) for one in channels
             ]
-            written += [
-                threads.submit(yum.write_repository, draft, stream, fresh, self._signer)
-                for stream in new.streams
-                if stream.family == "yum"
-            ]
+            written += [threads.submit(yum.write_repository, draft, one, fresh) for one in repositories]
+            draft.write("keys/cleanroom.asc", self._signer.public_key())
+            for one in written:
+                one.result()
+            # gpg signs one after the other, and what was signed above is what apt's own program waits for.
             pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
-        for one in written:
-            one.result()
-        key = self._signer.public_key()
-        draft.write("keys/cleanroom.asc", key)
-        draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
+            signed = [threads.submit(yum.sign_repository, draft, one, self._signer) for one in repositories]
+            signed += [threads.submit(apt.sign_channel, draft, one, self._signer) for one in channels]
+            for done in signed:
+                done.result()
+            draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
+            draft.progress.written(progress.EVERYTHING)
 
     @staticmethod
     def _write_listings(draft: Draft, composition: Composition) -> None:
