@@ -25,7 +25,7 @@ from cleanroom_master.publish import apt, generation, page, progress, storage, v
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
-from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.package import Package, PackageFile, Stream
 from cleanroom_master.publish.page import Withdrawn
 from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
@@ -281,7 +281,16 @@ class Repository:
                 place = str(directory.relative_to(self.directory / "files"))
                 if place not in addresses and directory.stat().st_mtime < before:
                     storage.remove(directory)
+            self._remove_states(before)
             return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+
+    def _remove_states(self, before: float) -> None:
+        """Remove the states of yum repositories that no generation has, and that came before a time."""
+        repomds = [file for number in self.numbers() for file in self._path(number).glob("yum/*/*/repodata/repomd.xml")]
+        there = {yum.state_of(repomd.read_bytes()) for repomd in repomds}
+        for state in (self.directory / "files").glob(f"yum/*/*/{yum.STATES}/*"):
+            if state.name not in there and state.stat().st_mtime < before:
+                storage.remove(state)
 
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
@@ -351,12 +360,43 @@ class Repository:
                 one.result()
             # gpg signs one after the other, and what was signed above is what apt's own program waits for.
             pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
-            signed = [threads.submit(yum.sign_repository, draft, one, self._signer) for one in repositories]
+            signed = [threads.submit(self._sign_repository, draft, one) for one in repositories]
             signed += [threads.submit(apt.sign_channel, draft, one, self._signer) for one in channels]
             for done in signed:
                 done.result()
             draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
             draft.progress.written(progress.EVERYTHING)
+
+    def _sign_repository(self, draft: Draft, stream: Stream) -> None:
+        """Sign a yum repository, and give its state an address of its own."""
+        yum.sign_repository(draft, stream, self._signer)
+        repodata = draft.root / yum.place_of(stream)
+        repomd = (repodata / "repomd.xml").read_bytes()
+        state = self._states(stream) / yum.state_of(repomd)
+        storage.make_lasting_directory(state / "repodata")
+        # The repomd.xml last: it says that all is there.
+        for name in (*(file for file, _ in yum.listed(repomd)), "repomd.xml.asc", "repomd.xml"):
+            storage.link(repodata / name, state / "repodata" / name)
+        if not (state / "pool").is_symlink():
+            (state / "pool").symlink_to("../../pool")
+        storage.flush(state / "repodata")
+        storage.flush(state)
+        root = generation.root_of(stream)
+        self._lead(draft, f"{root}/{yum.STATES}")
+        draft.write(f"{root}/{yum.MIRRORS}", yum.mirrors(self._url, stream, state.name).encode())
+        draft.progress.written(root)
+
+    def _states(self, stream: Stream) -> Path:
+        return self.directory / "files" / generation.root_of(stream) / yum.STATES
+
+    def _lead(self, draft: Draft, place: str) -> None:
+        """Lead a directory of a generation to that of all generations."""
+        link = draft.root / place
+        if not link.is_symlink():
+            storage.make_directory(link.parent)
+            storage.make_lasting_directory(self.directory / "files" / place)
+            up = Path(*[".."] * (len(Path(place).parts) + 1))
+            link.symlink_to(up / "files" / place)
 
     @staticmethod
     def _write_listings(draft: Draft, composition: Composition) -> None:
@@ -378,13 +418,7 @@ class Repository:
             if not address.exists():
                 self._place(package, address)
         for stream in draft.generation.streams:
-            root = Path(generation.root_of(stream))
-            link = draft.root / root / "pool"
-            if not link.is_symlink():
-                storage.make_directory(link.parent)
-                storage.make_lasting_directory(self.directory / "files" / root / "pool")
-                up = Path(*[".."] * (len(root.parts) + 2))
-                link.symlink_to(up / "files" / root / "pool")
+            self._lead(draft, f"{generation.root_of(stream)}/pool")
 
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)

@@ -150,14 +150,18 @@ class _Check:
             own |= {f"{root}/{name}" for name in signed}
             if stream.family == "apt":
                 own |= {f"{root}/{index.place}{apt.PACKED}" for index in apt.indexes(listing, stream.channel)}
-        pools = {f"{generation.root_of(stream)}/pool" for stream in listing.streams}
+        links = {f"{generation.root_of(stream)}/pool" for stream in listing.streams}
+        for stream in listing.streams:
+            if stream.family == "yum":
+                own.add(f"{generation.root_of(stream)}/{yum.MIRRORS}")
+                links.add(f"{generation.root_of(stream)}/{yum.STATES}")
         for inside, directories, names in os.walk(self._directory):
             for name in [*names, *(one for one in directories if Path(inside, one).is_symlink())]:
                 place = str(Path(inside, name).relative_to(self._directory))
                 kept = _KEPT.search(place)
                 if kept is not None:
                     yield from self._same(place, kept[1])
-                elif place not in own and place not in pools:
+                elif place not in own and place not in links:
                     yield Problem(place, "does not belong into the repository")
 
     def _apt(self, listing: Generation, channel: str, known: set[str]) -> Iterator[Problem]:
@@ -245,6 +249,7 @@ class _Check:
         yield from self._signature(f"{place}/repomd.xml.asc", repomd)
         if not repomd.is_file():
             return
+        yield from self._state(stream, repomd.read_bytes())
         runs = listing.part(stream, "").runs
         for name, sha256 in yum.listed(repomd.read_bytes()):
             problems = list(self._same(f"{place}/{name}", sha256))
@@ -252,6 +257,27 @@ class _Check:
             if name.endswith("-primary.xml.gz") and not problems:
                 found = yum.split(pieces.read(self._directory / place / name), runs, "primary")
                 yield from self._listed_in(place, listing, runs, known, found, "primary", _yum_lines)
+
+    def _state(self, stream: Stream, repomd: bytes) -> Iterator[Problem]:
+        """Whether the mirrorlist leads to these very files."""
+        root = self._directory / generation.root_of(stream)
+        state = yum.state_of(repomd)
+        place = f"{generation.root_of(stream)}/{yum.MIRRORS}"
+        try:
+            lines = (root / yum.MIRRORS).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            yield Problem(place, f"cannot be read: {error}")
+            return
+        if len(lines) != 2 or lines[0] != f"{lines[1]}{yum.STATES}/{state}/":
+            yield Problem(place, "does not lead to what the repository is now")
+        there = f"{generation.root_of(stream)}/{yum.STATES}/{state}/repodata"
+        content, signature = yum.SIGNED
+        # They are the repository's own files, unless an attempt that failed in the same second made them.
+        for name, sha256 in ((content, hashlib.sha256(repomd).hexdigest()), *yum.listed(repomd)):
+            if not _one_file(self._directory / there / name, root / "repodata" / name):
+                yield from self._same(f"{there}/{name}", sha256)
+        if not _one_file(self._directory / there / signature, root / "repodata" / signature):
+            yield from self._signature(f"{there}/{signature}", self._directory / there / content)
 
     def _apt_client(self, listing: Generation) -> Iterator[Problem]:
         """Run `apt-get update` on the channels that changed."""

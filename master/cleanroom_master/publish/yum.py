@@ -1,5 +1,9 @@
 """The indexes of a yum repository: one repository a channel and image.
 
+dnf fetches repomd.xml and its signature one after the other, and a switch in between would have it compare files of two
+generations. So each state of a repository also has an address of its own, named by its content, and the repository's
+`mirrorlist` names the present one: a client reads that once, and then fetches all that it needs from one state.
+
 Every package's element is made once, by createrepo_c, when the package comes in; a new generation only puts
 elements together. Source of the formats: createrepo_c's own output, and its documentation of repomd.xml.
 """
@@ -28,6 +32,8 @@ _ROOTS = {
 INDEXES = tuple(_ROOTS)
 _LISTED = re.compile(r'href="repodata/(([0-9a-f]{64})-([a-z]+)\.xml\.gz)"')
 SIGNED = ("repomd.xml", "repomd.xml.asc")
+MIRRORS = "mirrorlist"
+STATES = "states"
 
 
 def entry(package: PackageFile, index: str) -> bytes:
@@ -58,7 +64,20 @@ def sign_repository(draft: Draft, stream: Stream, signer: Signer) -> None:
     content, signature = (place_of(stream) / name for name in SIGNED)
     if not (draft.root / signature).exists():
         draft.write(signature, signer.detach_sign((draft.root / content).read_bytes()))
-    draft.progress.written(root_of(stream))
+
+
+def state_of(repomd: bytes) -> str:
+    """The name of a repository's state."""
+    return hashlib.sha256(repomd).hexdigest()[:32]
+
+
+def mirrors(url: str, stream: Stream, state: str) -> str:
+    """What the mirrorlist says: where the state is, and, once that is gone, the repository.
+
+    Source of the format: one URL a line, as dnf reads it (dnf.conf(5), mirrorlist).
+    """
+    repository = f"{url}/{root_of(stream)}/"
+    return f"{repository}{STATES}/{state}/\n{repository}\n"
 
 
 def listed(repomd: bytes) -> list[tuple[str, str]]:
