@@ -12,7 +12,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from twisted.internet.error import CannotListenError
@@ -153,9 +153,14 @@ def serve(directory: Path, addresses: Iterable[str], port: int, url: str = "") -
 
 def _is_guest(request: Request) -> bool:
     """Whether a guest asks: only they are led to the loopback address from elsewhere."""
-    return (
-        ip_address(request.getHost().host).is_loopback and not ip_address(request.getClientAddress().host).is_loopback
-    )
+    here, there = (_plain(address.host) for address in (request.getHost(), request.getClientAddress()))
+    return here.is_loopback and not there.is_loopback
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """An address; one of IPv4 that is written as one of IPv6 as what it is."""
+    found = ip_address(address)
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _addresses(bind: str, extra: Iterable[str]) -> list[str]:

@@ -271,7 +271,7 @@ def test_an_unsigned_rpm_is_refused(tmp_path: Path, site: Site):
     repomd = forged / "repodata/repomd.xml"
     (forged / "repodata/repomd.xml.asc").write_bytes(site.signer.detach_sign(repomd.read_bytes()))
     configuration = dnf.root / "repos/test.repo"
-    configuration.write_text(re.sub("baseurl=.*", f"baseurl=file://{forged}", configuration.read_text()))
+    configuration.write_text(re.sub("mirrorlist=.*", f"baseurl=file://{forged}", configuration.read_text()))
     assert "not signed" in dnf.run("install", "tiny", ok=False)
 
 
