@@ -46,11 +46,11 @@ RUNS = 7
 _NEW = 90_000
 _LONG = 3600.0
 _TIMEOUT = 300.0
-_SECOND = 1.5
 _TITLE = (
     "three packages published into so many of each kind, medians in seconds (ours: apt and yum; reprepro, aptly: apt;"
     " createrepo_c --update with rpmsign and gpg: yum, one package)"
 )
+_CREATE = ("createrepo_c", "--quiet", "--no-database", "--simple-md-filenames", "--general-compress-type=gz")
 _KEY = "Bench <bench@example.invalid>"
 _RELEASE = """
 WITH event AS (
@@ -120,15 +120,12 @@ def _share(row: Row, peer: str) -> float | None:
 
 
 def _measure(work: Path, size: int, runs: int) -> Row:
-    say(f"publish: making {size} .deb and {size} .rpm")
-    for kind in ("deb", "rpm", "new"):
-        (work / kind).mkdir()
-    debs = [make_deb(work / "deb", number) for number in range(size)]
-    rpms = [make_rpm(work / "rpm", number) for number in range(size)]
+    debs, rpms = _packages(size)
+    (work / "new").mkdir()
     fresh_debs = [[make_deb(work / "new", _NEW + 3 * turn + one) for one in range(3)] for turn in range(runs)]
     fresh_rpms = [make_rpm(work / "new", _NEW + turn) for turn in range(runs)]
     signer = _Gpg(work)
-    row: Row = _createrepo(work, signer, fresh_rpms)
+    row: Row = _createrepo(work, signer, rpms[0].parent, fresh_rpms)
     row |= _ours(debs, rpms, [[*three[:2], rpm] for three, rpm in zip(fresh_debs, fresh_rpms, strict=True)])
     say(f"publish: {json.dumps(row)}")
     for peer in (_reprepro, _aptly):
@@ -136,6 +133,24 @@ def _measure(work: Path, size: int, runs: int) -> Row:
     signer.close()
     say(f"publish: {json.dumps(row)}")
     return row
+
+
+def _packages(size: int) -> tuple[list[Path], list[Path]]:
+    """So many .deb and .rpm, the latter with their indexes; they are kept from one measurement to the next."""
+    kept = home() / f"tiny-packages-{size}"
+    if not kept.is_dir():
+        begun = time.monotonic()
+        partial = kept.with_name(kept.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for kind in ("deb", "rpm"):
+            (partial / kind).mkdir(parents=True)
+        for number in range(size):
+            make_deb(partial / "deb", number)
+            make_rpm(partial / "rpm", number)
+        run.run([*_CREATE, partial / "rpm"], timeout=_LONG)
+        partial.rename(kept)
+        say(f"publish: {size} .deb and {size} .rpm with their indexes took {time.monotonic() - begun:.1f} s to make")
+    return sorted((kept / "deb").glob("*.deb")), sorted((kept / "rpm").glob("*.rpm"))
 
 
 # -- ours ----------------------------------------------------------------------------------------------------------
@@ -249,7 +264,6 @@ def _publish(database: Database, settings: Settings, number: int, files: list[Pa
         shutil.copyfile(file, copy)
         store.take(copy, sha256)
     kinds = [file.suffix[1:] for file in files]
-    _pause()
     begun = time.monotonic()
     with database.transaction() as cursor:
         release = cursor.value(
@@ -267,7 +281,6 @@ def _publish(database: Database, settings: Settings, number: int, files: list[Pa
 
 
 def _rollback(database: Database, repository: Repository, target: int) -> float:
-    _pause()
     begun = time.monotonic()
     asked = requests.ask(
         database, RequestKind.ROLLBACK, actor="bench", subject="bench", reason="measured", target=target
@@ -275,11 +288,6 @@ def _rollback(database: Database, repository: Repository, target: int) -> float:
     return _until(
         database, "SELECT state = 'done' FROM cleanroom.repository_request WHERE id = %(id)s", asked.id, begun
     )
-
-
-def _pause() -> None:
-    """Each generation has a second of its own, so more than one a second wait for each other: that is not measured."""
-    time.sleep(_SECOND)
 
 
 def _until(database: Database, condition: str, row: int, begun: float) -> float:
@@ -367,13 +375,8 @@ def _aptly(work: Path, signer: _Gpg, debs: list[Path], releases: list[list[Path]
     return {"aptly": _median(_timed(publish, releases))}
 
 
-def _createrepo(work: Path, signer: _Gpg, files: list[Path]) -> Row:
-    """createrepo_c over all packages, then with one more, which is signed, as is the result."""
-    directory = work / "rpm"
-    create = ["createrepo_c", "--quiet", "--no-database", "--simple-md-filenames", "--general-compress-type=gz"]
-    say("publish: filling createrepo_c's")
-    run.run([*create, directory], timeout=_LONG)
-    # Ours wants its first indexes; they are as they are before anything is added.
+def _createrepo(work: Path, signer: _Gpg, directory: Path, files: list[Path]) -> Row:
+    """createrepo_c over all packages with one more, which is signed, as is the result."""
     published = work / "createrepo"
     run.run(["cp", "--archive", "--link", directory, published], timeout=_LONG)
 
@@ -389,7 +392,7 @@ def _createrepo(work: Path, signer: _Gpg, files: list[Path]) -> Row:
             f"_gpg_name {signer.key}",
         ]
         run.run([*sign, published / file.name], environment=signer.environment, timeout=_TIMEOUT)
-        run.run([*create, "--update", published], timeout=_LONG)
+        run.run([*_CREATE, "--update", published], timeout=_LONG)
         repomd = published / "repodata/repomd.xml"
         repomd.with_suffix(".xml.asc").unlink(missing_ok=True)
         run.run(
