@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import many_packages
+import released
 from figures import Row, ratio
 from installation import fresh, home, say
 from many_packages import make_deb, make_rpm
@@ -27,13 +28,11 @@ from many_packages import make_deb, make_rpm
 from cleanroom_base import run
 from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings
-from cleanroom_db import generations, requests
+from cleanroom_db import generations
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import NewPackage
 from cleanroom_db.roles import Role
-from cleanroom_db.states import RequestKind
-from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish import control
 from cleanroom_master.publish.inspect import hash_file
@@ -52,31 +51,6 @@ _TITLE = (
 )
 _CREATE = ("createrepo_c", "--quiet", "--no-database", "--simple-md-filenames", "--general-compress-type=gz")
 _KEY = "Bench <bench@example.invalid>"
-_RELEASE = """
-WITH event AS (
-    INSERT INTO cleanroom.ref_event (product, ref, commit, state)
-    VALUES ('bench', %(ref)s, %(commit)s, 'claimed') RETURNING id
-), release AS (
-    INSERT INTO cleanroom.release
-        (product, ref, commit, kind, state, ref_event_id, recipe, recipe_digest, channel, requested_by, finished_at)
-    SELECT 'bench', %(ref)s, %(commit)s, 'tag', 'passed', id, '{}', '', 'testing', 'bench', now() FROM event
-    RETURNING id
-), build AS (
-    INSERT INTO cleanroom.build (release_id, target, phases)
-    SELECT id, target, '{build}' FROM release, unnest(%(targets)s::text[]) AS target RETURNING id, target
-), attempt AS (
-    INSERT INTO cleanroom.attempt (build_id, number, series_start, outcome, finished_at)
-    SELECT id, 1, 1, 'passed', now() FROM build RETURNING id, build_id
-), artifact AS (
-    INSERT INTO cleanroom.artifact (attempt_id, phase, file, sha256, size, kind)
-    SELECT attempt.id, 'build', one.file, one.sha256, one.size, one.kind
-      FROM attempt JOIN build ON build.id = attempt.build_id
-      JOIN unnest(%(files)s::text[], %(sums)s::text[], %(sizes)s::bigint[], %(kinds)s::text[], %(places)s::text[])
-           AS one (file, sha256, size, kind, target) ON one.target = build.target
-)
-INSERT INTO cleanroom.publication (release_id, channel, requested_by) SELECT id, 'testing', 'bench' FROM release
-RETURNING release_id
-"""
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:
@@ -159,15 +133,14 @@ def _packages(size: int) -> tuple[list[Path], list[Path]]:
 def _ours(debs: list[Path], rpms: list[Path], releases: list[list[Path]]) -> Row:
     with fresh("publish", CLEANROOM_PUBLISHER_POLL="60") as settings:
         database = open_database(settings, Role.OWNER)
-        with database.transaction() as cursor:
-            cursor.execute("INSERT INTO cleanroom.product (name, url) VALUES ('bench', 'https://example.org/b.git')")
+        released.add_product(database)
         with open_signer(settings) as key:
             repository = open_repository(settings, key)
             say("publish: putting them into our repository")
             _fill(database, repository, debs, rpms)
         with _publisher(settings) as process:
             taken = [_publish(database, settings, number, files) for number, files in enumerate(releases)]
-            back = [_rollback(database, repository, 2 + number % 2) for number in range(len(releases))]
+            back = [_rollback(database, 2 + number % 2) for number in range(len(releases))]
             memory = _peak(process)
         row: Row = {
             "ours": _median(taken),
@@ -257,47 +230,16 @@ def _publisher(settings: Settings) -> Iterator[int]:
 
 
 def _publish(database: Database, settings: Settings, number: int, files: list[Path]) -> float:
-    store = FileStore(Places(settings).artifacts)
-    sums = [hash_file(file) for file in files]
-    for file, (sha256, _) in zip(files, sums, strict=True):
-        copy = file.with_name(f"copy-{file.name}")
-        shutil.copyfile(file, copy)
-        store.take(copy, sha256)
-    kinds = [file.suffix[1:] for file in files]
+    released.keep(settings, files)
     begun = time.monotonic()
-    with database.transaction() as cursor:
-        release = cursor.value(
-            _RELEASE,
-            ref=f"v{number}",
-            commit=f"{number:040x}",
-            targets=sorted({f"debian-12/{kind}" for kind in kinds}),
-            files=[file.name for file in files],
-            sums=[sha256 for sha256, _ in sums],
-            sizes=[size for _, size in sums],
-            kinds=kinds,
-            places=[f"debian-12/{kind}" for kind in kinds],
-        )
-    return _until(database, "SELECT state = 'published' FROM cleanroom.release WHERE id = %(id)s", release, begun)
+    released.wait_for_release(database, released.record(database, number, files))
+    return time.monotonic() - begun
 
 
-def _rollback(database: Database, repository: Repository, target: int) -> float:
+def _rollback(database: Database, target: int) -> float:
     begun = time.monotonic()
-    asked = requests.ask(
-        database, RequestKind.ROLLBACK, actor="bench", subject="bench", reason="measured", target=target
-    )
-    return _until(
-        database, "SELECT state = 'done' FROM cleanroom.repository_request WHERE id = %(id)s", asked.id, begun
-    )
-
-
-def _until(database: Database, condition: str, row: int, begun: float) -> float:
-    while True:
-        with database.transaction() as cursor:
-            if cursor.value(condition, id=row):
-                return time.monotonic() - begun
-        if time.monotonic() - begun > _TIMEOUT:
-            raise TimedOut("the publisher has not done it")
-        time.sleep(0.002)
+    released.wait_for_request(database, released.ask_for_rollback(database, target))
+    return time.monotonic() - begun
 
 
 def _switch(repository: Repository) -> float:
