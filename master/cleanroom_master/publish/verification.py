@@ -400,7 +400,8 @@ def _one_file(first: Path, second: Path) -> bool:
 
 
 def _address(directory: Path) -> str:
-    return "file:" + quote(str(directory))
+    # With "file:" apt would start another of its programs, only to be told where the files are.
+    return "copy:" + quote(str(directory))
 
 
 def _runs(listing: Generation) -> list[Run]:
