@@ -39,7 +39,7 @@ _RPM_INDEXES = ("primary", "filelists", "other")
 
 
 def inspect(file: Path, *, checked: tuple[str, str, str] | None = None) -> PackageFile:
-    """Read a .deb, .dsc or .rpm file; `checked` is what `read_rpm` has said of an rpm whose digests were checked.
+    """Read a .deb, .dsc or .rpm file; `checked` is what `check_rpm` has just said of an rpm.
 
     Raises InputError when it is a link, is not what its suffix says, or when name and content disagree.
     """
@@ -52,7 +52,7 @@ def inspect(file: Path, *, checked: tuple[str, str, str] | None = None) -> Packa
         case ".dsc":
             return _inspect_dsc(file, sha256, size)
         case ".rpm":
-            return _inspect_rpm(file, sha256, size, checked or check_rpm(file))
+            return _inspect_rpm(file, sha256, size, checked or check_rpm(file, file.name))
     raise InputError(f"{file.name} is no package: its name must end in .deb, .dsc or .rpm")
 
 
@@ -62,21 +62,16 @@ def check_file_name(name: str) -> None:
         raise InputError(f"{name!r} is no acceptable name of a file")
 
 
-def check_rpm(file: Path) -> tuple[str, str, str]:
-    """The name, complete version and architecture of an rpm.
+def check_rpm(file: Path, name: str) -> tuple[str, str, str]:
+    """The name, complete version and architecture of an rpm in a file, which has a name of its own.
 
-    Raises InputError when it is no whole rpm, or not the one that its name says.
+    Raises InputError when it is no whole rpm, or not the one that `name` says.
     """
-    header = read_rpm(file)
-    check_rpm_digests(file, file.name)
-    return header
-
-
-def check_rpm_digests(file: Path, name: str) -> None:
-    """Refuse an rpm that is not whole; `name` is what people know it by. Raises InputError."""
+    header = _read_rpm_header(file, name)
     with tempfile.TemporaryDirectory() as database:
         command = ["rpm", "--dbpath", database, "--checksig", "--nosignature", file]
         _read_with(command, name, "whole rpm", timeout=_UNPACK_TIMEOUT)
+    return header
 
 
 def hash_file(file: Path) -> tuple[str, int]:
@@ -103,7 +98,7 @@ def _inspect_deb(file: Path, sha256: str, size: int) -> PackageFile:
     name = _field(fields, "Package", _DEBIAN_NAME)
     version = _field(fields, "Version", _DEBIAN_VERSION)
     architecture = _field(fields, "Architecture", _DEBIAN_ARCHITECTURE)
-    _check_name(file, f"{name}_{_without_epoch(version)}_{architecture}.deb")
+    _check_name(file.name, f"{name}_{_without_epoch(version)}_{architecture}.deb")
     _check_deb_data(file)
     kept = {field: value for field, value in fields.items() if field.lower() not in _OF_THE_REPOSITORY}
     stanza = control.write(
@@ -127,7 +122,7 @@ def _inspect_dsc(file: Path, sha256: str, size: int) -> PackageFile:
     fields = control.parse(file.read_bytes())
     name = _field(fields, "Source", _DEBIAN_NAME)
     version = _field(fields, "Version", _DEBIAN_VERSION)
-    _check_name(file, f"{name}_{_without_epoch(version)}.dsc")
+    _check_name(file.name, f"{name}_{_without_epoch(version)}.dsc")
     companions: dict[str, str] = {}
     checksums = [f" {sha256} {size} {file.name}"]
     for line in fields.get("Checksums-Sha256", "").split("\n")[1:]:
@@ -159,20 +154,19 @@ def _inspect_rpm(file: Path, sha256: str, size: int, checked: tuple[str, str, st
     return PackageFile("rpm", file.name, sha256, sha256, size, name, version, architecture, entries, {})
 
 
-def read_rpm(file: Path) -> tuple[str, str, str]:
-    """What an rpm says that it is: see check_rpm. Raises InputError."""
+def _read_rpm_header(file: Path, file_name: str) -> tuple[str, str, str]:
     with tempfile.TemporaryDirectory() as database:
         command = ["rpm", "--dbpath", database, "--query", "--package", "--nosignature"]
-        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file.name, "rpm")
+        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file_name, "rpm")
     words = completed.text.split("\n")
     if len(words) != 7:
-        raise InputError(f"{file.name} has a line break in its name or version")
+        raise InputError(f"{file_name} has a line break in its name or version")
     name, epoch, version, release, machine, is_source = words[:6]
     architecture = "src" if is_source == "1" else machine
     for word in (name, version, release, architecture):
         if not _RPM_WORD.fullmatch(word):
-            raise InputError(f"{file.name} calls itself {word!r}, which is no acceptable name or version")
-    _check_name(file, f"{name}-{version}-{release}.{architecture}.rpm")
+            raise InputError(f"{file_name} calls itself {word!r}, which is no acceptable name or version")
+    _check_name(file_name, f"{name}-{version}-{release}.{architecture}.rpm")
     prefix = "" if epoch in ("(none)", "0") else f"{int(epoch)}:"
     return name, f"{prefix}{version}-{release}", architecture
 
@@ -216,6 +210,6 @@ def _without_epoch(version: str) -> str:
     return version.partition(":")[2] or version
 
 
-def _check_name(file: Path, expected: str) -> None:
-    if file.name != expected:
-        raise InputError(f"{file.name} is really {expected}: its name and its content disagree")
+def _check_name(name: str, expected: str) -> None:
+    if name != expected:
+        raise InputError(f"{name} is really {expected}: its name and its content disagree")

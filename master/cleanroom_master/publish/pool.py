@@ -16,14 +16,7 @@ from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_master.publish import storage
-from cleanroom_master.publish.inspect import (
-    check_file_name,
-    check_rpm_digests,
-    hash_file,
-    inspect,
-    open_plain,
-    read_rpm,
-)
+from cleanroom_master.publish.inspect import check_file_name, check_rpm, hash_file, inspect, open_plain
 from cleanroom_master.publish.package import Package, PackageFile
 from cleanroom_master.publish.signing import Signer
 
@@ -97,14 +90,14 @@ class Pool:
     def _sign(self, source: Path, arrived: Path) -> tuple[str, str, str]:
         """Sign an rpm, and say what it is.
 
-        Signing changes nothing of that. Whether what came is whole is looked at meanwhile: what is not, goes nowhere.
+        Signing changes nothing of that. What came is looked at meanwhile, where it came from; if that is not what it
+        should be, the signed one goes nowhere.
         """
-        header = read_rpm(arrived)
         with ThreadPoolExecutor(1) as threads:
             signed = threads.submit(self._signer.sign_rpm, arrived)
-            check_rpm_digests(source, arrived.name)
+            checked = check_rpm(source, arrived.name)
         signed.result()
-        return header
+        return checked
 
     def add_companion(self, source: Path, sha256: str) -> None:
         """Take in a file that a .dsc names, before the .dsc itself."""
