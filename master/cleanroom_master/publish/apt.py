@@ -16,7 +16,7 @@ from cleanroom_master.publish import control, pieces, progress
 from cleanroom_master.publish.generation import Draft, Generation, Part, PartName, Run
 from cleanroom_master.publish.package import PackageFile, Stream
 from cleanroom_master.publish.pieces import Memory, Pieces
-from cleanroom_master.publish.signing import Signer
+from cleanroom_master.publish.signing import Signer, signature_of
 
 # Always there, if empty, so that a consumer can subscribe before the first package for its machine is out.
 ARCHITECTURES = ("amd64", "arm64")
@@ -97,7 +97,7 @@ def place_of(channel: str) -> Path:
 
 
 def write_channel(draft: Draft, channel: str, fresh: Pieces, memory: Memory, signer: Signer) -> None:
-    """Write `apt/dists/<channel>` but for the detached signature; what did not change is linked from before."""
+    """Write `apt/dists/<channel>`; what did not change is linked from a generation before."""
     place = place_of(channel)
     streams = draft.generation.apt_streams(channel)
     names = [name for index in indexes(draft.generation, channel) for name in (part.name for part in index.parts)]
@@ -110,18 +110,10 @@ def write_channel(draft: Draft, channel: str, fresh: Pieces, memory: Memory, sig
         ]
         draft.progress.written(progress.indexes(channel))
         _write_release(draft, place, channel, sorted(files, key=lambda file: file.path), signer)
-    draft.progress.written(progress.signed_text(channel))
+    draft.progress.written(str(place))
     kept = {file.by_hash: earlier / file.path for earlier in _there(draft.earlier, place) for file in _files(earlier)}
     for by_hash, file in kept.items():
         draft.link(file, place / by_hash)
-
-
-def sign_channel(draft: Draft, channel: str, signer: Signer) -> None:
-    """Add the detached signature, for clients that know no other."""
-    release, detached, _ = (place_of(channel) / name for name in SIGNED)
-    if not (draft.root / detached).exists():
-        draft.write(detached, signer.detach_sign((draft.root / release).read_bytes()))
-    draft.progress.written(str(place_of(channel)))
 
 
 def listed(release: str) -> list[IndexFile]:
@@ -194,9 +186,11 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "SHA256": "".join(f"\n {file.sha256} {file.size} {file.path}" for file in files),
     }
     release = control.write(fields).encode()
-    signed_text = signer.clear_sign(release)
-    draft.write(place / "Release", release)
-    draft.write(place / "InRelease", signed_text)
+    # The end of the last line is not signed (RFC 4880, 7.1). So the signature of this text with one more empty line is
+    # that of the Release file itself, and one signature does for both files.
+    signed_text = signer.clear_sign(release + b"\n")
+    for name, content in zip(SIGNED, (release, signature_of(signed_text), signed_text), strict=True):
+        draft.write(place / name, content)
 
 
 def _validity(draft: Draft) -> dict[str, str]:

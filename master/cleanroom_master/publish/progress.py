@@ -11,17 +11,11 @@ import threading
 PACKAGES = "packages"
 EVERYTHING = "everything"
 _INDEXES = "indexes of "
-_SIGNED_TEXT = "InRelease of "
 
 
 def indexes(channel: str) -> str:
     """The indexes of an apt channel."""
     return _INDEXES + channel
-
-
-def signed_text(channel: str) -> str:
-    """An apt channel but for its detached signature: all that apt's client asks for."""
-    return _SIGNED_TEXT + channel
 
 
 class Progress:

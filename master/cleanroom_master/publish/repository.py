@@ -66,7 +66,8 @@ class Repository:
             raise InputError(f"the origin of a repository is one line of text, not {origin!r}")
         self.directory = directory
         self._signer = signer
-        self._origin = origin
+        # Blanks at a line's end are not a part of what a signed text says.
+        self._origin = origin.strip()
         self._url = url.rstrip("/")
         self._valid = valid
         self._pool = Pool(directory, signer)
@@ -361,7 +362,6 @@ class Repository:
             # gpg signs one after the other, and what was signed above is what apt's own program waits for.
             pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
             signed = [threads.submit(self._sign_repository, draft, one) for one in repositories]
-            signed += [threads.submit(apt.sign_channel, draft, one, self._signer) for one in channels]
             for done in signed:
                 done.result()
             draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())

@@ -282,7 +282,7 @@ class _Check:
     def _apt_client(self, listing: Generation) -> Iterator[Problem]:
         """Run `apt-get update` on the channels that changed."""
         for channel in {stream.channel for stream in listing.streams if stream.family == "apt"}:
-            self._written.wait(progress.signed_text(channel))
+            self._written.wait(str(apt.place_of(channel)))
         changed = {
             stream
             for stream in listing.streams
