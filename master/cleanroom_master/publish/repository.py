@@ -159,6 +159,7 @@ class Repository:
         current = self.current()
         if current is not None and number <= current:
             raise InputError(f"generation {number} cannot follow generation {current}")
+        last = start if start is not None and start.number == current else self._read_if_possible(current)
         directory = self._path(number)
         partial = directory.with_name(directory.name + _PARTIAL)
         with storage.reported(f"building generation {number} of the repository"):
@@ -169,9 +170,9 @@ class Repository:
             try:
                 coming = list(added)
                 composition = compose(self._pool, start, coming, removed)
-                draft = self._draft(number, partial, start, composition)
+                draft = self._draft(number, partial, last, start, composition)
                 draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
-                with self._checking(draft, start) if check else nullcontext():
+                with self._checking(draft, last, start) if check else nullcontext():
                     self._write(draft, composition, coming, withdrawn)
                     storage.flush_new(partial, draft.written)
                 partial.rename(directory)
@@ -181,12 +182,9 @@ class Repository:
         return directory
 
     @contextmanager
-    def _checking(self, draft: Draft, start: Generation | None) -> Iterator[None]:
+    def _checking(self, draft: Draft, last: Generation | None, start: Generation | None) -> Iterator[None]:
         """Verify a draft while it is written. Raises Unacceptable at the end."""
-        current = self.current()
-        verified = [self._path(current)] if current is not None else []
-        if start is not None and start.number != current:
-            verified.append(start.directory)
+        verified = [one for one in (last, None if start is last else start) if one is not None]
         with ThreadPoolExecutor(1) as threads:
             checked = threads.submit(verification.verify_draft, draft, verified, self._signer)
             try:
@@ -311,9 +309,15 @@ class Repository:
     def _path(self, number: int) -> Path:
         return self._generations / str(number)
 
-    def _draft(self, number: int, partial: Path, start: Generation | None, composition: Composition) -> Draft:
-        current = self.current()
-        last = None if current is None else self._read_if_possible(current)
+    def _draft(
+        self,
+        number: int,
+        partial: Path,
+        last: Generation | None,
+        start: Generation | None,
+        composition: Composition,
+    ) -> Draft:
+        """A draft that follows `last` and departs from `start`."""
         streams = {name.stream for name in composition.parts} | set(last.streams if last else ())
         new = Generation(
             number=number,
@@ -327,17 +331,19 @@ class Repository:
         )
         alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
         # What is made anew has no start, and nothing is linked into it.
-        return Draft(new, partial, self._earlier(current), last if alike and start is not None else None, start)
+        return Draft(new, partial, self._earlier(), last if alike and start is not None else None, start)
 
-    def _read_if_possible(self, number: int) -> Generation | None:
+    def _read_if_possible(self, number: int | None) -> Generation | None:
         """A generation, None where its listing was damaged, or written by a version before there were runs."""
         try:
-            return self.read(number)
+            return None if number is None else self.read(number)
         except InfrastructureError:
             return None
 
-    def _earlier(self, current: int | None) -> tuple[Path, ...]:
-        shown = [number for number in self.numbers() if number <= (current or 0)]
+    def _earlier(self) -> tuple[Path, ...]:
+        """The generations that consumers saw, as far as their indexes stay."""
+        current = self.current() or 0
+        shown = [number for number in self.numbers() if number <= current]
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
     def _write(

@@ -43,13 +43,13 @@ def verify(directory: Path, number: int, since: Sequence[Path], signer: Signer) 
     Without any, every file of the generation is looked at, and those that do not belong there are named.
     """
     try:
-        listing = generation.read(directory)
+        listing, earlier = generation.read(directory), [generation.read(one) for one in since]
     except InfrastructureError as error:
         return [Problem(generation.LISTING, error.message)]
-    return _verify(replace(listing, number=number), since, signer, Progress.complete())
+    return _verify(replace(listing, number=number), earlier, signer, Progress.complete())
 
 
-def verify_draft(draft: Draft, since: Sequence[Path], signer: Signer) -> list[Problem]:
+def verify_draft(draft: Draft, since: Sequence[Generation], signer: Signer) -> list[Problem]:
     """The same of a generation that is being written: each part is checked as soon as it is there.
 
     Raises what keeps the draft from being written.
@@ -57,7 +57,7 @@ def verify_draft(draft: Draft, since: Sequence[Path], signer: Signer) -> list[Pr
     return _verify(draft.generation, since, signer, draft.progress)
 
 
-def _verify(listing: Generation, since: Sequence[Path], signer: Signer, written: Progress) -> list[Problem]:
+def _verify(listing: Generation, since: Sequence[Generation], signer: Signer, written: Progress) -> list[Problem]:
     with tempfile.TemporaryDirectory() as scratch:
         return _Check(listing, since, Path(scratch), signer, written).problems()
 
@@ -66,13 +66,13 @@ class _Check:
     """One check of one generation: `listing` says what it is to be, its directory what it is."""
 
     def __init__(
-        self, listing: Generation, since: Sequence[Path], scratch: Path, signer: Signer, written: Progress
+        self, listing: Generation, since: Sequence[Generation], scratch: Path, signer: Signer, written: Progress
     ) -> None:
         self._listing = listing
         self._directory = listing.directory
         self._written = written
-        self._since = since
-        self._earlier: list[Generation] = []
+        self._earlier = since
+        self._since = [one.directory for one in since]
         self._scratch = scratch
         self._keyring = scratch / "keyring.gpg"
         self._keyring.write_bytes(signer.keyring())
@@ -85,7 +85,6 @@ class _Check:
         listing = self._listing
         self._written.wait(progress.PACKAGES)
         try:
-            self._earlier = [generation.read(one) for one in self._since]
             known = {run.listing for earlier in self._earlier for run in _runs(earlier)}
             fresh = [run for run in _runs(listing) if run.listing not in known]
             new = self._new_packages(listing, fresh)
