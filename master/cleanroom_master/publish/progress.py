@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import threading
 
+from cleanroom_base.errors import TimedOut
+
 # The parts, apart from those that bear the name of their directory (`apt/dists/<channel>`, `yum/<image>/<channel>`).
 PACKAGES = "packages"
 EVERYTHING = "everything"
 _INDEXES = "indexes of "
+# Whoever writes has time limits of its own; this is for one that is stuck without any.
+_TIMEOUT = 7200.0
 
 
 def indexes(channel: str) -> str:
@@ -46,8 +50,12 @@ class Progress:
             self._changed.notify_all()
 
     def wait(self, part: str) -> None:
-        """Wait until a part is written. Raises what kept it from being written."""
+        """Wait until a part is written. Raises what kept it from being written, and TimedOut."""
         with self._changed:
-            self._changed.wait_for(lambda: self._error is not None or not self._written.isdisjoint((part, EVERYTHING)))
+            self._changed.wait_for(
+                lambda: self._error is not None or not self._written.isdisjoint((part, EVERYTHING)), _TIMEOUT
+            )
             if self._error is not None:
                 raise self._error
+            if self._written.isdisjoint((part, EVERYTHING)):
+                raise TimedOut(f"{part} of a generation was not written in {_TIMEOUT:.0f} s")
