@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -191,6 +192,30 @@ def test_nobody_waits_for_another_s_slow_signing(shop: Shop, tmp_path: Path) -> 
     while publisher.busy:
         publisher.turn()
     assert shop.state(slow) == (ReleaseState.PUBLISHED, "published in testing, generation 2")
+
+
+class Busy(Repository):
+    """A repository beside which another release passes while one is taken in."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
+        if self.meanwhile is not None:
+            passed, self.meanwhile = self.meanwhile, None
+            passed()
+        return super().add_to_pool(source, sha256, file=file)
+
+
+def test_what_passes_while_others_are_prepared_leaves_with_them(shop: Shop, tmp_path: Path) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    later = make_deb(tmp_path, version="2.0")
+    repository = shop.repository(Busy)
+    assert isinstance(repository, Busy)
+    repository.meanwhile = lambda: shop.passed("v2", later)
+    publisher = shop.publisher(repository)
+    publisher.patience = 60.0
+    assert publisher.turn() == 2
+    assert [one.number for one in generations.history(shop.owner)] == [1]
 
 
 # A rpmsign that waits, for one package, until somebody lets it go on.
