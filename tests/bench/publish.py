@@ -81,10 +81,16 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
         }
         for row in rows
     ]
-    rest = [{name: row.get(name) for name in ("packages", "rollback", "switch", "memory_mib")} for row in rows]
+    rest = [
+        {name: row.get(name) for name in ("packages", "rollback", "rollback_of_half", "switch", "memory_mib")}
+        for row in rows
+    ]
     return [
         (_TITLE, compared),
-        ("a rollback, the switch itself (seconds), and the publisher's peak of memory", rest),
+        (
+            "rollbacks of a few and of half of all packages, the switch itself (seconds), and the publisher's memory",
+            rest,
+        ),
     ]
 
 
@@ -140,12 +146,14 @@ def _ours(debs: list[Path], rpms: list[Path], releases: list[list[Path]]) -> Row
             _fill(database, repository, debs, rpms)
         with _publisher(settings) as process:
             taken = [_publish(database, settings, number, files) for number, files in enumerate(releases)]
-            back = [_rollback(database, 2 + number % 2) for number in range(len(releases))]
+            back = [_rollback(database, 3 + number % 2) for number in range(len(releases))]
             memory = _peak(process)
+            half = [_rollback(database, number) for number in (1, 3)]
         row: Row = {
             "ours": _median(taken),
             "ours_all": [round(one, 3) for one in taken],
             "rollback": _median(back),
+            "rollback_of_half": round(max(half), 3),
             "switch": _median([_switch(repository) for _ in releases], 6),
             "memory_mib": memory,
         }
@@ -154,7 +162,7 @@ def _ours(debs: list[Path], rpms: list[Path], releases: list[list[Path]]) -> Row
 
 
 def _fill(database: Database, repository: Repository, debs: list[Path], rpms: list[Path]) -> None:
-    """Packages as the pool would have them, and the first generation with all of them."""
+    """Packages as the pool would have them; half of them in the first generation, and all in the second."""
     known = [*map(_deb_facts, debs), *_rpm_facts(rpms)]
     packages = []
     for file, facts in zip([*debs, *rpms], known, strict=True):
@@ -167,7 +175,6 @@ def _fill(database: Database, repository: Repository, debs: list[Path], rpms: li
         packages.append(facts.published_in("testing", f"debian-12/{facts.format}"))
         _address(repository, packages[-1], place)
     os.sync()
-    repository.build(1, packages)
     built = [
         NewPackage(
             *(one.channel, one.target, one.format, one.name, one.version, one.architecture, one.file),
@@ -175,9 +182,11 @@ def _fill(database: Database, repository: Repository, debs: list[Path], rpms: li
         )
         for one in packages
     ]
-    generations.prepare(database, actor="bench", reason="what is there", added=built)
-    repository.switch(1)
-    generations.switched(database, 1)
+    for number, part in ((1, slice(0, None, 2)), (2, slice(1, None, 2))):
+        repository.build(number, packages[part] if number == 1 else packages)
+        generations.prepare(database, actor="bench", reason="what is there", added=built[part])
+        repository.switch(number)
+        generations.switched(database, number)
     with database.transaction() as cursor:
         cursor.execute("ANALYZE")
 
