@@ -141,7 +141,7 @@ class _Check:
     def _strangers(self, listing: Generation) -> Iterator[Problem]:
         """Files that do not belong here; what stays for readers of earlier generations is named by its content."""
         self._written.wait(progress.EVERYTHING)
-        own = {generation.LISTING, "keys/cleanroom.asc", *listing.pages}
+        own = {generation.LISTING, "keys/cleanroom.asc", *generation.read(self._directory).pages}
         own |= {f"{generation.LISTINGS}/{run.listing}.json" for run in _runs(listing)}
         for stream in listing.streams:
             root = f"apt/dists/{stream.channel}" if stream.family == "apt" else f"{generation.root_of(stream)}/repodata"

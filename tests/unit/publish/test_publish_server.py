@@ -158,9 +158,10 @@ def test_who_began_with_one_generation_gets_its_signature(
 
 @pytest.mark.parametrize(("client", "found"), [("10.0.0.7", "10.0.0.1:9480"), ("127.0.0.1", "repository.example")])
 def test_guests_are_led_to_the_address_by_which_they_ask(state: Path, packages: list[Package], client: str, found: str):
-    request = DummyRequest(["yum", "debian-12", "testing", "mirrorlist"], client=IPv4Address("TCP", client, 40000))
+    request = DummyRequest([b"yum", b"debian-12", b"testing", b"mirrorlist"])
     request.requestHeaders.addRawHeader("host", "10.0.0.1:9480")
     request.getHost = lambda: IPv4Address("TCP", "127.0.0.1", 9480)
+    request.getClientAddress = lambda: IPv4Address("TCP", client, 40000)
     tree = PublishedTree(state / "repository", "http://repository.example")
     written = tree.render(request)
     text = (written if isinstance(written, bytes) else b"".join(request.written)).decode()
