@@ -240,15 +240,17 @@ def _publisher(settings: Settings) -> Iterator[int]:
 
 def _publish(database: Database, settings: Settings, number: int, files: list[Path]) -> float:
     released.keep(settings, files)
-    begun = time.monotonic()
-    released.wait_for_release(database, released.record(database, number, files))
-    return time.monotonic() - begun
+    with released.Watch(database) as watch:
+        begun = time.monotonic()
+        watch.release(released.record(database, number, files))
+        return time.monotonic() - begun
 
 
 def _rollback(database: Database, target: int) -> float:
-    begun = time.monotonic()
-    released.wait_for_request(database, released.ask_for_rollback(database, target))
-    return time.monotonic() - begun
+    with released.Watch(database) as watch:
+        begun = time.monotonic()
+        watch.request(released.ask_for_rollback(database, target))
+        return time.monotonic() - begun
 
 
 def _switch(repository: Repository) -> float:

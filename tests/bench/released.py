@@ -10,13 +10,15 @@ from cleanroom_base.errors import TimedOut
 from cleanroom_base.settings import Settings
 from cleanroom_db import requests
 from cleanroom_db.connection import Database
+from cleanroom_db.listen import CHANGE, REQUEST, Listener
 from cleanroom_db.states import RequestKind
 from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish.inspect import hash_file
 
 _TIMEOUT = 300.0
-_PAUSE = 0.002
+# Should a message be lost.
+_PAUSE = 5.0
 _RELEASE = """
 WITH event AS (
     INSERT INTO cleanroom.ref_event (product, ref, commit, state)
@@ -87,22 +89,35 @@ def ask_for_rollback(database: Database, target: int) -> int:
     return asked.id
 
 
-def wait_for_release(database: Database, release: int, timeout: float = _TIMEOUT) -> None:
-    """Wait until a release is published. Raises TimedOut."""
-    _wait(database, "SELECT state = 'published' FROM cleanroom.release WHERE id = %(id)s", release, timeout)
+class Watch:
+    """Waits for what the publisher does, and is woken by it: who asked again and again would take its processor."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listener = Listener(database.url, [CHANGE, REQUEST])
 
-def wait_for_request(database: Database, request: int, timeout: float = _TIMEOUT) -> None:
-    """Wait until a request is done. Raises TimedOut."""
-    _wait(database, "SELECT state = 'done' FROM cleanroom.repository_request WHERE id = %(id)s", request, timeout)
+    def __enter__(self) -> Watch:
+        # From now on nothing is missed.
+        self._listener.wait(_TIMEOUT)
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
 
-def _wait(database: Database, condition: str, row: int, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        with database.transaction() as cursor:
-            if cursor.value(condition, id=row):
-                return
-        if time.monotonic() > deadline:
-            raise TimedOut("the publisher has not done it")
-        time.sleep(_PAUSE)
+    def release(self, release: int, timeout: float = _TIMEOUT) -> None:
+        """Wait until a release is published. Raises TimedOut."""
+        self._until("SELECT state = 'published' FROM cleanroom.release WHERE id = %(id)s", release, timeout)
+
+    def request(self, request: int, timeout: float = _TIMEOUT) -> None:
+        """Wait until a request is done. Raises TimedOut."""
+        self._until("SELECT state = 'done' FROM cleanroom.repository_request WHERE id = %(id)s", request, timeout)
+
+    def _until(self, condition: str, row: int, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._database.transaction() as cursor:
+                if cursor.value(condition, id=row):
+                    return
+            if time.monotonic() > deadline:
+                raise TimedOut("the publisher has not done it")
+            self._listener.wait(_PAUSE)

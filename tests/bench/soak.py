@@ -106,12 +106,13 @@ def measure(runs: int | None = None) -> dict[str, Any]:
         held.callback(database.close)
         released.add_product(database)
         publisher = held.enter_context(_Publisher(settings).running())
-        _publish(database, settings, 0, _packages(work, range(_BASE)))
+        watch = held.enter_context(released.Watch(database))
+        watch.release(_record(database, settings, 0, _packages(work, range(_BASE))))
         held.enter_context(_server(settings))
         seen = Seen()
         begun = time.monotonic()
         with _clients(work, settings.repository_url, seen):
-            row = _drive(database, settings, publisher, work, publications)
+            row = _drive(watch, database, settings, publisher, work, publications)
         row["minutes"] = round((time.monotonic() - begun) / 60, 1)
         row |= _checked(database, settings)
     for error in seen.errors[:_EVERY]:
@@ -129,7 +130,14 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
     ]
 
 
-def _drive(database: Database, settings: Settings, publisher: _Publisher, work: Path, publications: int) -> Row:
+def _drive(
+    watch: released.Watch,
+    database: Database,
+    settings: Settings,
+    publisher: _Publisher,
+    work: Path,
+    publications: int,
+) -> Row:
     """Publish, take back and kill; returns how often, and how long publications took where nothing was killed."""
     chance = random.Random(publications)
     boundaries = itertools.cycle(_BOUNDARIES)
@@ -147,14 +155,14 @@ def _drive(database: Database, settings: Settings, publisher: _Publisher, work: 
             publisher.wait_for_death()
             publisher.start()
             kills += 1
-        released.wait_for_release(database, release, _TIMEOUT)
+        watch.release(release, _TIMEOUT)
         if not kill:
             took.append(time.monotonic() - begun)
         if number % _EVERY == 0:
             current = generations.current(database)
             assert current is not None
             back = max(1, current.number - chance.randint(1, _EVERY // 2))
-            released.wait_for_request(database, released.ask_for_rollback(database, back), _TIMEOUT)
+            watch.request(released.ask_for_rollback(database, back), _TIMEOUT)
             rollbacks += 1
             say(f"soak: {number} of {publications} published, {rollbacks} rollbacks, {kills} kills")
     return {
@@ -194,10 +202,6 @@ def _packages(work: Path, numbers: range) -> list[Path]:
 def _record(database: Database, settings: Settings, number: int, files: list[Path]) -> int:
     released.keep(settings, files)
     return released.record(database, number, files)
-
-
-def _publish(database: Database, settings: Settings, number: int, files: list[Path]) -> None:
-    released.wait_for_release(database, _record(database, settings, number, files))
 
 
 class _Publisher:
