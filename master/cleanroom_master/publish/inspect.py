@@ -69,7 +69,7 @@ def check_rpm(file: Path, name: str) -> tuple[str, str, str]:
     """
     header = _read_rpm_header(file, name)
     with tempfile.TemporaryDirectory() as database:
-        command = ["rpm", "--dbpath", database, "--checksig", "--nosignature", file]
+        command: list[str | Path] = ["rpm", "--dbpath", database, "--checksig", "--nosignature", file]
         _read_with(command, name, "whole rpm", timeout=_UNPACK_TIMEOUT)
     return header
 
