@@ -12,6 +12,7 @@ only grow: a reader of an older generation can finish, and a new generation cost
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -276,8 +277,10 @@ class Repository:
         roots = {package.stream: generation.root_of(package.stream) for package in packages}
         addresses = {str(Path(roots[package.stream], package.path).parent) for package in packages}
         with storage.reported("removing files that no generation has"):
-            for directory in (self.directory / "files").glob("**/pool/*/*"):
-                place = str(directory.relative_to(self.directory / "files"))
+            files = self.directory / "files"
+            # Not by way of the states, which lead to the same files.
+            for directory in itertools.chain(files.glob("apt/pool/*/*"), files.glob("yum/*/*/pool/*/*")):
+                place = str(directory.relative_to(files))
                 if place not in addresses and directory.stat().st_mtime < before:
                     storage.remove(directory)
             self._remove_states(before)
