@@ -27,14 +27,16 @@ class Change:
     """What a generation changes, who wants it, and why.
 
     `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
-    left out; `added` and `removed` are what the record notes, in comparison with the current one. `publications`,
-    `returning`, `leaving`, `request` and `withdrawing` are as `generations.prepare` has them. `anew`: nothing is
-    taken over from what was written before; `sign_anew`: nothing but signatures.
+    left out; `added`, `brought_back` (with another start alone) and `removed` are what the record notes, in comparison
+    with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
+    `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`: nothing
+    but signatures.
     """
 
     actor: str
     reason: str
     added: Sequence[NewPackage] = ()
+    brought_back: Sequence[ChannelPackage] = ()
     removed: Sequence[ChannelPackage] = ()
     publications: Sequence[int] = ()
     returning: Sequence[tuple[int, str]] = ()
@@ -69,6 +71,7 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         actor=change.actor,
         reason=change.reason[:_REASON],
         added=change.added,
+        brought_back=[package.id for package in change.brought_back],
         removed=[package.id for package in change.removed],
         publications=change.publications,
         returning=change.returning,
