@@ -47,9 +47,22 @@ def _apt_files(root: Path, problems: list[str]) -> list[str]:
 def _of_dnf(root: Path) -> list[str]:
     if not (root / "repodata/repomd.xml").is_file():
         return []
-    named = [part.get("href", "") for part in ElementTree.parse(root / "repodata/repomd.xml").iter(f"{_REPO}location")]
-    lost = [name for name in named if not (root / name).is_file()]
+    states = re.findall(r"/(states/[0-9a-f]+)/$", _mirrors(root), re.MULTILINE)
+    lost = [name for place in (".", *states) for name in _lost(root / place)]
     return lost or [name for name in _rpms(root) if not (root / name).is_file()]
+
+
+def _lost(root: Path) -> list[str]:
+    """What a repomd.xml names and is not there."""
+    repomd = root / "repodata/repomd.xml"
+    if not repomd.is_file() or not repomd.with_name("repomd.xml.asc").is_file():
+        return [str(repomd)]
+    named = [part.get("href", "") for part in ElementTree.parse(repomd).iter(f"{_REPO}location")]
+    return [str(root / name) for name in named if not (root / name).is_file()]
+
+
+def _mirrors(root: Path) -> str:
+    return (root / "mirrorlist").read_text() if (root / "mirrorlist").is_file() else ""
 
 
 def _yum_files(root: Path) -> list[str]:

@@ -11,11 +11,15 @@ from enum import IntEnum
 from pathlib import PurePath
 
 _CONTENT = re.compile(
-    r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*|listing/[0-9a-f]{64}\.json"
+    r"(apt|yum/[^/]+/[^/]+)/pool/.*|yum/[^/]+/[^/]+/states/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*"
+    r"|listing/[0-9a-f]{64}\.json"
 )
 # In the order in which they are brought: of those that are one statement, the one that clients read last comes first.
-_ENTRIES = ("Release", "Release.gpg", "InRelease", "repomd.xml.asc", "repomd.xml", "index.html", "generation.json")
-_ENTRY = re.compile(r"apt/dists/[^/]+/[^/]+|yum/[^/]+/[^/]+/repodata/[^/]+|[^/]+")
+_ENTRIES = (
+    *("Release", "Release.gpg", "InRelease", "repomd.xml.asc", "repomd.xml", "mirrorlist"),
+    *("index.html", "generation.json"),
+)
+_ENTRY = re.compile(r"apt/dists/[^/]+/[^/]+|yum/[^/]+/[^/]+/(repodata/)?[^/]+|[^/]+")
 
 _TYPES = {
     ".asc": "text/plain; charset=us-ascii",
@@ -25,6 +29,7 @@ _TYPES = {
     ".json": "application/json",
     ".rpm": "application/x-rpm",
     ".xml": "application/xml",
+    "mirrorlist": "text/plain; charset=utf-8",
 }
 _OTHER_TYPE = "application/octet-stream"
 
@@ -67,4 +72,5 @@ def caching(place: str) -> str:
 
 def media_type(place: str) -> str:
     """The header Content-Type of an address."""
-    return _TYPES.get(PurePath(place).suffix, _OTHER_TYPE)
+    path = PurePath(place)
+    return _TYPES.get(path.suffix or path.name, _OTHER_TYPE)

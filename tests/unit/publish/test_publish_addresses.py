@@ -16,6 +16,7 @@ PLACES = {
     "yum/debian-12/testing/pool/tiny/0123456789abcdef/tiny-1.0-1.noarch.rpm": Stage.CONTENT,
     f"yum/debian-12/testing/repodata/{DIGEST}-primary.xml.gz": Stage.CONTENT,
     f"listing/{DIGEST}.json": Stage.CONTENT,
+    f"yum/debian-12/testing/states/{DIGEST}/repodata/repomd.xml": Stage.CONTENT,
     "apt/dists/testing/debian-12/binary-amd64/Packages.gz": Stage.INDEXES,
     "keys/cleanroom.asc": Stage.INDEXES,
     "style.css": Stage.INDEXES,
@@ -27,6 +28,7 @@ PLACES = {
     "apt/dists/testing/InRelease": Stage.ENTRIES,
     "yum/debian-12/testing/repodata/repomd.xml.asc": Stage.ENTRIES,
     "yum/debian-12/testing/repodata/repomd.xml": Stage.ENTRIES,
+    "yum/debian-12/testing/mirrorlist": Stage.ENTRIES,
     "index.html": Stage.ENTRIES,
     "generation.json": Stage.ENTRIES,
 }
@@ -48,6 +50,7 @@ def test_what_clients_read_first_comes_last_and_the_page_at_the_very_end() -> No
         "InRelease",
         "repomd.xml.asc",
         "repomd.xml",
+        "mirrorlist",
         "index.html",
         "generation.json",
     ]
