@@ -226,13 +226,14 @@ class Timeouts:
 class Condition:
     """A phase runs only where there is something to do: `why_not` says what is missing otherwise.
 
-    It holds if any of these holds: packages are now published (`previous`), or the source has one of the
-    files `source`.
+    It holds if any of these holds: packages are now published (`previous`), the source has one of the files `source`,
+    or the field Testsuite of its debian/control has a word that begins with one of `suites`.
     """
 
     why_not: Annotated[str, Text(500)]
     previous: bool = False
     source: tuple[Annotated[str, Text(500)], ...] = ()
+    suites: tuple[Annotated[str, Text(100)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

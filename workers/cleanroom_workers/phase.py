@@ -24,7 +24,7 @@ from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
 from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room, variation
+from cleanroom_workers import artifacts, declarations, failure_reason, installed, package_sources, room, variation
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -194,7 +194,10 @@ class _Phase:
             return None
         if condition.previous and self._request.previous and any(self._request.previous.iterdir()):
             return None
-        if condition.source and self._request.source and _has_any(self._request.source, condition.source):
+        source = self._request.source
+        if condition.source and source and _has_any(source, condition.source):
+            return None
+        if condition.suites and source and declarations.suites(source, condition.suites):
             return None
         return condition.why_not
 

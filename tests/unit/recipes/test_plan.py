@@ -71,6 +71,7 @@ def test_a_phase_with_commands_is_run_in_any_case() -> None:
     condition = phases(shortest, "debian-12/deb")["regress"].condition
     assert condition is not None
     assert condition.source == ("debian/tests/control",)
+    assert condition.suites == ("autopkgtest-pkg-",)
     assert phases(TALLY, "debian-12/deb")["regress"].condition is None
 
 

@@ -85,6 +85,10 @@ class Run:
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
             tar.addfile(member, io.BytesIO())
+            control = b"Source: tiny\nTestsuite: autopkgtest-pkg-perl\n"
+            member = tarfile.TarInfo("debian/control")
+            member.size = len(control)
+            tar.addfile(member, io.BytesIO(control))
         self.output = directory / "output"
         self.output.mkdir()
         self.request = PhaseRequest(
@@ -368,6 +372,8 @@ def test_a_phase_whose_tests_were_all_skipped_is_skipped(run: Run) -> None:
         (Condition("nothing published", previous=True), False),
         (Condition("no tests", source=("debian/tests/missing",)), False),
         (Condition("no tests", source=("debian/tests/control",)), True),
+        (Condition("no tests", suites=("autopkgtest-pkg-",)), True),
+        (Condition("no tests", suites=("autopkgtest-pkg-ruby",)), False),
     ],
 )
 def test_a_phase_without_anything_to_do_needs_no_guest(run: Run, condition: Condition, met: bool) -> None:
