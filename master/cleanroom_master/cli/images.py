@@ -57,7 +57,7 @@ def register(commands: Commands) -> None:
 
 
 def _catalogue(context: Context) -> Catalogue:
-    return Catalogue(context.settings.state, context.settings.site)
+    return Catalogue.of(context.settings)
 
 
 def build(context: Context, arguments: argparse.Namespace) -> None:

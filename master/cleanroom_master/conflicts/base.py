@@ -42,7 +42,7 @@ class ImageBases:
     """The images of this installation."""
 
     def __init__(self, settings: Settings) -> None:
-        self._catalogue = Catalogue(settings.state, settings.site)
+        self._catalogue = Catalogue.of(settings)
 
     @contextlib.contextmanager
     def __call__(self, image: str, /) -> Iterator[Base]:
