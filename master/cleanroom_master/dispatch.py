@@ -68,7 +68,7 @@ from cleanroom_recipes.events import (
     Version,
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
-from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_packages
+from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
@@ -257,6 +257,8 @@ class Dispatch:
             # What is installed is of many products: the recipe of one of them does not say how.
             return {union.PHASE: union.phase(target)}
         plans = {plan.name: plan for plan in self._planner.phases(recipe, target)}
+        if recipe.vary_date and isinstance(subject, trials.Trial) and subject.conditions.get("varied") is True:
+            plans = {name: with_other_date(plan) for name, plan in plans.items()}
         return {**plans, COMPARISON: comparison(recipe, target)}
 
     def renew(self, job: Job) -> bool:

@@ -220,6 +220,26 @@ def test_a_build_in_other_circumstances(run: Run) -> None:
     assert run.guest.commands[1][-1] == "/cleanroom/steps/1"
 
 
+@pytest.mark.parametrize("isolation", ["container", "emulated"])
+def test_the_clock_of_a_machine_is_another_one_while_the_product_s_code_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    monkeypatch.setattr(FakeGuest, "isolation", isolation)
+    run.request = replace(run.request, conditions=Conditions(varied=True))
+    run.plan(makes_artifacts=True)
+    (run.directory / "result").write_text("x")
+    steps = [(step(name, user=user), prints("")) for name, user in (("a", User.ROOT), ("b", User.BUILDER))]
+    steps.append((step("c", user=User.BUILDER), raises(ProductError("it shut its guest down"))))
+    assert run.go(steps, {OUTPUT: [run.directory / "result"]}) is Outcome.FAILED
+    if isolation == "container":
+        assert run.guest.clock == []
+        return
+    now = datetime.now(UTC).timestamp()
+    days = [(round((at - now) / 86_400), ended) for at, ended in run.guest.clock]
+    # And is the right one before what follows.
+    assert days == [(398, 1), (0, 2), (398, 2), (0, 3)]
+
+
 def test_inputs_and_programs_go_in(run: Run) -> None:
     artifacts = run.directory / "artifacts"
     artifacts.mkdir()
