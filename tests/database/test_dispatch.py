@@ -29,6 +29,7 @@ from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
+from cleanroom_recipes.plan import OTHER_DATE
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -392,3 +393,19 @@ def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> No
     dispatch.finish(job)
     ended = trials.get(dispatch.database, trial)
     assert (ended.outcome, ended.why) == (Outcome.FAILED, "debian-12/deb: build: no")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "varied"), [("", True), ("vary_date = true\n", True), ("vary_date = true\n", False)]
+)
+def test_a_build_that_is_made_again_has_another_date_where_its_recipe_says_so(
+    dispatch: Dispatch, recipe: str, varied: bool
+) -> None:
+    loaded = loader.load(f'builder = "deb"\n{recipe}'.encode(), source="it", name="hello", url="https://example.org/x")
+    new = NewTrial(
+        *(TrialPurpose.BISECTION, "hello", COMMIT, COMMIT, RefKind.COMMIT, loader.to_json(loaded), "snapshots"),
+        *([("debian-12/deb", ("build",))], "test", to_plain(Conditions(varied=varied))),
+    )
+    trials.request(dispatch.database, new)
+    steps = [step.name for step in begin(dispatch).plans["build"].steps]
+    assert (OTHER_DATE in steps) is (varied and bool(recipe))
