@@ -57,7 +57,8 @@ class Items:
 
 def to_plain(value: object) -> Any:
     """The JSON form of a dataclass of this package: objects, lists, text, numbers, true, false, null."""
-    return _writer(type(value))(value)
+    kind: Any = type(value)
+    return _writer(kind)(value)
 
 
 @functools.cache
