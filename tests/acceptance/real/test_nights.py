@@ -20,7 +20,7 @@ from handmade import deb
 from live_site import LiveSite, installed, until
 from surroundings import of_this_process
 
-TIMEOUT = 900.0
+TIMEOUT = 1800.0
 pytestmark = pytest.mark.timeout(5 * TIMEOUT)
 
 IMAGE = "surrounding-12"
