@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import resources
 from itertools import groupby
 from operator import attrgetter
@@ -41,10 +42,8 @@ class Withdrawn:
 
 def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]) -> dict[str, str]:
     """Write `index.html` and `style.css` into the draft; returns their sha256."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((_FILES / "page.html").read_text(encoding="utf-8"))
     new = draft.generation
-    html = template.render(
+    html = _template().render(
         generation=new,
         key=signer.key,
         key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
@@ -60,6 +59,13 @@ def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]
     for place, content in files.items():
         draft.write(place, content)
     return {place: hashlib.sha256(content).hexdigest() for place, content in files.items()}
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page's template: to compile it takes longer than to fill it in."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string((_FILES / "page.html").read_text(encoding="utf-8"))
 
 
 def _latest(new: Generation) -> Iterable[Package]:

@@ -179,6 +179,11 @@ class Signer:
         return max(found, key=lambda key: key.created, default=None)
 
 
+def signature_of(signed_text: bytes) -> bytes:
+    """The signature that stands at the end of a signed text, armored."""
+    return signed_text[signed_text.rindex(b"-----BEGIN PGP SIGNATURE-----") :]
+
+
 def expiry(public_key: Path) -> datetime | None:
     """When an exported key expires; None: never. Raises InfrastructureError when it is no key."""
     with tempfile.TemporaryDirectory() as home:
