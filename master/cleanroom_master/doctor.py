@@ -143,7 +143,7 @@ def _key(settings: Settings) -> Iterator[Finding]:
 
 
 def _images(settings: Settings) -> Iterator[Finding]:
-    for entry in Catalogue(settings.state, settings.site).entries():
+    for entry in Catalogue.of(settings).entries():
         if entry.image is None:
             yield Finding(
                 f"image {entry.name}", False, "not built", f"cleanroom image build {entry.name}", optional=True
