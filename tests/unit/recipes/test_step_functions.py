@@ -229,7 +229,8 @@ def test_a_consumer_who_fails_is_quoted(tmp_path: Path) -> None:
         "Setting up x\n*** x.conf (Y/I/N/O/D/Z) [default=N] ? dpkg: error processing package x (--configure):\n"
         " end of file on stdin at conffile prompt\nE: Sub-process /usr/bin/dpkg returned an error code (1)"
     )
-    done = run(tmp_path, "deb", "as_consumer apt-get install x", apt_get=f"echo '{said}'; exit 100")
+    terminal = f"echo '{said}' | sed 's/$/\\r/'; exit 100"
+    done = run(tmp_path, "deb", "as_consumer apt-get install x", apt_get=terminal)
     words = "dpkg: error processing package x (--configure): end of file on stdin at conffile prompt"
     assert (done.returncode, done.stderr.strip()) == (100, f"cleanroom: apt-get install x: {words}")
 
