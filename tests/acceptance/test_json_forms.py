@@ -27,7 +27,7 @@ def release(site: LiveSite) -> Any:
 
 def test_status(site: LiveSite) -> None:
     status = site.ask("status")
-    assert list(status) == ["state", "web_url", "repository_url", "buildbot_url", "services"]
+    assert list(status) == ["state", "web_url", "repository_url", "buildbot_url", "services", "warnings"]
     for service in status["services"]:
         assert list(service) == ["name", "state", "since", "process", "restarts"]
 

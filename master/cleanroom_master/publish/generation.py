@@ -64,7 +64,8 @@ class Generation:
     """What a generation publishes. `at` is in UTC and whole seconds, and grows from one to the next.
 
     `streams` are all that consumers may have subscribed to: one that was emptied stays, without packages. `pages` are
-    the files for people, with their sha256. `directory` is where its listings are.
+    the files for people, with their sha256. `directory` is where its listings are. `keys` are the fingerprints of all
+    keys that signed it, of which `fingerprint` is the one that consumers know longest.
     """
 
     number: int
@@ -75,6 +76,7 @@ class Generation:
     parts: Mapping[PartName, Part]
     directory: Path
     pages: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -121,6 +123,7 @@ class Generation:
             "at": self.at.isoformat(),
             "origin": self.origin,
             "fingerprint": self.fingerprint,
+            "keys": list(self.keys),
             "pages": self.pages,
             "streams": [dataclasses.asdict(stream) for stream in self.streams],
             "parts": [
@@ -210,6 +213,7 @@ def read(directory: Path) -> Generation:
             parts={part.name: part for part in parts},
             directory=directory,
             pages=value["pages"],
+            keys=tuple(value.get("keys", [value["fingerprint"]])),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InfrastructureError(f"the listing of generation {directory.name} cannot be read: {error}") from error

@@ -46,7 +46,8 @@ def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]
     new = draft.generation
     html = template.render(
         generation=new,
-        key=signer.key,
+        keys=signer.keys,
+        retired=bool(signer.retired_keys()),
         key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
         images=_by_image(new.streams),
         packages=_newest_first(_latest(new)),

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
-from cleanroom_master.publish import apt, generation, page, storage, verification, yum
+from cleanroom_master.publish import apt, generation, page, pieces, storage, verification, yum
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
@@ -72,6 +72,11 @@ class Repository:
         self._pool = Pool(directory, signer)
         self._generations = directory / "generations"
         self._memory = Memory()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs it."""
+        return self._signer
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -136,12 +141,23 @@ class Repository:
         return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew)
 
     def must_sign_anew(self) -> bool:
-        """Whether the oldest signature of the current generation has lived through half of its validity."""
+        """Whether the oldest signature of the current generation has lived through half of its validity, or it is not
+        signed by the keys that sign now.
+        """
         current = self.current()
-        if self._valid is None or current is None:
+        if current is None:
+            return False
+        if self._signed_by_others(self._path(current)):
+            return True
+        if self._valid is None:
             return False
         signed = [file.stat().st_mtime for file in self._path(current).glob("apt/dists/*/InRelease")]
         return bool(signed) and time.time() - min(signed) > self._valid.total_seconds() / 2
+
+    def _signed_by_others(self, directory: Path) -> bool:
+        """Whether a generation shows consumers other keys than those that sign now, or other facts of them."""
+        keys = {"keys/cleanroom.asc": self._signer.public_key(), "keys/retired.asc": self._signer.retired_keys()}
+        return any(pieces.read(directory / place) != content for place, content in keys.items())
 
     def _make(
         self,
@@ -289,11 +305,12 @@ class Repository:
             at=_moment_after(last),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
+            keys=tuple(key.fingerprint for key in self._signer.keys),
             streams=tuple(sorted(streams)),
             parts={name: composition.parts[name] for name in sorted(composition.parts)},
             directory=partial,
         )
-        alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
+        alike = last is not None and (last.origin, last.keys) == (new.origin, new.keys)
         # What is made anew has no start, and nothing is linked into it.
         return Draft(new, partial, self._earlier(current), last if alike and start is not None else None, start)
 
@@ -329,8 +346,9 @@ class Repository:
             pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
         for one in written:
             one.result()
-        key = self._signer.public_key()
-        draft.write("keys/cleanroom.asc", key)
+        draft.write("keys/cleanroom.asc", self._signer.public_key())
+        if retired := self._signer.retired_keys():
+            draft.write("keys/retired.asc", retired)
         draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
 
     @staticmethod

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
-from cleanroom_master.publish import apt, generation, pieces, yum
+from cleanroom_master.publish import apt, envelope, generation, pieces, yum
 from cleanroom_master.publish.generation import Generation, Run
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
@@ -53,7 +53,8 @@ class _Check:
         self._keyring.write_bytes(signer.keyring())
         self._signer = signer
         self._public_key = signer.public_key()
-        self._fingerprint = signer.key.fingerprint
+        self._retired_keys = signer.retired_keys()
+        self._fingerprints = tuple(key.fingerprint for key in signer.keys)
 
     def problems(self) -> list[Problem]:
         """What is wrong. The checks run side by side, since they wait for programs; the slowest begins first."""
@@ -95,14 +96,13 @@ class _Check:
             yield from self._same(self._place(package), package.sha256, package.size)
 
     def _key(self) -> Iterator[Problem]:
-        place = "keys/cleanroom.asc"
-        key = self._directory / place
-        if not key.is_file() or key.read_bytes() != self._public_key:
-            yield Problem(place, "is not the public key of this repository")
+        for place, keys in (("keys/cleanroom.asc", self._public_key), ("keys/retired.asc", self._retired_keys)):
+            if pieces.read(self._directory / place) != keys:
+                yield Problem(place, "is not what this repository's public keys are")
 
     def _whole(self, listing: Generation, fresh: list[Run]) -> Iterator[Problem]:
         """Whether the listing is ours, and the files that it names are as it says."""
-        if listing.number != int(self._directory.name) or listing.fingerprint != self._fingerprint:
+        if listing.number != int(self._directory.name) or listing.keys != self._fingerprints:
             yield Problem(generation.LISTING, "is not that of this generation and key")
         for one in fresh:
             yield from self._same(f"{generation.LISTINGS}/{one.listing}.json", one.listing)
@@ -111,7 +111,7 @@ class _Check:
 
     def _strangers(self, listing: Generation) -> Iterator[Problem]:
         """Files that do not belong here; what stays for readers of earlier generations is named by its content."""
-        own = {generation.LISTING, "keys/cleanroom.asc", *listing.pages}
+        own = {generation.LISTING, "keys/cleanroom.asc", "keys/retired.asc", *listing.pages}
         own |= {f"{generation.LISTINGS}/{run.listing}.json" for run in _runs(listing)}
         for stream in listing.streams:
             root = f"apt/dists/{stream.channel}" if stream.family == "apt" else f"{generation.root_of(stream)}/repodata"
@@ -136,8 +136,8 @@ class _Check:
         if not self._is_new(f"{place}/InRelease"):
             return
         yield from self._signature(f"{place}/Release.gpg", release)
-        if not self._since:
-            # Otherwise apt itself has just asked gpgv.
+        if not self._since or len(self._fingerprints) > 1:
+            # Otherwise apt itself has just asked gpgv; but one of two signatures is enough for it.
             yield from self._signature(f"{place}/InRelease")
         if not release.is_file():
             return
@@ -304,12 +304,11 @@ class _Check:
                 yield Problem("yum", f"rpm refuses it: {'; '.join(bad) or completed.stderr.decode(errors='replace')}")
 
     def _signature(self, place: str, content: Path | None = None) -> Iterator[Problem]:
-        """Check a signature over `content`, or a signed text; gpgv is what apt itself asks."""
-        files = [self._directory / place, *([content] if content else [])]
-        try:
-            run(["gpgv", "--quiet", "--keyring", self._keyring, *files], timeout=_TIMEOUT)
-        except CommandError as error:
-            yield Problem(place, f"is not signed by this repository's key: {error.message}")
+        """Check that every key that signs has signed `content`, or a signed text; gpgv is what apt itself asks."""
+        found = {one.fingerprint for one in envelope.verified(self._keyring, self._directory / place, content)}
+        for fingerprint in self._fingerprints:
+            if fingerprint not in found:
+                yield Problem(place, f"is not signed by this repository's key {fingerprint}")
 
     def _same(self, place: str, sha256: str, size: int | None = None) -> Iterator[Problem]:
         try:
