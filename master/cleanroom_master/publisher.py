@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,7 +29,7 @@ from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind, RequestState
-from cleanroom_master import key_keeping, security, upkeep
+from cleanroom_master import attesting, key_keeping, security, upkeep
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
@@ -110,6 +111,7 @@ class Publisher:
         self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
+        self._attesting = threading.Lock()
         self._preparing: dict[int, Future[_Candidate | None]] = {}
         self.patience = _PATIENCE_FOR_ALL
 
@@ -229,6 +231,9 @@ class Publisher:
             # Side by side: rpm's own programs take most of the time.
             with ThreadPoolExecutor() as threads:
                 candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
+            # Two releases may bring the same bytes; and gpg's agent makes one signature after the other anyway.
+            with self._attesting:
+                attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
             self._note_security(publication, files)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))

@@ -37,7 +37,7 @@ def test_release_show(release: Any) -> None:
         keys(
             "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
-            " waivers removed security_fix union"
+            " waivers removed security_fix union provenance"
         )
     )
     [build] = release["builds"]

@@ -49,6 +49,7 @@ def _commands() -> Commands:
         guests,
         images,
         products,
+        provenance,
         queue,
         refs,
         releases,
@@ -71,6 +72,7 @@ def _commands() -> Commands:
         images,
         guests,
         repository,
+        provenance,
     ):
         module.register(commands)
     return commands

@@ -1,6 +1,7 @@
 """The published repository: a pool, numbered generations, and one link that says which of them is current.
 
     pool/ facts/        every published file once, and what it says of itself (see pool)
+    attached/           what is published beside packages: signed provenance, bills of materials (see attachments)
     files/              the addresses of the files: names in the pool's directories, shared by all generations
     generations/N/      one immutable state of everything, apt and yum together
     current             a symbolic link to the generation that consumers see
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_master.publish import apt, generation, page, pieces, storage, verification, yum
+from cleanroom_master.publish.attachments import Attachments, beside
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
@@ -70,6 +72,7 @@ class Repository:
         self._url = url.rstrip("/")
         self._valid = valid
         self._pool = Pool(directory, signer)
+        self.attachments = Attachments(directory / "attached")
         self._generations = directory / "generations"
         self._memory = Memory()
 
@@ -77,6 +80,27 @@ class Repository:
     def signer(self) -> Signer:
         """What signs it."""
         return self._signer
+
+    @property
+    def origin(self) -> str:
+        """The name of the site."""
+        return self._origin
+
+    @property
+    def url(self) -> str:
+        """Its address as consumers use it, without a slash at its end."""
+        return self._url
+
+    def facts(self, sha256: str) -> PackageFile:
+        """What a package in the pool says of itself. Raises InfrastructureError when the pool does not hold it."""
+        return self._pool.facts(sha256)
+
+    def attachment(self, package: Package, suffix: str) -> bytes | None:
+        """What is published beside a package under its name and a suffix; None: nothing is."""
+        try:
+            return beside(self._address(package), suffix).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -208,7 +232,7 @@ class Repository:
         """
         with storage.reported(f"verifying generation {number} of the repository"):
             earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
-            return verification.verify(self._path(number), earlier, self._signer)
+            return verification.verify(self._path(number), earlier, self._signer, self.attachments)
 
     def switch(self, number: int) -> None:
         """Make a generation the one that consumers see: one rename."""
@@ -241,7 +265,7 @@ class Repository:
         with storage.reported(f"mending {package.file}"):
             if not self._pool.mend(package, kept):
                 return False
-            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            address = self._address(package)
             files = {package.file: package.sha256, **self._pool.facts(package.sha256).companions}
             for file, sha256 in files.items():
                 name = address.with_name(file)
@@ -276,7 +300,9 @@ class Repository:
                 place = str(directory.relative_to(self.directory / "files"))
                 if place not in addresses and directory.stat().st_mtime < before:
                     storage.remove(directory)
-            return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+            published = {package.sha256 for package in packages}
+            self.attachments.remove_unneeded(published, before=before)
+            return self._pool.remove_unneeded(published, built, before=before)
 
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
@@ -343,7 +369,7 @@ class Repository:
                 for stream in new.streams
                 if stream.family == "yum"
             ]
-            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, self.attachments)
         for one in written:
             one.result()
         draft.write("keys/cleanroom.asc", self._signer.public_key())
@@ -367,9 +393,11 @@ class Repository:
     def _place_files(self, draft: Draft, added: Iterable[Package]) -> None:
         """Give the files of packages their addresses, and lead the generation's `pool`s there."""
         for package in added:
-            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            address = self._address(package)
             if not address.exists():
                 self._place(package, address)
+            elif self.attachments.place(package.sha256, address):
+                storage.flush(address.parent)
         for stream in draft.generation.streams:
             root = Path(generation.root_of(stream))
             link = draft.root / root / "pool"
@@ -379,10 +407,14 @@ class Repository:
                 up = Path(*[".."] * (len(root.parts) + 2))
                 link.symlink_to(up / "files" / root / "pool")
 
+    def _address(self, package: Package) -> Path:
+        return self.directory / "files" / generation.root_of(package.stream) / package.path
+
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)
         for file, sha256 in self._pool.facts(package.sha256).companions.items():
             storage.link(self._pool.path(sha256), address.with_name(file))
+        self.attachments.place(package.sha256, address)
         # The package itself last: its name says that all of its files are there.
         storage.link(self._pool.path(package.sha256), address)
         storage.flush(address.parent)

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
 from cleanroom_master.publish import apt, envelope, generation, pieces, yum
+from cleanroom_master.publish.attachments import Attachments
 from cleanroom_master.publish.generation import Generation, Run
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
@@ -35,17 +36,19 @@ _KEEPS_BLANKS = ("Packages", "Sources")
 _KEPT = re.compile(r"(?:/by-hash/SHA256/|/repodata/)([0-9a-f]{64})(?:-[a-z]+\.xml\.gz)?$")
 
 
-def verify(directory: Path, since: Sequence[Path], signer: Signer) -> list[Problem]:
+def verify(directory: Path, since: Sequence[Path], signer: Signer, attachments: Attachments) -> list[Problem]:
     """Check the generation in `directory`; what is the same in one of `since` is taken as checked.
 
     Without any, every file of the generation is looked at, and those that do not belong there are named.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return _Check(directory, since, Path(scratch), signer).problems()
+        return _Check(directory, since, Path(scratch), signer, attachments).problems()
 
 
 class _Check:
-    def __init__(self, directory: Path, since: Sequence[Path], scratch: Path, signer: Signer) -> None:
+    def __init__(
+        self, directory: Path, since: Sequence[Path], scratch: Path, signer: Signer, attachments: Attachments
+    ) -> None:
         self._directory = directory
         self._since = since
         self._scratch = scratch
@@ -55,6 +58,7 @@ class _Check:
         self._public_key = signer.public_key()
         self._retired_keys = signer.retired_keys()
         self._fingerprints = tuple(key.fingerprint for key in signer.keys)
+        self._attachments = attachments
 
     def problems(self) -> list[Problem]:
         """What is wrong. The checks run side by side, since they wait for programs; the slowest begins first."""
@@ -93,7 +97,9 @@ class _Check:
 
     def _files(self, packages: list[Package]) -> Iterator[Problem]:
         for package in packages:
-            yield from self._same(self._place(package), package.sha256, package.size)
+            place = self._place(package)
+            yield from self._same(place, package.sha256, package.size)
+            yield from self._attachments.problems(package.sha256, self._directory / place, place)
 
     def _key(self) -> Iterator[Problem]:
         for place, keys in (("keys/cleanroom.asc", self._public_key), ("keys/retired.asc", self._retired_keys)):

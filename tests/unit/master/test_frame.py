@@ -42,6 +42,7 @@ NOUNS = {
     },
     "repository": {"show", "history", "diff", "rollback", "verify", "gc", "key"},
     "repository key": {"list", "rotate", "retire", "extend"},
+    "provenance": {"verify", "show"},
     "test": {"history"},
     "channel": {"test", "history"},
     "bisection": {"list", "show", "wait", "log", "cancel"},

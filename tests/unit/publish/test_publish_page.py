@@ -69,3 +69,15 @@ def test_while_one_key_takes_over_from_another_it_names_both(tmp_path: Path, two
     keys = "https://packages.example/keys"
     assert f"\ngpgkey={keys}/cleanroom.asc {keys}/retired.asc\n" in html
     assert (tmp_path / "after/generations/1/keys/retired.asc").read_bytes() == two_keys.exported(first)
+
+
+def test_beside_it_is_a_page_that_says_how_far_to_trust_its_packages(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
+    assert 'href="provenance.html"' in html
+    assert "<small>not recorded</small>" in html
+    told = (tmp_path / "repository/generations/1/provenance.html").read_text()
+    for isolation, level in (("kvm", 3), ("container", 2), ("emulated", 2), ("unknown", 1)):
+        # The name of a builder is the address of what is said of it.
+        place = told.index(f'id="builder-{isolation}"')
+        assert f"Build level {level}" in told[place : place + 300]
+    assert "<script" not in told
