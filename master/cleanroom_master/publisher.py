@@ -207,20 +207,31 @@ class Publisher:
     def _prepared(self) -> tuple[list[_Candidate], list[BaseException]]:
         """Releases whose packages are in the pool, in the order in which they came; and what went wrong.
 
-        They are prepared side by side. Those that are ready wait a moment for the others, so that together they are
-        one generation, and no longer: one whose signing is slow comes with a later one.
+        They are prepared side by side. Those that are ready wait a moment for the others, and for those that come
+        meanwhile, so that together they are one generation, and no longer: one whose signing is slow comes with a
+        later one.
         """
-        for publication in publications.pending(self._database, limit=_BATCH):
-            if publication.id not in self._preparing:
-                self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
+        self._take_up()
+        if not self._preparing:
+            return [], []
         wait(self._preparing.values(), timeout=_PATIENCE_FOR_ONE, return_when=FIRST_COMPLETED)
-        wait(self._preparing.values(), timeout=self.patience)
+        deadline = time.monotonic() + self.patience
+        while not wait(self._preparing.values(), timeout=max(deadline - time.monotonic(), 0)).not_done:
+            if not self._take_up() or time.monotonic() > deadline:
+                break
         done = [number for number, future in sorted(self._preparing.items()) if future.done()]
         found = [self._preparing.pop(number) for number in done]
         trouble = [error for future in found if (error := future.exception()) is not None]
         ready = [one for future in found if future.exception() is None and (one := future.result()) is not None]
         waiting = publications.still_pending(self._database, [one.publication.id for one in ready])
         return [one for one in ready if one.publication.id in waiting], trouble
+
+    def _take_up(self) -> bool:
+        """Begin to prepare the releases that wait and are not prepared yet; says whether there were any."""
+        new = [one for one in publications.pending(self._database, limit=_BATCH) if one.id not in self._preparing]
+        for publication in new:
+            self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
+        return bool(new)
 
     def _prepare(self, publication: Pending) -> _Candidate | None:
         """Take a release's packages into the pool; None if it was refused, or waits no more."""
@@ -230,11 +241,12 @@ class Publisher:
             wanted = [file for file in files if file.kind in (*_APT, *_RPM, "dsc")]
             # Side by side: rpm's own programs take most of the time.
             with ThreadPoolExecutor() as threads:
-                candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
+                taken = threads.map(lambda file: self._take(publication, file, files), wanted)
+                self._note_security(publication, files)
+                candidate.packages += taken
             # Two releases may bring the same bytes; and gpg's agent makes one signature after the other anyway.
             with self._attesting:
                 attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
-            self._note_security(publication, files)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
             return None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import resources
 from itertools import groupby
 from operator import attrgetter
@@ -44,9 +45,8 @@ def write(
     draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn], attachments: Attachments
 ) -> dict[str, str]:
     """Write `index.html`, `provenance.html` and `style.css` into the draft; returns their sha256."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     new = draft.generation
-    html = _template(environment, "page.html").render(
+    html = _template("page.html").render(
         generation=new,
         keys=signer.keys,
         retired=bool(signer.retired_keys()),
@@ -62,7 +62,7 @@ def write(
         slug=slug(new.origin),
         url=url,
     )
-    explained = _template(environment, "provenance.html").render(
+    explained = _template("provenance.html").render(
         generation=new, url=url, provenance=PROVENANCE, bill=BILL, keys=signer.keys
     )
     files = {
@@ -80,7 +80,10 @@ def slug(origin: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", origin.lower()).strip("-") or "cleanroom"
 
 
-def _template(environment: jinja2.Environment, name: str) -> jinja2.Template:
+@cache
+def _template(name: str) -> jinja2.Template:
+    """A page's template: to compile it takes longer than to fill it in."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     return environment.from_string((_FILES / name).read_text(encoding="utf-8"))
 
 

@@ -305,6 +305,11 @@ class Signer:
         return {line.split(":")[9] for line in lines if line.startswith("fpr:")}
 
 
+def signature_of(signed_text: bytes) -> bytes:
+    """The signature that stands at the end of a signed text, armored."""
+    return signed_text[signed_text.rindex(b"-----BEGIN PGP SIGNATURE-----") :]
+
+
 def expiries(public_keys: Path) -> dict[str, datetime | None]:
     """When each exported key expires, by its fingerprint; None: never. Raises InfrastructureError: there is none."""
     with tempfile.TemporaryDirectory() as home:

@@ -26,13 +26,13 @@ def test_it_says_how_to_add_the_repository_for_apt(tmp_path: Path, signer: Signe
         f"SHA256:{hashlib.sha256(signer.public_key()).hexdigest()}",
     ):
         assert line in html
-    assert "baseurl" not in html
+    assert "mirrorlist" not in html
 
 
 def test_it_says_how_to_add_the_repository_for_dnf(tmp_path: Path, signer: Signer):
     html = page(tmp_path / "repository", signer, [make_rpm(tmp_path)])
     for line in (
-        "baseurl=https://packages.example/yum/debian-12/testing/",
+        "mirrorlist=https://packages.example/yum/debian-12/testing/mirrorlist",
         "gpgcheck=1",
         "repo_gpgcheck=1",
         "gpgkey=https://packages.example/keys/cleanroom.asc",

@@ -9,7 +9,7 @@ from tiny_packages import make_rpm
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import load
 from cleanroom_master.publish.envelope import dearmored, verified
-from cleanroom_master.publish.signing import KeyTrouble, Signer, expiries
+from cleanroom_master.publish.signing import KeyTrouble, Signer, expiries, signature_of
 from cleanroom_master.publish.site import open_signer, repository_directory
 from cleanroom_master.publish.token import Token
 
@@ -37,6 +37,17 @@ def test_signatures_are_good(tmp_path: Path, signer: Signer):
     gpgv = ["gpgv", "--keyring", tmp_path / "keyring.gpg"]
     subprocess.run([*gpgv, tmp_path / "text.asc", tmp_path / "text"], check=True, timeout=60)
     subprocess.run([*gpgv, tmp_path / "clear"], check=True, timeout=60)
+
+
+def test_the_signature_of_a_text_with_an_empty_line_more_is_that_of_the_text(tmp_path: Path, signer: Signer):
+    text = "Suite: testing\nOrigin: Ours & others, é\n".encode()
+    (tmp_path / "keyring.gpg").write_bytes(signer.keyring())
+    (tmp_path / "Release").write_bytes(text)
+    (tmp_path / "Release.gpg").write_bytes(signature_of(signer.clear_sign(text + b"\n")))
+    gpgv = ["gpgv", "--keyring", tmp_path / "keyring.gpg", tmp_path / "Release.gpg", tmp_path / "Release"]
+    subprocess.run(gpgv, check=True, timeout=60)
+    (tmp_path / "Release").write_bytes(text + b"\n")
+    assert subprocess.run(gpgv, check=False, timeout=60).returncode == 1
 
 
 def test_a_home_with_a_long_path_works(tmp_path: Path, signer: Signer):
