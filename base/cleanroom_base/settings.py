@@ -165,6 +165,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker.artifact_limit", number(1024, 1 << 44, whole=True), 4 << 30, "bytes of artifacts of a phase"),
     Setting("images.verify", number(0, 8760), 24.0, "hours after which images are compared with their seals; 0: never"),
     Setting("images.refresh", number(0, 8760), 0.0, "age at which images are built anew and tried, in hours; 0: never"),
+    Setting("images.keep", number(0, 1000, whole=True), 2, "former digests of each image that stay, for bisections"),
     Setting("network.subnet", text, "10.231.0.0/20", "IPv4 network of the guests on this host"),
     Setting("network.mirror_proxy", text, None, "HTTP proxy for package mirrors; default: run apt-cacher-ng"),
     Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),

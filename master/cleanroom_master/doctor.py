@@ -163,7 +163,7 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def _images(settings: Settings) -> Iterator[Finding]:
-    for entry in Catalogue(settings.state, settings.site).entries():
+    for entry in Catalogue.of(settings).entries():
         if entry.image is None:
             yield Finding(
                 f"image {entry.name}", False, "not built", f"cleanroom image build {entry.name}", optional=True
