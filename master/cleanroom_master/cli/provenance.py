@@ -135,7 +135,7 @@ def _lines(told: Mapping[str, Any], statement: Mapping[str, Any]) -> list[str]:
         if any(name in known for name in names)
     ]
     for phase in _phases(statement):
-        words = [printable(str(phase[name])) for name in ("name", "outcome", "isolation")]
+        words = [printable(str(phase[name])) for name in ("name", "outcome", "isolation") if phase[name]]
         tests = phase["tests"]
         counts = (
             [f"{tests[word]} {word}" for word in ("passed", "failed", "skipped") if tests.get(word)] if tests else []
