@@ -170,6 +170,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("network.mirror_proxy", text, None, "HTTP proxy for package mirrors; default: run apt-cacher-ng"),
     Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),
     Setting("publisher.key_name", text, "Cleanroom repository", "user id of the signing key made at first start"),
+    Setting(
+        "publisher.key_days", days, 30.0, "days before its expiry at which status and doctor warn of a signing key"
+    ),
+    Setting("publisher.pkcs11_module", text, None, "library of the PKCS#11 token that has the signing keys"),
+    Setting("publisher.pin_file", text, None, "file with that token's PIN; default: publisher/pin in the state"),
     Setting("publisher.valid_days", days, 0.0, "days for which apt believes a signature (Valid-Until); 0: for ever"),
     Setting("publisher.canary", choice("yes", "no"), "yes", "whether clean guests install what was published"),
     Setting("publisher.poll", seconds, 10.0, "pause between two looks at the table of publications, in seconds"),

@@ -43,6 +43,7 @@ GRANT INSERT ON cleanroom.security_fix TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.canary TO cleanroom_publisher;
 GRANT UPDATE (problem) ON cleanroom.canary TO cleanroom_publisher;
 GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.repository_request TO cleanroom_publisher;
+GRANT INSERT, UPDATE ON cleanroom.signing_key, cleanroom.provenance TO cleanroom_publisher;
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
 GRANT UPDATE (state, why, hold_reason) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;

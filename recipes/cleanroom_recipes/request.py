@@ -43,13 +43,15 @@ class Repository:
     """A channel of the published repository that guests have for a package source.
 
     `apt` and `yum`: whether it has such packages, or once had, for the phase's image. `key` is the public key that
-    signs it, in ASCII armour. With `page` guests are not told of it by us: they do what the page says.
+    signs it, in ASCII armour; `retired` has those that signed packages once, or is empty. With `page` guests are not
+    told of it by us: they do what the page says.
     """
 
     channel: ChannelName
     key: Annotated[str, Text(65_536)]
     apt: bool
     yum: bool
+    retired: Annotated[str, Text(65_536)] = ""
     page: ConsumerPage | None = None
 
 

@@ -24,6 +24,7 @@ TABLES = [
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("canary", "delivery", "delivered_file"),
+    *("signing_key", "provenance"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -66,6 +67,8 @@ ALLOWED = {
         "canary": "U",
     },
     Role.PUBLISHER: {
+        "signing_key": "IU",
+        "provenance": "IU",
         "generation": "IUD",
         "channel_package": "IUD",
         "channel_release": "IUD",

@@ -11,6 +11,8 @@ _NAME = "published"
 _KEY = f"/etc/apt/keyrings/cleanroom-{_NAME}.asc"
 # Known to the steps of a consumer, who does by himself what the page says.
 _PAGE = "/cleanroom/page"
+# For packages alone: apt is not led to it.
+_RETIRED = f"/etc/pki/rpm-gpg/cleanroom-{_NAME}-retired.asc"
 
 
 def published(repository: Repository, image: str, url: str) -> dict[str, str]:
@@ -27,9 +29,11 @@ def published(repository: Repository, image: str, url: str) -> dict[str, str]:
         )
         files |= _direct(url)
     if repository.yum:
+        keys = [_KEY, *([_RETIRED] if repository.retired else [])]
+        files |= {_RETIRED: repository.retired} if repository.retired else {}
         files[f"/etc/yum.repos.d/{_NAME}.repo"] = (
             f"[{_NAME}]\nname={repository.channel} for {image}\nbaseurl={url}/yum/{image}/{repository.channel}/\n"
-            f"enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file://{_KEY}\n"
+            f"enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey={' '.join(f'file://{key}' for key in keys)}\n"
         )
     return files
 

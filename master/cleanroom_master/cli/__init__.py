@@ -54,6 +54,7 @@ def _commands() -> Commands:
         guests,
         images,
         products,
+        provenance,
         queue,
         refs,
         releases,
@@ -76,6 +77,7 @@ def _commands() -> Commands:
         images,
         guests,
         repository,
+        provenance,
     ):
         module.register(commands)
     return commands

@@ -16,7 +16,7 @@ from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference
 from cleanroom_db.states import RequestKind
 from cleanroom_db.view import canary_view, iso
 from cleanroom_master import taking_back
-from cleanroom_master.cli import asking
+from cleanroom_master.cli import asking, keys
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.delivery import push as pushing
 from cleanroom_master.delivery.remote import Remote
@@ -67,6 +67,7 @@ def register(commands: Commands) -> None:
         about="The publisher does it by itself once a day. repository.keep and repository.grace say what stays.",
     )
     asking.add_timeout(garbage)
+    keys.register(repository)
     _register_push(repository)
 
 

@@ -85,12 +85,39 @@ def test_it_says_since_when_a_package_is_there_of_which_release_and_where_its_lo
     added = [repository.add_to_pool(file, sha256(file)) for file in (make_deb(tmp_path), make_deb(tmp_path, "other"))]
     tiny, other = (one.published_in("testing", "debian-12/deb") for one in added)
     at = datetime(2030, 1, 31, 12, tzinfo=UTC)
-    origin = Origin(at, "hello", "v<1>", "https://build.example/1?a=1&b=2", "provenance/tiny 1.json")
+    origin = Origin(at, "hello", "v<1>", "https://build.example/1?a=1&b=2")
     written = repository.build(1, [tiny, other], origins=lambda packages: {("testing", tiny.sha256): origin})
     html = (written / "index.html").read_text()
     assert '<time datetime="2030-01-31T12:00:00+00:00">2030-01-31</time>' in html
     assert "hello v&lt;1&gt;" in html
     assert '<a href="https://build.example/1?a=1&amp;b=2"' in html
-    assert '<a href="provenance/tiny%201.json"' in html
     # Of the other one nothing is known.
-    assert html.count(">logs</a>") == html.count(">provenance</a>") == 1
+    assert html.count(">logs</a>") == 1
+
+
+def test_while_one_key_takes_over_from_another_it_names_both(tmp_path: Path, two_keys: Signer):
+    first, second = (key.fingerprint for key in two_keys.known)
+    published = {key: two_keys.exported(key).decode() for key in (first, second)}
+    two_keys.use([first, second], published)
+    html = page(tmp_path / "repository", two_keys, [make_rpm(tmp_path)])
+    assert html.index(first) < html.index(second)
+    assert "Fetch the key file again" in html
+    assert "retired.asc" not in html
+    two_keys.use([second], published)
+    html = page(tmp_path / "after", two_keys, [make_rpm(tmp_path, "other")])
+    assert (first in html, second in html) == (False, True)
+    keys = "https://packages.example/keys"
+    assert f"\ngpgkey={keys}/cleanroom.asc {keys}/retired.asc\n" in html
+    assert (tmp_path / "after/generations/1/keys/retired.asc").read_bytes() == two_keys.exported(first)
+
+
+def test_beside_it_is_a_page_that_says_how_far_to_trust_its_packages(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
+    assert 'href="provenance.html"' in html
+    assert "<small>not recorded</small>" in html
+    told = (tmp_path / "repository/generations/1/provenance.html").read_text()
+    for isolation, level in (("kvm", 3), ("container", 2), ("emulated", 2), ("unknown", 1)):
+        # The name of a builder is the address of what is said of it.
+        place = told.index(f'id="builder-{isolation}"')
+        assert f"Build level {level}" in told[place : place + 300]
+    assert "<script" not in told
