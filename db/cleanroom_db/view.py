@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates, reproductions, unions
+from cleanroom_db import comparisons, gates, reproductions, unions, way
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.reproductions import Reproduction
@@ -65,6 +65,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         }
         for waiver in waivers
     ]
+    view["next"] = way.what_next(view)
     return view
 
 
@@ -205,12 +206,13 @@ def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list
         "isolation": latest["isolation"] or next((phase["isolation"] for phase in phases), None),
         "image": images[-1] if images else None,
         **_times(latest, "queued_at not_before started_at finished_at"),
+        "planned": list(latest["planned"]),
         "phases": phases,
         "artifacts": [
             _chosen(row, "file sha256 size kind phase replay package version architecture") for row in artifacts
         ],
         "attempts": [
-            {**_chosen(row, "number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
+            {**_chosen(row, "id number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
             for row in attempts
         ],
     }
@@ -230,12 +232,13 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
     return {
         **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
         "image": image,
+        "package_state": row["package_state"],
         **_times(row, "started_at finished_at"),
         "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped", "flaky")},
         "failing": [_chosen(case, "step name outcome seconds message line") for case in failing],
         "steps": [
             {
-                **_chosen(step, "name outcome exit_status why seconds remark"),
+                **_chosen(step, "id name outcome exit_status why seconds remark"),
                 **_times(step, "started_at"),
                 "log": {
                     "sha256": step["log_sha256"],

@@ -12,12 +12,17 @@ import pytest
 from database_server import Server
 from publishing import signer
 from shop import Shop
+from starlette.testclient import TestClient
 
 from cleanroom_base import settings as site
 from cleanroom_db import cluster, migrate
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
+from cleanroom_master.files import FileStore
+from cleanroom_master.logs import LogStore
 from cleanroom_master.publish.signing import Signer
+from cleanroom_master.web.application import create
+from cleanroom_master.web.site import Site
 
 __all__ = ["signer"]
 
@@ -89,3 +94,23 @@ def publisher(connect: Callable[[Role], Database]) -> Database:
 def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
     """Releases that passed, and what publishes them."""
     return Shop(owner, publisher, signer, tmp_path / "site")
+
+
+@pytest.fixture
+def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
+    """What the web status of this test's database works with."""
+    return Site(
+        connect(Role.WEB),
+        LogStore(tmp_path / "logs"),
+        FileStore(tmp_path / "artifacts"),
+        "http://web.example",
+        "http://repository.example",
+        "http://buildbot.example",
+    )
+
+
+@pytest.fixture
+def web(pages: Site) -> Iterator[TestClient]:
+    """A reader of the web status."""
+    with TestClient(create(pages)) as client:
+        yield client

@@ -295,6 +295,7 @@ def describe(view: dict[str, Any]) -> str:
     lines = [
         f"{view['product']} {view['ref']} ({view['version'] or 'version not known yet'}) is {view['state']}",
         f"  {printable(view['why'])}" if view["why"] else "",
+        f"  next: {printable(view['next'])}",
         f"  commit {view['commit']}",
     ]
     compared = view["comparison"]

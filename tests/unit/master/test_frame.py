@@ -45,7 +45,7 @@ NOUNS = {
     "channel": {"test", "history"},
     "bisection": {"list", "show", "wait", "log", "cancel"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue"}
+ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([noun, verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun])),
