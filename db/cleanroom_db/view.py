@@ -42,7 +42,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         held_to = _gates(cursor, release)
         waivers = gates.waivers(cursor, release["id"])
         together = unions.tried(cursor, release["id"])
-    view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
+    view = _chosen(release, "id product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
     view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
     view["builds"] = builds

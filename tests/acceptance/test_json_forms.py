@@ -35,7 +35,7 @@ def test_status(site: LiveSite) -> None:
 def test_release_show(release: Any) -> None:
     assert set(release) == set(
         keys(
-            "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
+            "id product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
             " waivers removed security_fix union next"
         )

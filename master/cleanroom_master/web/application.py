@@ -12,11 +12,12 @@ from starlette.staticfiles import StaticFiles
 
 from cleanroom_master.web import errors
 from cleanroom_master.web.headers import Headers
-from cleanroom_master.web.pages import release, releases
+from cleanroom_master.web.live import News
+from cleanroom_master.web.pages import changes, logs, release, releases
 from cleanroom_master.web.site import THREADS, Site
 from cleanroom_master.web.templating import PACKAGE, Pages
 
-ROUTERS = (releases.router, release.router)
+ROUTERS = (releases.router, release.router, logs.router, changes.router)
 
 
 def create(site: Site) -> FastAPI:
@@ -24,7 +25,8 @@ def create(site: Site) -> FastAPI:
     # Its own pages about itself would load scripts from elsewhere.
     application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     application.state.site = site
-    application.state.pages = Pages(site)
+    application.state.news = News(site.database.url)
+    application.state.pages = Pages(site, application.state.news)
     for router in ROUTERS:
         application.include_router(router)
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
@@ -36,5 +38,7 @@ def create(site: Site) -> FastAPI:
 @asynccontextmanager
 async def _life(application: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = THREADS
+    application.state.news.start()
     yield
+    application.state.news.stop()
     application.state.site.database.close()

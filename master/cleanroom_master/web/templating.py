@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cleanroom_master.web import text
+from cleanroom_master.web.live import News
 from cleanroom_master.web.site import Site
 
 PACKAGE = "cleanroom_master.web"
@@ -33,7 +34,8 @@ _LOOK_OF = {word: look for look, words in _LOOKS.items() for word in words.split
 class Pages:
     """The templates of a site, rendered."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, news: News) -> None:
+        self._news = news
         self._environment = Environment(
             loader=PackageLoader(PACKAGE, "templates"),
             autoescape=True,
@@ -48,6 +50,17 @@ class Pages:
         self._environment.globals.update(
             navigation=NAVIGATION, site=site, static=_static_addresses(), look=look, release_address=release_address
         )
+
+    def seen(self) -> Callable[..., int]:
+        """What says, in a template, with which news a page was made; to be called before its rows are read."""
+        begun = self._news.number()
+
+        def number(release: int | None = None) -> int:
+            latest = begun if release is None else self._news.number(release)
+            # 0: it may have changed while it was made, so that it is asked for again.
+            return latest if latest <= begun else 0
+
+        return number
 
     def response(
         self,
@@ -86,9 +99,10 @@ def _static_addresses() -> dict[str, str]:
 
 async def _renderer(request: Request) -> Callable[..., Response]:
     pages: Pages = request.app.state.pages
+    seen = pages.seen()
 
     def render(template: str, **values: Any) -> Response:
-        return pages.response(request, template, **values)
+        return pages.response(request, template, seen=seen, **values)
 
     return render
 
