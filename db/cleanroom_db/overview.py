@@ -18,6 +18,7 @@ _SQL = load("overview")
 RELEASES = 50
 COLUMNS = 6
 RUNNING = 50
+PRODUCTS = 100
 # An estimate is the median of so many earlier runs, looked for in so many releases of the product.
 _RUNS = 10
 _LOOKED_AT = 40
@@ -26,9 +27,13 @@ _CHANNELS = 50
 
 @dataclass(frozen=True)
 class Filter:
-    """Which releases are asked for; None: all. `product` is a part of its name, `before` the id of a release."""
+    """Which releases are asked for; None: all.
+
+    `product` is a part of the product's name, `exactly` all of it, `before` the id of a release.
+    """
 
     product: str | None = None
+    exactly: str | None = None
     channel: str | None = None
     state: ReleaseState | None = None
     before: int | None = None
@@ -106,6 +111,31 @@ class Running(Entity):
 
 
 @dataclass(frozen=True)
+class Watched(Entity):
+    """A product with its latest release; the release's fields are None where there is none."""
+
+    name: str
+    watched_at: datetime | None
+    watch_error: str | None
+    ref: str | None
+    version: str | None
+    state: ReleaseState | None
+    why: str | None
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class InChannel(Entity):
+    """What a channel publishes of a product, since a generation."""
+
+    channel: str
+    ref: str
+    version: str | None
+    generation: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Present(Entity):
     """What an installation has at all."""
 
@@ -120,6 +150,7 @@ def matrix(database: Database, wanted: Filter, *, limit: int = RELEASES, columns
         rows = cursor.rows(
             _SQL["releases"],
             product=None if wanted.product is None else plain(wanted.product),
+            exactly=wanted.exactly,
             channel=wanted.channel,
             state=wanted.state,
             before=wanted.before,
@@ -161,3 +192,17 @@ def channels(database: Database) -> list[str]:
     """The channels that releases are in, by name."""
     with database.transaction() as cursor:
         return [row["channel"] for row in cursor.rows(_SQL["channels"], limit=_CHANNELS)]
+
+
+def products(database: Database, part: str | None = None, *, after: str = "") -> list[Watched]:
+    """Watched products by name, those after one; one more than `PRODUCTS` where there are more."""
+    named = None if part is None else plain(part)
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["products"], part=named, after=plain(after), limit=PRODUCTS + 1)
+    return [Watched.from_row(row) for row in rows]
+
+
+def in_channels(database: Database, product: str) -> list[InChannel]:
+    """What each channel publishes of a product."""
+    with database.transaction() as cursor:
+        return [InChannel.from_row(row) for row in cursor.rows(_SQL["in_channels"], product=product)]

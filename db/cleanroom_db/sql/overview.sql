@@ -6,6 +6,7 @@ SELECT release.id, release.product, release.ref, release.version, release.kind, 
        release.why, release.created_at, release.finished_at
   FROM cleanroom.release
  WHERE (%(product)s::text IS NULL OR strpos(release.product, %(product)s) > 0)
+   AND (%(exactly)s::text IS NULL OR release.product = %(exactly)s)
    AND (%(channel)s::text IS NULL OR release.channel = %(channel)s)
    AND (%(state)s::cleanroom.release_state IS NULL OR release.state = %(state)s)
    AND (%(before)s::bigint IS NULL OR release.id < %(before)s)
@@ -86,3 +87,24 @@ WITH RECURSIVE found AS (
       FROM found WHERE found.channel IS NOT NULL
 )
 SELECT channel FROM found WHERE channel IS NOT NULL LIMIT %(limit)s
+
+-- name: products
+-- What is watched, by name, each with its latest release.
+SELECT product.name, product.watched_at, product.watch_error, latest.ref, latest.version, latest.state, latest.why,
+       latest.created_at
+  FROM cleanroom.product
+  LEFT JOIN LATERAL (
+       SELECT * FROM cleanroom.release WHERE release.product = product.name ORDER BY id DESC LIMIT 1) AS latest ON true
+ WHERE product.removed_at IS NULL AND product.name > %(after)s
+   AND (%(part)s::text IS NULL OR strpos(product.name, %(part)s) > 0)
+ ORDER BY product.name LIMIT %(limit)s
+
+-- name: in_channels
+-- The release of a product that came last into each channel and is there.
+SELECT DISTINCT ON (there.channel) there.channel, release.ref, release.version, generation.number AS generation,
+       generation.switched_at AS at
+  FROM cleanroom.channel_release AS there
+  JOIN cleanroom.release ON release.id = there.release_id
+  JOIN cleanroom.generation ON generation.number = there.added_in AND generation.switched_at IS NOT NULL
+ WHERE release.product = %(product)s AND there.removed_in IS NULL
+ ORDER BY there.channel, there.added_in DESC, release.id DESC

@@ -13,11 +13,25 @@ from starlette.staticfiles import StaticFiles
 from cleanroom_master.web import errors
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
-from cleanroom_master.web.pages import changes, logs, release, releases
+from cleanroom_master.web.pages import (
+    changes,
+    hosts,
+    logs,
+    products,
+    queue,
+    release,
+    releases,
+    repository,
+    test_cases,
+    trends,
+)
 from cleanroom_master.web.site import THREADS, Site
 from cleanroom_master.web.templating import PACKAGE, Pages
 
-ROUTERS = (releases.router, release.router, logs.router, changes.router)
+ROUTERS = tuple(
+    module.router
+    for module in (releases, release, logs, products, test_cases, queue, repository, hosts, trends, changes)
+)
 
 
 def create(site: Site) -> FastAPI:

@@ -17,7 +17,14 @@ from cleanroom_master.web.site import Site
 
 PACKAGE = "cleanroom_master.web"
 # What the navigation leads to: the words and the address.
-NAVIGATION = (("Releases", "/"),)
+NAVIGATION = (
+    ("Releases", "/"),
+    ("Queue", "/queue"),
+    ("Products", "/products"),
+    ("Repository", "/repository"),
+    ("Hosts and targets", "/hosts"),
+    ("Trends", "/trends"),
+)
 # How states look: words that mean alike for a reader have one colour and one shape, see static/style.css.
 _LOOKS = {
     "good": "passed published holds done ready running-well found good",
