@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +15,7 @@ from cleanroom_db import generations, products, promotions, publications, ref_ev
 from cleanroom_db.publications import Publication
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import asking, comparing, conflicting
+from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.planning import demanded
 from cleanroom_master.taking_back import fixes, require_insistence
@@ -42,6 +44,7 @@ def register(commands: Commands) -> None:
     for name, handler, help_text in (
         ("show", show, "show a release and why it is where it is"),
         ("wait", wait, "wait until a release is published or will not be"),
+        ("watch", watch, "show the way of a release, live, until its end"),
         ("retry", retry, "build again what did not pass"),
         ("approve", approve, "let a held release go on"),
         ("hold", hold, "keep a release from being published"),
@@ -50,7 +53,7 @@ def register(commands: Commands) -> None:
         verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10{reason}")
         verb.add_argument("product")
         verb.add_argument("ref")
-        if name == "wait":
+        if name in ("wait", "watch"):
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
         if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
@@ -122,6 +125,26 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
     """Exit status 0 published, 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
+    view = _end(context, arguments)
+    context.emit(view, describe(view))
+    return _DONE[view["state"]]
+
+
+def watch(context: Context, arguments: argparse.Namespace) -> int:
+    """Show the way until its end; the exit status is that of `wait`."""
+    screen = watching.Screen(sys.stdout)
+    view = _end(context, arguments, None if context.as_json else screen.show)
+    context.emit(view, "")
+    return _DONE[view["state"]]
+
+
+def _end(
+    context: Context, arguments: argparse.Namespace, show: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """The release once it is at its end; meanwhile `show` is given what it is, or its progress is told.
+
+    Raises TimedOut and InputError.
+    """
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
@@ -133,12 +156,13 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
             view = None
         state = "not recorded yet" if view is None else str(view["state"])
         line = state if view is None else f"{state}: {view['why']}"
-        if line != said:
+        if line != said and show is None:
             context.progress(f"{arguments.product} {arguments.ref}: {printable(line)}")
             said = line
+        if view is not None and show is not None:
+            show(view)
         if view is not None and state in _DONE:
-            context.emit(view, describe(view))
-            return _DONE[state]
+            return view
         if time.monotonic() > deadline:
             raise TimedOut(
                 f"{arguments.product} {arguments.ref} is still: {printable(line)}",

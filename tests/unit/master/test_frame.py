@@ -26,6 +26,7 @@ NOUNS = {
         "list",
         "show",
         "wait",
+        "watch",
         "retry",
         "approve",
         "hold",
