@@ -19,7 +19,7 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_master.cli.frame import plain, table
 from cleanroom_workers.locks import attempted
 
-PARTS = ("guests", "claims", "events", "way", "regression", "publish")
+PARTS = ("guests", "claims", "events", "way", "regression", "publish", "web")
 _FILE = Path("bench.json")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from database_server import Server, add_product, begin, claim
@@ -133,10 +133,3 @@ def test_hundreds_of_pages_share_one_connection(owner: Database, server: Server,
             assert all(await asyncio.gather(*map(told, pages)))
 
     asyncio.run(run())
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A listener looks for the database again without a pause."""
-    monkeypatch.setattr("cleanroom_db.listen.RECONNECT_PAUSE", 0.05)
-    yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cleanroom_db import overview, phases
 from cleanroom_db.connection import Database
 from cleanroom_db.overview import Filter
 from cleanroom_db.phases import NewArtifact, Reset, StepResult
+from cleanroom_db.roles import Role
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
 from cleanroom_master.web.application import create
@@ -137,8 +139,7 @@ def test_a_release_says_the_same_as_the_command_line(
         assert gate["why"] in page.text
     assert "regress tests a" in page.text
     assert page.text.index("1 regressed") < page.text.index("the same")
-    monkeypatch.setattr("cleanroom_db.cluster.database_url", lambda *_: owner.url)
-    monkeypatch.setenv("CLEANROOM_DATABASE_URL", owner.url)
+    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
     monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
     monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
     assert cli.run(["release", "show", "hello", "v2"]) == 0
@@ -217,7 +218,7 @@ def test_hostile_names_are_shown_and_do_nothing(web: TestClient, owner: Database
 def test_a_database_that_is_away_is_said_and_comes_back(
     pages: Site, server: Server, name: str, owner: Database
 ) -> None:
-    pages.database._wait = 0.1
+    pages = replace(pages, database=Database(pages.database.url, wait=0.1))
     add_product(owner)
     claim(owner, "v1")
     with TestClient(create(pages)) as web:
@@ -233,22 +234,26 @@ def test_a_database_that_is_away_is_said_and_comes_back(
         assert read(web, "/release/hello/v1")
 
 
-def test_every_answer_carries_the_policy(web: TestClient, pages: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_answer_carries_the_policy(web: TestClient) -> None:
     for address in ("/", "/nothing", "/static/style.css", "/static/nothing"):
         headers = web.get(address).headers
         assert "unsafe-inline" not in headers["Content-Security-Policy"]
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert headers["X-Content-Type-Options"] == "nosniff"
 
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError
 
-    monkeypatch.setattr(overview, "running", fail)
-    with TestClient(create(pages), raise_server_exceptions=False) as client:
-        answer = client.get("/")
-        assert answer.status_code == 500
-        assert "This is a mistake in Cleanroom" in answer.text
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+def test_a_mistake_of_ours_is_a_page_too(pages: Site) -> None:
+    application = create(pages)
+
+    @application.get("/broken")
+    def broken() -> None:
+        raise ZeroDivisionError("a secret")
+
+    with TestClient(application, raise_server_exceptions=False) as web:
+        page = read(web, "/broken", 500)
+        assert "This is a mistake in Cleanroom" in page.text
+        assert "secret" not in page.text
+        assert web.get("/broken").headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 def test_a_page_that_did_not_change_is_not_sent_again(web: TestClient, owner: Database) -> None:

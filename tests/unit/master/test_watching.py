@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from cleanroom_db import way
 from cleanroom_db.way import Station
 from cleanroom_master.cli.watching import Screen, lines
 
@@ -53,10 +52,17 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def stations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of the view above."""
-    monkeypatch.setattr(way, "stations", lambda _: STATIONS)
+WHOLE: dict[str, Any] = {
+    **VIEW,
+    "channel": "testing",
+    "requested_by": "hook",
+    "recorded_at": "2030-01-01T00:00:00Z",
+    "claimed_at": None,
+    "builds": [],
+    "gates": [{"gate": "builds", "state": "holds", "why": "", "evaluated_at": "2030-01-01T00:01:00Z"}],
+    "published": [],
+    "removed": [],
+}
 
 
 def test_a_terminal_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +70,8 @@ def test_a_terminal_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     stream = Terminal()
     screen = Screen(stream)
-    screen.show(VIEW)
-    screen.show(VIEW)
+    screen.show(WHOLE)
+    screen.show(WHOLE)
     first, second = stream.getvalue().split("\x1b[5F\x1b[J")
     assert first == second
     assert len(first.splitlines()) == 5
@@ -75,9 +81,9 @@ def test_a_terminal_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_gets_a_line_for_each_change() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
-    screen.show(VIEW)
-    screen.show(VIEW)
+    screen.show(WHOLE)
+    screen.show(WHOLE)
     assert [line.split()[:4] for line in stream.getvalue().splitlines()] == [
         ["hello", "v1:", "recorded", "done"],
-        ["hello", "v1:", "debian-12/deb:", "build"],
+        ["hello", "v1:", "gates", "holds"],
     ]
