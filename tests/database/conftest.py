@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from database_server import Server
+from database_server import Server, running_server
 from publishing import signer
 from shop import Shop
 from starlette.testclient import TestClient
 
-from cleanroom_base import settings as site
-from cleanroom_db import cluster, migrate
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
@@ -32,21 +28,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A cluster in a short place that its unprivileged user can reach."""
-    place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))
-    place.chmod(0o755)
-    settings = site.load({"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place)})
-    try:
-        cluster.ensure(settings)
-        migrate.migrate(settings)
-        server = Server(settings)
-        # Making and dropping a database a test would otherwise wait for the disk; nothing here outlives the session.
-        server.execute("ALTER SYSTEM SET fsync = off")
-        server.execute("SELECT pg_reload_conf()")
+    with running_server() as server:
         yield server
-    finally:
-        cluster.stop(settings)
-        shutil.rmtree(place)
-        shutil.rmtree(settings.runtime, ignore_errors=True)
 
 
 @pytest.fixture
