@@ -7,14 +7,13 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import uvicorn
-from axe_playwright_python.sync_playwright import Axe
+from browsing import Served
 from database_server import Server, running_server
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
@@ -23,45 +22,7 @@ from cleanroom_master.logs import LogStore
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
 
-_PATIENCE_MS = 30_000
 _numbers = itertools.count(1)
-_GRAVE = ("serious", "critical")
-# What the browser says of an answer that the test asks for: a page that is not there is said to be one.
-_EXPECTED = "Failed to load resource"
-
-
-@dataclass
-class Served:
-    """A web status that answers at `address`."""
-
-    address: str
-    owner: Database
-    site: Site
-    server: Server
-
-
-@dataclass
-class Reader:
-    """A browser's page, and what went wrong in it."""
-
-    page: Page
-    address: str
-    problems: list[str] = field(default_factory=list)
-
-    def open(self, path: str) -> Page:
-        """Go there and wait until it is shown."""
-        self.page.goto(self.address + path)
-        return self.page
-
-    def violations(self) -> list[str]:
-        """What keeps people from reading the page, as axe finds it."""
-        found = Axe().run(self.page, options={"resultTypes": ["violations"]}).response["violations"]
-        return [
-            f"{one['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-            for one in found
-            if one["impact"] in _GRAVE
-            for node in one["nodes"]
-        ]
 
 
 @pytest.fixture(scope="session")
@@ -109,20 +70,3 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
-
-
-def reader(browser: Browser, served: Served, **how: object) -> Reader:
-    """Somebody who reads, with a browser set up in some way; see playwright's `new_context`."""
-    page = browser.new_context(**how).new_page()
-    page.set_default_timeout(_PATIENCE_MS)
-    found = Reader(page, served.address)
-    page.on("pageerror", lambda error: found.problems.append(str(error)))
-    page.on(
-        "console",
-        lambda message: (
-            found.problems.append(message.text)
-            if message.type in ("error", "warning") and not message.text.startswith(_EXPECTED)
-            else None
-        ),
-    )
-    return found

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Reader, Served, reader
+from browsing import Reader, Served, reader
 from database_server import DIGEST, add_product, begin
 from playwright.sync_api import Browser, expect
 from recorded import F, L, P, build, claimed, published
