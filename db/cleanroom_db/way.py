@@ -14,6 +14,9 @@ from cleanroom_db.states import GateState, ReleaseState, Removal
 
 View = dict[str, Any]
 
+# The stations that lie before the builds.
+BEFORE = ("recorded", "claimed")
+
 
 @dataclass(frozen=True)
 class Station:

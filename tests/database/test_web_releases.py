@@ -168,6 +168,19 @@ def test_a_release_shows_steps_artifacts_and_environment(web: TestClient, owner:
         assert name in page.text
 
 
+def test_of_many_targets_the_failed_ones_are_shown(web: TestClient, owner: Database) -> None:
+    add_product(owner)
+    targets = [f"image-{number:02}/deb" for number in range(30)]
+    release = claimed(owner, "v1", *targets)
+    for number in range(30):
+        build(owner, release, failing={"build": "no compiler"} if number == 17 else None)
+    page = read(web, "/release/hello/v1")
+    assert page.text.index("image-17/deb") < page.text.index("image-00/deb")
+    assert "22 further targets" in page.text
+    other = next(link for link in page.links() if link.startswith("?target="))
+    assert "29 further targets" in read(web, f"/release/hello/v1{other}").text
+
+
 def test_what_is_published_says_since_when_and_where(web: TestClient, owner: Database) -> None:
     add_product(owner)
     published(owner, "v1", {"a": P})
