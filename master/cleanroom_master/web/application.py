@@ -15,6 +15,7 @@ from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
 from cleanroom_master.web.pages import (
     changes,
+    environments,
     hosts,
     logs,
     products,
@@ -30,7 +31,10 @@ from cleanroom_master.web.templating import PACKAGE, Pages
 
 ROUTERS = tuple(
     module.router
-    for module in (releases, release, logs, products, test_cases, queue, repository, hosts, trends, changes)
+    for module in (
+        *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
+        changes,
+    )
 )
 
 
