@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from fastapi.responses import Response, StreamingResponse
+
 from cleanroom_db import listen
 from cleanroom_db.listen import Listener
 
@@ -22,6 +24,11 @@ _BEAT = 25.0
 _WAIT = 60.0
 # Of so many releases it is remembered when they last changed; of others it is taken to be when the oldest of these did.
 _REMEMBERED = 10_000
+
+
+def stream(events: AsyncIterator[str]) -> Response:
+    """An answer of server-sent events, which no proxy on the way keeps back."""
+    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 @dataclass(eq=False)

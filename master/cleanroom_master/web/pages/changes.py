@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
-from cleanroom_master.web.live import News
+from cleanroom_master.web.live import News, stream
 
 router = APIRouter(include_in_schema=False)
 
@@ -21,5 +21,4 @@ async def changes(
 ) -> Response:
     """Tells whenever a page about one release, or about everything, is not up to date any more."""
     news: News = request.app.state.news
-    events = news.follow(release, seen if last_event_id is None else last_event_id)
-    return StreamingResponse(events, media_type="text/event-stream")
+    return stream(news.follow(release, seen if last_event_id is None else last_event_id))

@@ -20,6 +20,7 @@ from cleanroom_db.steps import Step
 from cleanroom_master import log_lines
 from cleanroom_master.log_lines import BLOCK, Found
 from cleanroom_master.logs import Index, LogStore, log_name, safe
+from cleanroom_master.web.live import stream
 from cleanroom_master.web.site import OfSite, Record
 from cleanroom_master.web.templating import Render
 from cleanroom_master.web.terminal import rendered
@@ -155,8 +156,7 @@ def live(
 ) -> Response:  # fmt: skip
     """What comes to a growing log after some lines, as server-sent events: `lines`, and `end`."""
     path = _Log(site.logs, steps.find(record, step_id)).growing
-    events = _follow(path, after if last_event_id is None else last_event_id)
-    return StreamingResponse(events, media_type="text/event-stream")
+    return stream(_follow(path, after if last_event_id is None else last_event_id))
 
 
 async def _follow(path: Path | None, after: int) -> AsyncIterator[str]:
