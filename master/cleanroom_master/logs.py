@@ -23,6 +23,8 @@ from cleanroom_master import log_lines
 from cleanroom_master.log_lines import BLOCK
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# Bytes of a line that tells of an error.
+_EXCERPT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,13 @@ class SealedLog:
 class Index:
     """Where things are in a long log.
 
-    `members` are offsets in the compressed file with the line that begins there; `errors` the numbers of the first
-    lines that tell of errors.
+    `members` are offsets in the compressed file with the line that begins there; `errors` the first lines that tell of
+    errors, each with how it begins.
     """
 
     lines: int
     members: tuple[tuple[int, int], ...]
-    errors: tuple[int, ...]
+    errors: tuple[tuple[int, str], ...]
     error_count: int
 
     def before(self, line: int) -> tuple[int, int]:
@@ -86,7 +88,8 @@ class LogStore:
             with path.open("rb") as source, _written(place) as sink:
                 lines, members = _compress(source, sink)
                 if size > BLOCK:
-                    index = Index(lines, tuple(members), tuple(line.number for line in found.lines), found.count)
+                    told = tuple((line.number, line.text[:_EXCERPT].decode(errors="replace")) for line in found.lines)
+                    index = Index(lines, tuple(members), told, found.count)
                     with _written(place.with_suffix(".index")) as file:
                         file.write(json.dumps(asdict(index)).encode())
         path.unlink()
@@ -99,7 +102,8 @@ class LogStore:
         except FileNotFoundError:
             return None
         members = tuple((int(offset), int(line)) for offset, line in content["members"])
-        return Index(content["lines"], members, tuple(content["errors"]), content["error_count"])
+        errors = tuple((int(line), str(text)) for line, text in content["errors"])
+        return Index(content["lines"], members, errors, content["error_count"])
 
     def chunks(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         """The text of a sealed log in pieces, from a member on. Raises InputError when there is none."""

@@ -87,7 +87,7 @@ def test_a_long_log_is_read_from_any_line_on(tmp_path: Path) -> None:
     sealed = log.seal()
     index = store.index(sealed.sha256)
     assert index is not None
-    assert (index.lines, index.errors, index.error_count) == (40_000, (30_000,), 1)
+    assert (index.lines, index.errors, index.error_count) == (40_000, ((30_000, "x.c:1: error: here"),), 1)
     assert len(index.members) >= 4
     for number in (1, 12_345, 30_000, 40_000):
         offset, first = index.before(number)

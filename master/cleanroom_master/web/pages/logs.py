@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from cleanroom_db import steps
 from cleanroom_db.steps import Step
 from cleanroom_master import log_lines
-from cleanroom_master.log_lines import BLOCK, Found
+from cleanroom_master.log_lines import BLOCK, Found, Line
 from cleanroom_master.logs import Index, LogStore, log_name, safe
 from cleanroom_master.web.live import stream
 from cleanroom_master.web.site import OfSite, Record
@@ -123,10 +123,8 @@ def _errors(opened: _Log, index: Index | None) -> Found:
     """The lines that tell of errors; of a long log they are known already."""
     if index is None:
         return log_lines.errors(opened.blocks(None))
-    lines = [
-        one for number in index.errors[:_LISTED] for one in log_lines.page(opened.blocks(index, number), number, 1)
-    ]
-    return Found(tuple(lines), index.error_count)
+    lines = tuple(Line(number, text.encode(), cut=False) for number, text in index.errors)
+    return Found(lines, index.error_count)
 
 
 def _rendered(found: Found) -> dict[str, object]:
