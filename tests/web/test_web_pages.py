@@ -46,7 +46,11 @@ LOOKS = {
 
 @pytest.fixture(scope="module")
 def log(served: Served) -> int:
-    """A record in which something of everything happened; returns the step with a log."""
+    """A record in which something of everything happened; the step with a log."""
+    return fill(served)
+
+
+def fill(served: Served) -> int:
     owner = served.owner
     add_product(owner)
     add_product(owner, "other")

@@ -65,7 +65,9 @@ def register(application: FastAPI, pages: Pages) -> None:
 
     @application.exception_handler(InputError)
     def unknown(request: Request, error: InputError) -> Response:
-        return page(request, 404, "Not found", f"{error.message}.", error.hint or "", error.problems)
+        # What is asked for by its address is not there; what is sent is not taken.
+        status, title = (404, "Not found") if request.method in ("GET", "HEAD") else (400, "That cannot be done")
+        return page(request, status, title, f"{error.message}.", error.hint or "", error.problems)
 
     @application.exception_handler(InfrastructureError)
     def away(request: Request, error: InfrastructureError) -> Response:
