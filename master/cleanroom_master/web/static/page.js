@@ -58,45 +58,42 @@ function remember(from) {
   for (const one of from.children) if (one.id) sent.set(one.id, one.outerHTML);
 }
 
-// Puts what is new in place of what is old, and leaves what a reader has opened, scrolled to or is at.
-function exchange(old, fresh) {
+// What a reader has opened, scrolled to or is at; the function that is returned brings it back in what came instead.
+function keep(old) {
   const open = new Map([...old.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
   const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
   const at = old.contains(document.activeElement) ? document.activeElement : null;
   const link = at?.getAttribute("href");
-  old.replaceWith(fresh);
-  for (const one of fresh.querySelectorAll("details[id]")) if (open.has(one.id)) one.open = open.get(one.id);
-  fresh.querySelectorAll(".scroll").forEach((one, index) => (one.scrollLeft = scrolled[index] ?? 0));
-  if (at) {
-    const same = at.id ? document.getElementById(at.id) : link && fresh.querySelector(`[href="${CSS.escape(link)}"]`);
+  return (fresh) => {
+    for (const one of fresh.querySelectorAll("details[id]")) if (open.has(one.id)) one.open = open.get(one.id);
+    fresh.querySelectorAll(".scroll").forEach((one, index) => (one.scrollLeft = scrolled[index] ?? 0));
+    const same = at?.id ? document.getElementById(at.id) : link && fresh.querySelector(`[href="${CSS.escape(link)}"]`);
     same?.focus({ preventScroll: true });
-  }
-  enhance(fresh);
-  fresh.classList.add("fresh");
+    enhance(fresh);
+  };
 }
 
 async function refresh() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!answer.ok) throw new Error(answer.statusText);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.querySelector("main");
+  const next = page.querySelector("main");
   const ids = (from) => [...from.children].map((one) => one.id || one.tagName).join(" ");
-  if (ids(fresh) === ids(main)) {
-    for (const one of [...fresh.children]) {
-      if (one.id && sent.get(one.id) !== one.outerHTML) {
-        sent.set(one.id, one.outerHTML);
-        exchange(document.getElementById(one.id), document.adoptNode(one));
-      }
+  if (ids(next) === ids(main)) {
+    for (const one of [...next.children]) {
+      if (!one.id || sent.get(one.id) === one.outerHTML) continue;
+      sent.set(one.id, one.outerHTML);
+      const old = document.getElementById(one.id);
+      const restore = keep(old);
+      old.replaceWith(document.adoptNode(one));
+      restore(one);
+      one.classList.add("fresh");
     }
   } else {
-    remember(fresh);
-    const whole = document.createElement("div");
-    whole.append(...main.childNodes);
-    main.append(whole);
-    const next = document.createElement("div");
-    next.append(...document.adoptNode(fresh).childNodes);
-    exchange(whole, next);
-    next.replaceWith(...next.childNodes);
+    remember(next);
+    const restore = keep(main);
+    main.replaceChildren(...document.adoptNode(next).childNodes);
+    restore(main);
   }
   if (document.title !== page.title) {
     document.title = page.title;
