@@ -103,8 +103,7 @@ async function refresh() {
 
 function follow(address) {
   remember(main);
-  let busy = false;
-  let again = false;
+  let [busy, again, behind] = [false, false, false];
   const changed = async () => {
     again = true;
     if (busy) return;
@@ -113,14 +112,15 @@ function follow(address) {
       again = false;
       try {
         await refresh();
+        if (behind) say("Live");
+        behind = false;
       } catch {
         // The database or the service is away for a moment; what is shown is still what was.
         say("Not up to date; trying again");
-        again = true;
+        behind = again = true;
         await new Promise((done) => setTimeout(done, 1000));
       }
     }
-    say("Live");
     busy = false;
   };
   whileVisible(() => {
