@@ -200,5 +200,5 @@ def _whole_lines(source: IO[bytes]) -> Iterator[bytes]:
         yield piece + source.readline(BLOCK) if not piece.endswith(b"\n") else piece
 
 
-def _pieces(source: IO[bytes]) -> Iterator[bytes]:
+def _pieces(source: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     return iter(lambda: source.read(BLOCK), b"")

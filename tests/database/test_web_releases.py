@@ -90,7 +90,7 @@ def test_targets_without_a_column_are_counted(web: TestClient, owner: Database) 
     assert len(matrix.targets) == 3
     assert sum(matrix.further[release.id].values()) == 37
     page = read(web, "/")
-    assert len(page.all("th")) < 12
+    assert len(page.all("th")) == overview.COLUMNS + 6
     assert "34 not ended" in page.text
 
 
@@ -170,15 +170,15 @@ def test_a_release_shows_steps_artifacts_and_environment(web: TestClient, owner:
 
 def test_of_many_targets_the_failed_ones_are_shown(web: TestClient, owner: Database) -> None:
     add_product(owner)
-    targets = [f"image-{number:02}/deb" for number in range(30)]
+    targets = [f"image-{number:02}/deb" for number in range(12)]
     release = claimed(owner, "v1", *targets)
-    for number in range(30):
-        build(owner, release, failing={"build": "no compiler"} if number == 17 else None)
+    for number in range(12):
+        build(owner, release, failing={"build": "no compiler"} if number == 10 else None)
     page = read(web, "/release/hello/v1")
-    assert page.text.index("image-17/deb") < page.text.index("image-00/deb")
-    assert "22 further targets" in page.text
+    assert page.text.index("image-10/deb") < page.text.index("image-00/deb")
+    assert "4 further targets" in page.text
     other = next(link for link in page.links() if link.startswith("?target="))
-    assert "29 further targets" in read(web, f"/release/hello/v1{other}").text
+    assert "11 further targets" in read(web, f"/release/hello/v1{other}").text
 
 
 def test_what_is_published_says_since_when_and_where(web: TestClient, owner: Database) -> None:

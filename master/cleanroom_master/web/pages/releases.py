@@ -31,7 +31,7 @@ def releases(
     before: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> Response:
     """The matrix of releases by target."""
-    wanted = Filter(product.strip() or None, channel or None, _state(state), before)
+    wanted = Filter(product=product.strip() or None, channel=channel or None, state=_state(state), before=before)
     matrix = overview.matrix(record, wanted)
     older = {"product": product, "channel": channel, "state": state, "before": matrix.next}
     return render(
