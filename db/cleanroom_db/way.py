@@ -14,6 +14,7 @@ from cleanroom_db.states import GateState, ReleaseState, Removal
 
 View = dict[str, Any]
 
+_NOT_GOING_ON = (ReleaseState.FAILED, ReleaseState.CANCELLED, ReleaseState.WITHDRAWN)
 # The stations that lie before the builds.
 BEFORE = ("recorded", "claimed")
 
@@ -153,7 +154,7 @@ def _after(view: View) -> Iterator[Station]:
     for one in view["removed"]:
         about = f"{one['channel']}, generation {one['generation']}: {one['why']}"
         yield Station("removed", str(one["how"]), start=one["at"], about=about)
-    if not view["published"] and not gone and view["state"] not in (ReleaseState.WITHDRAWN, ReleaseState.CANCELLED):
+    if not view["published"] and not gone and view["state"] not in _NOT_GOING_ON:
         state = "running" if view["state"] == ReleaseState.PASSED else "ahead"
         yield Station("published", state, about=view["channel"])
 

@@ -48,7 +48,6 @@ class Pages:
             autoescape=True,
             undefined=StrictUndefined,
             finalize=text.shown,
-            trim_blocks=True,
             lstrip_blocks=True,
         )
         self._environment.filters.update(
