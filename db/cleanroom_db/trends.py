@@ -15,10 +15,10 @@ from cleanroom_db.states import ReleaseState
 
 _SQL = load("trends")
 
-RELEASES = 200
-RESETS = 1000
-PHASES = 5000
-BUILDS = 2000
+RELEASES = 150
+RESETS = 500
+PHASES = 2000
+BUILDS = 1000
 TARGETS = 200
 _CASE_RELEASES = 30
 _CASES = 100

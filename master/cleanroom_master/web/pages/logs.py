@@ -14,6 +14,7 @@ from typing import IO, Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from markupsafe import Markup
 
 from cleanroom_db import steps
 from cleanroom_db.steps import Step
@@ -28,7 +29,7 @@ from cleanroom_master.web.terminal import rendered
 router = APIRouter(include_in_schema=False)
 
 # Lines of a page, and the bytes that they may have.
-LINES = 1000
+LINES = 500
 _ROOM = 256 << 10
 # How often a growing log is looked at, and how often a silent reader is told that all is well, in seconds.
 _LOOK = 0.25
@@ -37,6 +38,9 @@ _PIECE = 64 << 10
 # Lines that are listed as found, and the bytes of each.
 _LISTED = 20
 _EXCERPT = 300
+
+_LINE = Markup('<span class="line" id="L%s"><a href="#L%s">%s</a> %s%s\n</span>')
+_CUT = Markup("<em> (goes on: see the download)</em>")
 
 Number = Annotated[int, Query(ge=1, lt=2**40)]
 
@@ -107,7 +111,7 @@ def log(
         step=step,
         beside=steps.beside(record, step),
         failing=steps.failing(record, step),
-        lines=[(one, rendered(one.text)) for one in shown],
+        lines=Markup("").join(_line(one) for one in shown),
         first=first,
         last=shown[-1].number if shown else 0,
         total=total,
@@ -125,6 +129,12 @@ def _errors(opened: _Log, index: Index | None) -> Found:
         return log_lines.errors(opened.blocks(None))
     lines = tuple(Line(number, text.encode(), cut=False) for number, text in index.errors)
     return Found(lines, index.error_count)
+
+
+def _line(line: Line) -> Markup:
+    """A line as the script makes one that comes later."""
+    number = line.number
+    return _LINE % (number, number, number, rendered(line.text), _CUT if line.cut else "")
 
 
 def _rendered(found: Found) -> dict[str, object]:
