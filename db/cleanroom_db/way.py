@@ -182,7 +182,8 @@ def _between(start: str | None, end: str | None) -> float | None:
     """The seconds between two times of a view."""
     if start is None or end is None:
         return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    # What several machines' clocks say may be out of order.
+    return max((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 0.0)
 
 
 def settled(stations: Iterable[Station]) -> bool:
