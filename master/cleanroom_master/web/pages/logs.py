@@ -14,7 +14,6 @@ from typing import IO, Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from markupsafe import Markup
 
 from cleanroom_db import steps
 from cleanroom_db.steps import Step
@@ -38,9 +37,6 @@ _PIECE = 64 << 10
 # Lines that are listed as found, and the bytes of each.
 _LISTED = 20
 _EXCERPT = 300
-
-_LINE = Markup('<span class="line" id="L%s"><a href="#L%s">%s</a> %s%s\n</span>')
-_CUT = Markup("<em> (goes on: see the download)</em>")
 
 Number = Annotated[int, Query(ge=1, lt=2**40)]
 
@@ -111,7 +107,7 @@ def log(
         step=step,
         beside=steps.beside(record, step),
         failing=steps.failing(record, step),
-        lines=Markup("").join(_line(one) for one in shown),
+        lines="".join(map(_line, shown)),
         first=first,
         last=shown[-1].number if shown else 0,
         total=total,
@@ -131,10 +127,11 @@ def _errors(opened: _Log, index: Index | None) -> Found:
     return Found(lines, index.error_count)
 
 
-def _line(line: Line) -> Markup:
-    """A line as the script makes one that comes later."""
+def _line(line: Line) -> str:
+    """A line as HTML, as the script makes one that comes later; there are hundreds of these on a page."""
     number = line.number
-    return _LINE % (number, number, number, rendered(line.text), _CUT if line.cut else "")
+    cut = "<em> (goes on: see the download)</em>" if line.cut else ""
+    return f'<span class="line" id="L{number}"><a href="#L{number}">{number}</a> {rendered(line.text)}{cut}\n</span>'
 
 
 def _rendered(found: Found) -> dict[str, object]:
