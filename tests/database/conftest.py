@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from database_server import Server, running_server
-from publishing import signer
+from publishing import home_of_two_keys, open_two_keys, signer, two_keys
 from shop import Shop
 from starlette.testclient import TestClient
 
@@ -20,7 +20,7 @@ from cleanroom_master.publish.signing import Signer
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
 
-__all__ = ["signer"]
+__all__ = ["home_of_two_keys", "open_two_keys", "signer", "two_keys"]
 
 _numbers = itertools.count(1)
 
