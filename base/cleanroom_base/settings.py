@@ -187,6 +187,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("repository.keep", number(1, 10_000, whole=True), 32, "generations that stay for a rollback, at least"),
     Setting("repository.grace", number(0.01, 87_600), 72.0, "hours that what was published stays for its readers"),
     Setting("repository.collect", number(0, 8760), 24.0, "hours between two collections of garbage; 0: by hand only"),
+    Setting("web.port", port, 9400, "port of the web status"),
+    Setting("web.bind", text, "127.0.0.1", "address of the web status"),
+    Setting("web.url", text, None, "address at which people find the web status; default: http://localhost:PORT"),
     Setting("retention.snapshots_versions", count, 0, "versions of a package that snapshots keeps; 0: all"),
     Setting("retention.snapshots_days", days, 0.0, "days after which snapshots may drop a version; 0: never by age"),
     Setting("retention.testing_versions", count, 0, "versions of a package that testing keeps; 0: all"),
@@ -258,6 +261,16 @@ class Settings:
         """The address of the published repository, without a slash at its end."""
         url = self.optional("repository.url") or f"http://localhost:{self.whole('repository.port')}"
         return url.rstrip("/")
+
+    @property
+    def web_url(self) -> str:
+        """The address of the web status, without a slash at its end."""
+        return (self.optional("web.url") or f"http://localhost:{self.whole('web.port')}").rstrip("/")
+
+    @property
+    def buildbot_url(self) -> str:
+        """The address of Buildbot's own pages, without a slash at its end."""
+        return f"http://localhost:{self.whole('master.port')}"
 
 
 def load(environment: Mapping[str, str] | None = None, *, site: Path | None = None) -> Settings:

@@ -197,13 +197,13 @@ class NotificationConnection:
         """The socket, for select(2)."""
         return self._connection.fileno()
 
-    def news(self) -> set[str]:
-        """The channels of the messages that have come in. Raises DatabaseAway."""
+    def news(self) -> list[tuple[str, str]]:
+        """Channel and text of each message that has come in. Raises DatabaseAway."""
         with _our_errors():
             self._connection.poll()
-        channels = {notify.channel for notify in self._connection.notifies}
+        messages = [(notify.channel, notify.payload or "") for notify in self._connection.notifies]
         self._connection.notifies.clear()
-        return channels
+        return messages
 
     def check(self) -> None:
         """Ask the server whether it is there. Raises DatabaseAway."""

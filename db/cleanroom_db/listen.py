@@ -48,18 +48,22 @@ class Listener:
 
         After every (re)connection all channels count as having news, since messages may have been missed.
         """
+        return set(self.messages(timeout))
+
+    def messages(self, timeout: float) -> dict[str, set[str]]:
+        """As `wait`, with what the messages of each channel say; nothing after a (re)connection: it may be anything."""
         deadline = time.monotonic() + timeout
         while True:
             if self._connection is None and self._connect():
-                return set(self._channels)
+                return {channel: set() for channel in self._channels}
             left = deadline - time.monotonic()
             if left <= 0:
-                return set()
+                return {}
             news = self._listen(min(left, HEARTBEAT)) if self._connection else None
             if news:
                 return news
             if self._interrupted(0 if self._connection else min(left, RECONNECT_PAUSE)):
-                return set()
+                return {}
 
     def interrupt(self) -> None:
         """End a `wait` in another thread, or the next one, at once."""
@@ -81,7 +85,7 @@ class Listener:
         self._seen = time.monotonic()
         return True
 
-    def _listen(self, timeout: float) -> set[str]:
+    def _listen(self, timeout: float) -> dict[str, set[str]]:
         """News that come within `timeout` seconds; a connection that is broken is dropped."""
         assert self._connection is not None
         try:
@@ -96,8 +100,11 @@ class Listener:
             with contextlib.suppress(InfrastructureError):
                 self._connection.close()
             self._connection = None
-            return set()
-        return news
+            return {}
+        found: dict[str, set[str]] = {}
+        for channel, text in news:
+            found.setdefault(channel, set()).add(text)
+        return found
 
     def _interrupted(self, timeout: float) -> bool:
         readable, _, _ = select.select([self._woken], [], [], timeout)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import canaries, comparisons, gates, provenance, reproductions, unions
+from cleanroom_db import canaries, comparisons, gates, provenance, reproductions, unions, way
 from cleanroom_db.canaries import Canary
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
@@ -24,6 +24,8 @@ View = dict[str, Any]
 
 # The failing test cases of a phase that are shown; `release compare` and the database know all.
 FAILING = 20
+# Builds of which one sentence tells.
+_TOLD = 20
 _COUNTS = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 
 
@@ -45,7 +47,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         together = unions.tried(cursor, release["id"])
         consumers = canaries.of_release(cursor, release["id"])
         signed = provenance.of_release(cursor, release["id"])
-    view = _chosen(release, "product ref commit version state kind channel requested_by tag_kind tagger signature")
+    view = _chosen(release, "id product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
     view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
     view["builds"] = builds
@@ -76,6 +78,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         }
         for waiver in waivers
     ]
+    view["next"] = way.what_next(view)
     return view
 
 
@@ -235,12 +238,13 @@ def _build(target: str, attempts: list[Row], phases: list[View], artifacts: list
         "isolation": latest["isolation"] or next((phase["isolation"] for phase in phases), None),
         "image": images[-1] if images else None,
         **_times(latest, "queued_at not_before started_at finished_at"),
+        "planned": list(latest["planned"]),
         "phases": phases,
         "artifacts": [
             _chosen(row, "file sha256 size kind phase replay package version architecture") for row in artifacts
         ],
         "attempts": [
-            {**_chosen(row, "number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
+            {**_chosen(row, "id number outcome why worker"), **_times(row, "queued_at started_at finished_at")}
             for row in attempts
         ],
     }
@@ -260,12 +264,13 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
     return {
         **_chosen(row, "name outcome why isolation network reset_method reset_seconds seconds command_seconds"),
         "image": image,
+        "package_state": row["package_state"],
         **_times(row, "started_at finished_at"),
         "tests": {word: row[f"tests_{word}"] for word in ("passed", "failed", "skipped", "flaky")},
         "failing": [_chosen(case, "step name outcome seconds message line") for case in failing],
         "steps": [
             {
-                **_chosen(step, "name outcome exit_status why seconds remark"),
+                **_chosen(step, "id name outcome exit_status why seconds remark"),
                 **_times(step, "started_at"),
                 "log": {
                     "sha256": step["log_sha256"],
@@ -288,7 +293,8 @@ def _why(release: Row, builds: list[View]) -> str:
         return f"waits for {', '.join(release['waits_for'])}, on which it depends"
     if builds and all(build["outcome"] is not None for build in builds):
         return str(release["why"])
-    return "; ".join(f"{build['target']}: {_progress(build)}" for build in builds)
+    more = [f"and {len(builds) - _TOLD} more builds"] if len(builds) > _TOLD else []
+    return "; ".join([*(f"{build['target']}: {_progress(build)}" for build in builds[:_TOLD]), *more])
 
 
 def _progress(build: View) -> str:

@@ -213,9 +213,9 @@ class Demo:
             packages = " ".join(one.packages)
             sys.stdout.write(f"{one.client} installed {packages} in {one.seconds:.1f} s; the programs say:\n")
             sys.stdout.write("".join(f"  {line}\n" for line in one.printed.splitlines()))
-        buildbot = f"http://localhost:{self._settings.whole('master.port')}/"
         sys.stdout.write(
-            f"\nweb         {buildbot}\nrepository  {self._settings.repository_url}/\n"
+            f"\nweb         {self._settings.web_url}/\nrepository  {self._settings.repository_url}/\n"
+            f"buildbot    {self._settings.buildbot_url}/\n"
             f"look        .venv/bin/cleanroom status\nstop        .venv/bin/cleanroom down\n"
         )
 

@@ -1,23 +1,30 @@
 """The logs of steps: compressed files on disk, named by the hash of what they say.
 
 A log is written while its step runs (so that what a lost worker still said is kept), and sealed when it ends.
-Sealed logs are never changed; equal logs are one file. Path: logs/ab/abcdef....gz.
+Sealed logs are never changed; equal logs are one file. Path: logs/ab/abcdef....gz. A long one is compressed in members
+(RFC 1952, 2.2), with an index beside it that says where lines begin: its end is read as quickly as its beginning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
+import json
 import os
 import re
-import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from cleanroom_base.errors import InputError
+from cleanroom_master import log_lines
+from cleanroom_master.log_lines import BLOCK
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# Bytes of a line that tells of an error.
+_EXCERPT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,24 @@ class SealedLog:
 
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where things are in a long log.
+
+    `members` are offsets in the compressed file with the line that begins there; `errors` the first lines that tell of
+    errors, each with how it begins.
+    """
+
+    lines: int
+    members: tuple[tuple[int, int], ...]
+    errors: tuple[tuple[int, str], ...]
+    error_count: int
+
+    def before(self, line: int) -> tuple[int, int]:
+        """The last member that begins at or before a line: its offset, and its first line."""
+        return max((member for member in self.members if member[1] <= line), key=lambda member: member[1])
 
 
 class LogStore:
@@ -38,7 +63,7 @@ class LogStore:
     def open(self, name: str) -> OpenLog:
         """Begin a log; `name` tells it from others that are being written, and is safe as a file name."""
         self._growing.mkdir(parents=True, exist_ok=True)
-        return OpenLog(self._growing / f"{safe(name)}.log", self)
+        return OpenLog(self.growing(name), self)
 
     def left(self) -> dict[str, Path]:
         """The logs that nobody writes any more after a master was killed, by their (safe) names."""
@@ -56,19 +81,44 @@ class LogStore:
         place = self.path(digest)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
-            try:
-                with path.open("rb") as source, fresh.open("wb") as raw:
-                    # No name and no time in the header: equal logs become equal files.
-                    with gzip.GzipFile("", "wb", 6, raw, mtime=0) as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-                    raw.flush()
-                    os.fsync(raw.fileno())
-                fresh.rename(place)
-            finally:
-                fresh.unlink(missing_ok=True)
+            if size > BLOCK:
+                # It is found only together with its log, so it comes first.
+                with path.open("rb") as source:
+                    found = log_lines.errors(log_lines.blocks(_pieces(source)))
+            with path.open("rb") as source, _written(place) as sink:
+                lines, members = _compress(source, sink)
+                if size > BLOCK:
+                    told = tuple((line.number, line.text[:_EXCERPT].decode(errors="replace")) for line in found.lines)
+                    index = Index(lines, tuple(members), told, found.count)
+                    with _written(place.with_suffix(".index")) as file:
+                        file.write(json.dumps(asdict(index)).encode())
         path.unlink()
         return SealedLog(digest, size)
+
+    def index(self, sha256: str) -> Index | None:
+        """The index of a sealed log; None for one that is too short to need it."""
+        try:
+            content = json.loads(self.path(sha256).with_suffix(".index").read_bytes())
+        except FileNotFoundError:
+            return None
+        members = tuple((int(offset), int(line)) for offset, line in content["members"])
+        errors = tuple((int(line), str(text)) for line, text in content["errors"])
+        return Index(content["lines"], members, errors, content["error_count"])
+
+    def chunks(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
+        """The text of a sealed log in pieces, from a member on. Raises InputError when there is none."""
+        try:
+            raw = self.path(sha256).open("rb")
+        except FileNotFoundError:
+            raise InputError(f"there is no log {sha256}") from None
+        with raw:
+            raw.seek(offset)
+            with gzip.GzipFile(fileobj=raw) as file:
+                yield from _pieces(file)
+
+    def growing(self, name: str) -> Path:
+        """Where a log is while its step runs; see `log_name`."""
+        return self._growing / f"{safe(name)}.log"
 
     def path(self, sha256: str) -> Path:
         """Where a sealed log is. Raises InputError for what is no digest."""
@@ -114,3 +164,41 @@ def log_name(attempt: int, phase: str, replay: int, step: str) -> str:
 def safe(name: str) -> str:
     """A name as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", name)
+
+
+@contextlib.contextmanager
+def _written(place: Path) -> Iterator[IO[bytes]]:
+    """A file that is written beside its place, and is there once it is complete."""
+    fresh = place.with_name(f"{place.name}.{os.getpid()}.new")
+    try:
+        with fresh.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(place)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _compress(source: IO[bytes], sink: IO[bytes]) -> tuple[int, list[tuple[int, int]]]:
+    """Compress in members; returns how many lines there are, and the members at which one begins."""
+    lines, members, begins = 0, [], True
+    for piece in _whole_lines(source):
+        if begins:
+            members.append((sink.tell(), lines + 1))
+        # No name and no time in the header: equal logs become equal files.
+        with gzip.GzipFile("", "wb", 6, sink, mtime=0) as member:
+            member.write(piece)
+        lines += piece.count(b"\n")
+        begins = piece.endswith(b"\n")
+    return lines + (not begins), members or [(0, 1)]
+
+
+def _whole_lines(source: IO[bytes]) -> Iterator[bytes]:
+    """Pieces that end with a line, where lines are not longer than pieces."""
+    for piece in _pieces(source):
+        yield piece + source.readline(BLOCK) if not piece.endswith(b"\n") else piece
+
+
+def _pieces(source: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    return iter(lambda: source.read(BLOCK), b"")

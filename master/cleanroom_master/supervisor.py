@@ -28,7 +28,7 @@ from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
 
 GRACE = 20.0
-PORTS = ("master.port", "master.worker_port", "repository.port")
+PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 # What an earlier supervisor ran may need so long, in seconds, to end after it.
 _PORTS_BECOME_FREE = 5.0
 _TICK = 0.2
@@ -90,6 +90,11 @@ def services(settings: Settings) -> tuple[Service, ...]:
             "repository",
             (python, "-m", "cleanroom_master.repository_server"),
             address=(settings.text("repository.bind"), settings.whole("repository.port")),
+        ),
+        Service(
+            "web",
+            (python, "-m", "cleanroom_master.web"),
+            address=(settings.text("web.bind"), settings.whole("web.port")),
         ),
         *_delivery(settings),
     )

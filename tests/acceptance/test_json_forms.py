@@ -35,16 +35,16 @@ def test_status(site: LiveSite) -> None:
 def test_release_show(release: Any) -> None:
     assert set(release) == set(
         keys(
-            "product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
+            "id product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
-            " waivers removed security_fix union provenance canaries"
+            " waivers removed security_fix union provenance canaries next"
         )
     )
     [build] = release["builds"]
     assert set(build) == set(
         keys(
             "target attempt outcome why worker buildbot_url pauses isolation image queued_at not_before started_at"
-            " finished_at phases artifacts attempts comparison comparison_with_previous reproduction"
+            " finished_at planned phases artifacts attempts comparison comparison_with_previous reproduction"
         )
     )
     counts = "regressed fixed still_failing flaky new gone slower same"
@@ -57,20 +57,20 @@ def test_release_show(release: Any) -> None:
     for phase in build["phases"]:
         assert set(phase) == set(
             keys(
-                "name outcome why isolation network reset_method reset_seconds seconds command_seconds image started_at"
-                " finished_at tests failing steps runs failures replays repeated_tests"
+                "name outcome why isolation network reset_method reset_seconds seconds command_seconds image"
+                " package_state started_at finished_at tests failing steps runs failures replays repeated_tests"
             )
         )
         assert set(phase["tests"]) == {"passed", "failed", "skipped", "flaky"}
         for case in phase["failing"]:
             assert set(case) == {"step", "name", "outcome", "seconds", "message", "line"}
     for step in build["phases"][0]["steps"]:
-        assert set(step) == {"name", "outcome", "exit_status", "why", "seconds", "started_at", "log", "remark"}
+        assert set(step) == {"id", "name", "outcome", "exit_status", "why", "seconds", "started_at", "log", "remark"}
         assert set(step["log"]) == {"sha256", "size", "truncated"}
     for artifact in build["artifacts"]:
         assert set(artifact) == set(keys("file sha256 size kind phase replay package version architecture"))
     for attempt in build["attempts"]:
-        assert set(attempt) == set(keys("number outcome why worker queued_at started_at finished_at"))
+        assert set(attempt) == set(keys("id number outcome why worker queued_at started_at finished_at"))
     for published in release["published"]:
         assert set(published) == {"channel", "generation", "at"}
         assert published["at"].endswith("Z")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from live_site import LiveSite, until
 
 from cleanroom_db import cluster
@@ -91,16 +92,20 @@ def _no_supervisor(site: LiveSite) -> Iterator[None]:
 
 def test_a_database_that_is_down_for_a_minute(site: LiveSite, building: str) -> None:
     repository = site.script("tagged-meanwhile", "echo done > result.txt")
-    processes = {name: site.process(name) for name in ("refs", "master", "worker", "publisher", "repository")}
+    processes = {name: site.process(name) for name in ("refs", "master", "worker", "publisher", "repository", "web")}
+    address = site.ask("status")["web_url"]
     with _no_supervisor(site):
         cluster.stop(site.settings)
         back = time.monotonic() + DOWN_SECONDS
         listed = site.run("release", "list", CLEANROOM_DATABASE_WAIT="2")
         assert (listed.status, "did not answer" in listed.error) == (3, True), listed
+        page = requests.get(address, timeout=60)
+        assert (page.status_code, "The database is away" in page.text) == (503, True)
         repository.tag("v1")
         while time.monotonic() < back:
             time.sleep(1)
     site.published("tagged-meanwhile", "v1")
+    assert "tagged-meanwhile" in requests.get(address, timeout=60).text
     attempts = _attempts(site, building)
     assert attempts[-1]["outcome"] == "passed"
     assert {attempt["outcome"] for attempt in attempts[:-1]} <= {"infrastructure"}

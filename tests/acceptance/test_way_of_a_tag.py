@@ -76,6 +76,8 @@ def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, 
         assert outcomes == {name: PHASES[name] for name in outcomes}
         assert build["phases"][0]["tests"] == {"passed": 17, "failed": 0, "skipped": 0, "flaky": 0}
     assert shown["version"].startswith("1.0")
+    page = requests.get(f"{site.ask('status')['web_url']}release/tally/v1.0", timeout=60)
+    assert (page.status_code, shown["why"] in page.text, "tally_1.0_amd64.deb" in page.text) == (200, True, True)
     repository = site.ask("repository", "show")
     files = {package["file"] for channel in repository["channels"] for package in channel["packages"]}
     assert {"tally_1.0_amd64.deb", "tally-1.0-1.x86_64.rpm"} <= {Path(file).name for file in files}

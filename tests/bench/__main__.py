@@ -19,7 +19,7 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_master.cli.frame import plain, table
 from cleanroom_workers.locks import attempted
 
-PARTS = ("guests", "claims", "events", "way", "regression", "publish")
+PARTS = ("guests", "claims", "events", "way", "regression", "publish", "web")
 # A quarter of an hour: where it is asked for.
 LONG = ("soak",)
 _HELP = f"of: {', '.join((*PARTS, *LONG))} (default: all but {', '.join(LONG)})"

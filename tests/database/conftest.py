@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from database_server import Server
+from database_server import Server, running_server
 from publishing import home_of_two_keys, open_two_keys, signer, two_keys
 from shop import Shop
+from starlette.testclient import TestClient
 
-from cleanroom_base import settings as site
-from cleanroom_db import cluster, migrate
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
+from cleanroom_master.files import FileStore
+from cleanroom_master.logs import LogStore
 from cleanroom_master.publish.signing import Signer
+from cleanroom_master.web.application import create
+from cleanroom_master.web.site import Site
 
 __all__ = ["home_of_two_keys", "open_two_keys", "signer", "two_keys"]
 
@@ -27,21 +28,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A cluster in a short place that its unprivileged user can reach."""
-    place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))
-    place.chmod(0o755)
-    settings = site.load({"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place)})
-    try:
-        cluster.ensure(settings)
-        migrate.migrate(settings)
-        server = Server(settings)
-        # Making and dropping a database a test would otherwise wait for the disk; nothing here outlives the session.
-        server.execute("ALTER SYSTEM SET fsync = off")
-        server.execute("SELECT pg_reload_conf()")
+    with running_server() as server:
         yield server
-    finally:
-        cluster.stop(settings)
-        shutil.rmtree(place)
-        shutil.rmtree(settings.runtime, ignore_errors=True)
 
 
 @pytest.fixture
@@ -89,3 +77,23 @@ def publisher(connect: Callable[[Role], Database]) -> Database:
 def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
     """Releases that passed, and what publishes them."""
     return Shop(owner, publisher, signer, tmp_path / "site")
+
+
+@pytest.fixture
+def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
+    """What the web status of this test's database works with."""
+    return Site(
+        connect(Role.WEB),
+        LogStore(tmp_path / "logs"),
+        FileStore(tmp_path / "artifacts"),
+        "http://web.example",
+        "http://repository.example",
+        "http://buildbot.example",
+    )
+
+
+@pytest.fixture
+def web(pages: Site) -> Iterator[TestClient]:
+    """A reader of the web status, who shares no page with another: each shows what was committed before."""
+    with TestClient(create(pages), headers={"Authorization": "none"}) as client:
+        yield client

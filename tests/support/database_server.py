@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from cleanroom_base import settings as site
 from cleanroom_base.settings import Settings
-from cleanroom_db import attempts, cluster, products, ref_events, releases
+from cleanroom_db import attempts, cluster, migrate, products, ref_events, releases
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database, execute_alone
 from cleanroom_db.products import Product
@@ -34,6 +39,26 @@ class Server:
     def execute(self, statement: str) -> None:
         """Run a statement on the server itself."""
         execute_alone(self.url(Role.OWNER, "postgres"), statement)
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
+    """A cluster of its own, with the newest schema in its database `cleanroom`; nothing of it is left."""
+    place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))
+    place.chmod(0o755)
+    settings = site.load({"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place)})
+    try:
+        cluster.ensure(settings)
+        migrate.migrate(settings)
+        server = Server(settings)
+        # Making and dropping a database a test would otherwise wait for the disk; nothing here outlives the session.
+        server.execute("ALTER SYSTEM SET fsync = off")
+        server.execute("SELECT pg_reload_conf()")
+        yield server
+    finally:
+        cluster.stop(settings)
+        shutil.rmtree(place)
+        shutil.rmtree(settings.runtime, ignore_errors=True)
 
 
 def plan(event: RefEvent, product: Product) -> Planned:

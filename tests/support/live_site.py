@@ -75,7 +75,7 @@ class LiveSite:
             **{
                 f"CLEANROOM_{name}": str(port)
                 for name, port in zip(
-                    ("MASTER_PORT", "MASTER_WORKER_PORT", "REPOSITORY_PORT"), free_ports(3), strict=True
+                    ("MASTER_PORT", "MASTER_WORKER_PORT", "REPOSITORY_PORT", "WEB_PORT"), free_ports(4), strict=True
                 )
             },
             **more,

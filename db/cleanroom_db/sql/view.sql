@@ -9,7 +9,7 @@ SELECT release.*, event.recorded_at, event.recorded_by, event.settled_at AS clai
  WHERE release.product = %(product)s AND release.ref = %(ref)s
 
 -- name: attempts
-SELECT attempt.*, build.target, attempt.not_before > now() AS pauses
+SELECT attempt.*, build.target, build.phases AS planned, attempt.not_before > now() AS pauses
   FROM cleanroom.build JOIN cleanroom.attempt ON attempt.build_id = build.id
  WHERE build.release_id = %(release)s
  ORDER BY build.id, attempt.number

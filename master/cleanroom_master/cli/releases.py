@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +17,7 @@ from cleanroom_db.publications import Publication
 from cleanroom_db.releases import Release
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
-from cleanroom_master.cli import asking, comparing, conflicting
+from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.planning import demanded
 from cleanroom_master.publish.attachments import BILL, PROVENANCE
@@ -49,6 +51,7 @@ def register(commands: Commands) -> None:
     for name, handler, help_text in (
         ("show", show, "show a release and why it is where it is"),
         ("wait", wait, "wait until a release is published or will not be"),
+        ("watch", watch, "show the way of a release, live, until its end"),
         ("retry", retry, "build again what did not pass"),
         ("approve", approve, "let a held release go on"),
         ("hold", hold, "keep a release from being published"),
@@ -57,7 +60,7 @@ def register(commands: Commands) -> None:
         verb = release.verb(name, handler, help_text, f"cleanroom release {name} hello v2.10{reason}")
         verb.add_argument("product")
         verb.add_argument("ref")
-        if name == "wait":
+        if name in ("wait", "watch"):
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
             verb.add_argument("--installed", action="store_true", help="also until consumers have installed it")
         if reason:
@@ -141,6 +144,26 @@ def add_addresses(view: dict[str, Any], url: str) -> None:
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
     """Exit status 0 published (and installed), 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
+    view = _end(context, arguments)
+    context.emit(view, describe(view))
+    return _DONE[view["state"]]
+
+
+def watch(context: Context, arguments: argparse.Namespace) -> int:
+    """Show the way until its end; the exit status is that of `wait`."""
+    screen = watching.Screen(sys.stdout)
+    view = _end(context, arguments, None if context.as_json else screen.show)
+    context.emit(view, "")
+    return _DONE[view["state"]]
+
+
+def _end(
+    context: Context, arguments: argparse.Namespace, show: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """The release once it is at its end; meanwhile `show` is given what it is, or its progress is told.
+
+    Raises TimedOut and InputError.
+    """
     deadline = time.monotonic() + arguments.timeout
     said = ""
     while True:
@@ -152,13 +175,14 @@ def wait(context: Context, arguments: argparse.Namespace) -> int:
             view = None
         state = "not recorded yet" if view is None else str(view["state"])
         line = state if view is None else f"{state}: {view['why']}"
-        if line != said:
+        if line != said and show is None:
             context.progress(f"{arguments.product} {arguments.ref}: {printable(line)}")
             said = line
+        if view is not None and show is not None:
+            show(view)
         if view is not None and state in _DONE and not (arguments.installed and _is_being_installed(view)):
             add_addresses(view, context.settings.repository_url)
-            context.emit(view, describe(view))
-            return _DONE[state]
+            return view
         if time.monotonic() > deadline:
             raise TimedOut(
                 f"{arguments.product} {arguments.ref} is still: {printable(line)}",
@@ -339,6 +363,7 @@ def describe(view: dict[str, Any]) -> str:
     lines = [
         f"{view['product']} {view['ref']} ({view['version'] or 'version not known yet'}) is {view['state']}",
         f"  {printable(view['why'])}" if view["why"] else "",
+        f"  next: {printable(view['next'])}",
         f"  commit {view['commit']}",
     ]
     compared = view["comparison"]

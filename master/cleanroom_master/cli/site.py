@@ -22,6 +22,7 @@ def register(commands: Commands) -> None:
     commands.verb("down", down, "end everything that 'up' started", "cleanroom down")
     commands.verb("status", status, "what runs, and where its pages are", "cleanroom status --format json")
     commands.verb("doctor", check, "what works on this machine, what does not, and what to do", "cleanroom doctor")
+    commands.verb("web", web, "serve the web status here, where 'up' does not", "cleanroom web")
     show = commands.verb(
         "demo", demo, "take two products from a tag to a signed repository and into a fresh guest", "make demo"
     )
@@ -74,15 +75,22 @@ def describe(settings: Settings) -> dict[str, Any]:
         state = "running"
     else:
         state = "degraded" if any(service["state"] == "failing" for service in services) else "starting"
-    buildbot = f"http://localhost:{settings.whole('master.port')}/"
     return {
         "state": state,
-        "web_url": buildbot,
+        "web_url": settings.web_url + "/",
         "repository_url": settings.repository_url + "/",
-        "buildbot_url": buildbot,
+        "buildbot_url": settings.buildbot_url + "/",
         "services": services,
         "warnings": doctor.warnings(settings),
     }
+
+
+def web(context: Context, _: argparse.Namespace) -> None:
+    """Serve the pages until interrupted."""
+    from cleanroom_master.web import serving
+
+    context.progress(f"{context.settings.web_url}/; Ctrl-C ends it")
+    serving.serve(context.settings)
 
 
 def check(context: Context, _: argparse.Namespace) -> int:

@@ -26,6 +26,7 @@ NOUNS = {
         "list",
         "show",
         "wait",
+        "watch",
         "retry",
         "approve",
         "hold",
@@ -47,7 +48,7 @@ NOUNS = {
     "channel": {"test", "history"},
     "bisection": {"list", "show", "wait", "log", "cancel"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue"}
+ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([*noun.split(), verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun]) if f"{noun} {verb}" not in NOUNS),

@@ -27,6 +27,7 @@ def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path, family: 
             CLEANROOM_REPOSITORY_PORT=str(port),
             CLEANROOM_MASTER_PORT=str(free),
             CLEANROOM_MASTER_WORKER_PORT=str(free),
+            CLEANROOM_WEB_PORT=str(free),
         )
         assert supervisor.taken_ports(site) == {"repository.port": f"{address}:{port}: Address already in use"}
 
@@ -62,4 +63,4 @@ def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pyt
     for name in ("worker", "guests", "phases"):
         assert services[name].environment["CLEANROOM_DATABASE_URL"] == ""
         assert services[name].environment["CLEANROOM_DELIVERY_PASSWORD"] == ""
-    assert list(services) == ["refs", "master", "worker", "guests", "phases", "publisher", "repository"]
+    assert list(services) == ["refs", "master", "worker", "guests", "phases", "publisher", "repository", "web"]

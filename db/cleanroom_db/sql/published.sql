@@ -1,0 +1,13 @@
+-- name: channels
+SELECT package.channel, count(*) AS packages, count(DISTINCT package.release_id) AS releases
+  FROM cleanroom.channel_package AS package
+ WHERE package.removed_in IS NULL
+ GROUP BY package.channel ORDER BY package.channel
+
+-- name: generations
+-- Those that consumers saw, newest first, with how much each changed.
+SELECT number, switched_at, actor, reason, jsonb_array_length(added) AS added, jsonb_array_length(removed) AS removed,
+       number - 1 IN (SELECT number FROM cleanroom.generation) AS has_previous
+  FROM cleanroom.generation
+ WHERE switched_at IS NOT NULL AND (%(before)s::bigint IS NULL OR number < %(before)s)
+ ORDER BY number DESC LIMIT %(limit)s

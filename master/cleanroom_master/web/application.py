@@ -1,0 +1,65 @@
+"""The application: its pages, its files, its errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+
+from anyio import to_thread
+from fastapi import FastAPI
+from starlette.staticfiles import StaticFiles
+
+from cleanroom_master.web import errors
+from cleanroom_master.web.headers import Headers
+from cleanroom_master.web.live import News
+from cleanroom_master.web.pages import (
+    changes,
+    environments,
+    hosts,
+    logs,
+    products,
+    queue,
+    release,
+    releases,
+    repository,
+    test_cases,
+    trends,
+)
+from cleanroom_master.web.sharing import Shared
+from cleanroom_master.web.site import THREADS, Site
+from cleanroom_master.web.templating import PACKAGE, Pages
+
+ROUTERS = tuple(
+    module.router
+    for module in (
+        *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
+        changes,
+    )
+)
+
+
+def create(site: Site) -> FastAPI:
+    """The web status of a site, to be run by an ASGI server."""
+    # Its own pages about itself would load scripts from elsewhere.
+    application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
+    application.state.site = site
+    application.state.news = News(site.database.url)
+    application.state.pages = Pages(site, application.state.news)
+    for router in ROUTERS:
+        application.include_router(router)
+    application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
+    errors.register(application, application.state.pages)
+    # The last one is the outermost.
+    application.add_middleware(Shared, news=application.state.news)
+    application.add_middleware(Headers)
+    return application
+
+
+@asynccontextmanager
+async def _life(application: FastAPI) -> AsyncIterator[None]:
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    application.state.news.start()
+    yield
+    application.state.news.stop()
+    application.state.site.database.close()

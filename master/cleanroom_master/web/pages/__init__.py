@@ -1,0 +1,1 @@
+"""The pages: a module a question, each with a `router`."""

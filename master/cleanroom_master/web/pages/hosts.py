@@ -1,0 +1,32 @@
+"""Where does it run, and how quickly is a clean guest there?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from cleanroom_db import overview, services, trends
+from cleanroom_master.web import plots
+from cleanroom_master.web.site import Record
+from cleanroom_master.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/hosts")
+def hosts(record: Record, render: Render) -> Response:
+    """Hosts with what runs on them, services, and how long resets took."""
+    kinds: dict[tuple[str, str], list[float]] = {}
+    for reset in trends.resets(record):
+        kinds.setdefault((reset.isolation, reset.method), []).append(reset.seconds)
+    return render(
+        "hosts.html",
+        hosts=services.hosts(record),
+        services=services.list_all(record),
+        running=overview.running(record),
+        resets={kind: plots.distribution(seconds) for kind, seconds in sorted(kinds.items())},
+        images=trends.images(record),
+        targets=trends.targets(record),
+        height=plots.HEIGHT,
+        width=plots.WIDTH,
+    )

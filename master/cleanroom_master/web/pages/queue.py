@@ -1,0 +1,27 @@
+"""What is under way, what waits for what, and for how long already?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from cleanroom_db import dependencies, overview
+from cleanroom_master.web.site import Record
+from cleanroom_master.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+
+_LISTED = 200
+
+
+@router.get("/queue")
+def queue(record: Record, render: Render) -> Response:
+    """All that is not at its end, in the order in which it is worked on."""
+    found, graph = dependencies.queue(record)
+    return render(
+        "queue.html",
+        queued=found[:_LISTED],
+        count=len(found),
+        running=overview.running(record),
+        cycles=graph.cycles,
+    )

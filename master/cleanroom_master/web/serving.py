@@ -1,0 +1,39 @@
+"""The web status over HTTP, until the process is told to end."""
+
+from __future__ import annotations
+
+import socket
+
+import uvicorn
+
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.settings import Settings
+from cleanroom_master.web.application import create
+from cleanroom_master.web.site import Site
+
+# What is still being answered may need so long, in seconds; open live pages come back by themselves.
+_GRACE = 2
+_BACKLOG = 2048
+
+
+def serve(settings: Settings) -> None:
+    """Serve the site's web status at `web.bind`. Raises InfrastructureError when the port cannot be had."""
+    listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
+    configuration = uvicorn.Config(
+        create(Site.open(settings)),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    uvicorn.Server(configuration).run(sockets=[listening])
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InfrastructureError(
+            f"the web status cannot be served at {address}, port {port}: {error.strerror}",
+            hint="set web.port or web.bind (CLEANROOM_WEB_PORT, CLEANROOM_WEB_BIND), or end what uses the port",
+        ) from error

@@ -1,0 +1,117 @@
+"""The one place where templates are rendered: everything is escaped, and harmless (see `text`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cleanroom_master.web import text
+from cleanroom_master.web.live import News
+from cleanroom_master.web.site import Site
+
+PACKAGE = "cleanroom_master.web"
+# What the navigation leads to: the words and the address.
+NAVIGATION = (
+    ("Releases", "/"),
+    ("Queue", "/queue"),
+    ("Products", "/products"),
+    ("Repository", "/repository"),
+    ("Hosts and targets", "/hosts"),
+    ("Trends", "/trends"),
+)
+# How states look: words that mean alike for a reader have one colour and one shape, see static/style.css.
+_LOOKS = {
+    "good": "passed published holds done ready running-well found good",
+    "bad": "failed regressed fails refused bad failing",
+    "busy": "building running claimed starting",
+    "calm": "waiting waits pending ahead recorded draining stopped",
+    "hold": "held infrastructure waived undecided spoiled",
+    "mixed": "flaky",
+    "off": "cancelled skipped withdrawn withdrawal rollback retention removed ignored drained",
+}
+_LOOK_OF = {word: look for look, words in _LOOKS.items() for word in words.split()}
+
+
+class Pages:
+    """The templates of a site, rendered."""
+
+    def __init__(self, site: Site, news: News) -> None:
+        self._news = news
+        self._environment = Environment(
+            loader=PackageLoader(PACKAGE, "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=text.shown,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            time=text.time, duration=text.duration, size=text.size, path=text.path, lines=text.lines
+        )
+        self._environment.globals.update(
+            navigation=NAVIGATION, site=site, static=_static_addresses(), look=look, release_address=release_address
+        )
+
+    def seen(self) -> Callable[..., int]:
+        """What says, in a template, with which news a page was made; to be called before its rows are read."""
+        begun = self._news.number()
+
+        def number(release: int | None = None) -> int:
+            latest = begun if release is None else self._news.number(release)
+            # 0: it may have changed while it was made, so that it is asked for again.
+            return latest if latest <= begun else 0
+
+        return number
+
+    def response(
+        self,
+        request: Request,
+        template: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Response:
+        """A page; one that the reader has already is not sent again."""
+        body = self._environment.get_template(template).render(request=request, **values).encode()
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        # Asked for again each time, so that what is shown is what is so.
+        further = {"Cache-Control": "no-cache", "ETag": tag, **(headers or {})}
+        if status == 200 and tag in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=further)
+        return HTMLResponse(body, status, further)
+
+
+def look(word: object) -> str:
+    """How a state is shown: one of the few looks that the style sheet has."""
+    return _LOOK_OF.get(str(word), "calm")
+
+
+def release_address(product: str, ref: str) -> str:
+    """Where the page of a release is."""
+    return f"/release/{text.path(product)}/{text.path(ref)}"
+
+
+def _static_addresses() -> dict[str, str]:
+    """The static files with addresses that change with them, so that they may be kept for ever."""
+    files = resources.files(PACKAGE).joinpath("static").iterdir()
+    return {file.name: f"/static/{file.name}?v={hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files}
+
+
+async def _renderer(request: Request) -> Callable[..., Response]:
+    pages: Pages = request.app.state.pages
+    seen = pages.seen()
+
+    def render(template: str, **values: Any) -> Response:
+        return pages.response(request, template, seen=seen, **values)
+
+    return render
+
+
+# What a handler answers with: `return render("releases.html", matrix=matrix)`.
+Render = Annotated[Callable[..., Response], Depends(_renderer)]

@@ -1,0 +1,224 @@
+"""The web status on a large record: how long pages take with many readers, how large they are, what open ones cost."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from figures import Row, summary
+from installation import fresh, say
+
+from cleanroom_base import run
+from cleanroom_base.errors import InfrastructureError, TimedOut
+from cleanroom_base.settings import Settings
+from cleanroom_db.cluster import open_database
+from cleanroom_db.connection import Database
+from cleanroom_db.roles import Role
+from cleanroom_master import supervisor
+from cleanroom_master.logs import LogStore
+from cleanroom_master.places import Places
+
+PRODUCTS, RELEASES, CASES = 1_000, 100_000, 100
+READERS, ASKED = 20, 10
+OPEN_PAGES = 500
+_IDLE = 20.0
+_PATIENCE = 60.0
+_BOUND_MS, _BOUND_KB = 150, 100
+_LOG_LINES = 2_000_000
+
+_ROWS = Path(__file__).with_name("many_releases.sql")
+
+
+def measure(runs: int | None = None) -> dict[str, Any]:
+    """Fill a database of its own, serve it, and read it as many people do."""
+    with fresh("web") as settings:
+        database = open_database(settings, Role.OWNER)
+        say(f"web: making {RELEASES} releases with {RELEASES * CASES} test results; this takes minutes")
+        _fill(database)
+        log = _long_log(settings, database)
+        with _served(settings) as process:
+            port = settings.whole("web.port")
+            pages = [_page(port, name, addresses, runs or ASKED) for name, addresses in _addresses(log).items()]
+            live = _open_pages(port, process, database)
+        database.close()
+    return {"pages": pages, "live": [live], "readers": READERS, "releases": RELEASES, "cases": RELEASES * CASES}
+
+
+def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
+    """What of it people want to see."""
+    title = (
+        f"pages, {measured['readers']} readers at once, {measured['releases']} releases, {measured['cases']} results"
+    )
+    return [(f"{title}; milliseconds and kB", measured["pages"]), ("open live pages, idle", measured["live"])]
+
+
+def _addresses(log: int) -> dict[str, Callable[[int], str]]:
+    """The pages, each with what is asked for the time that it is asked for it."""
+
+    def product(n: int) -> str:
+        return f"product-{1 + n * 37 % PRODUCTS}"
+
+    def release(n: int) -> str:
+        number = RELEASES - 100 - n * 97 % (RELEASES - 1000)
+        return f"/release/product-{1 + number % PRODUCTS}/v{number}"
+
+    return {
+        "releases": lambda _: "/",
+        "releases of a product": lambda n: f"/?product={product(n)}",
+        "releases that failed": lambda _: "/?state=failed",
+        "a release": release,
+        "products": lambda n: f"/products?after={product(n)}",
+        "a product": lambda n: f"/product/{product(n)}",
+        "tests of a product": lambda n: f"/tests/{product(n)}",
+        "a test": lambda n: f"/tests/{product(n)}?name={quote(f'suite-{n % 10}/case {n % 10 + 10}')}",
+        "queue": lambda _: "/queue",
+        "repository": lambda _: "/repository",
+        "hosts and targets": lambda _: "/hosts",
+        "trends": lambda _: "/trends",
+        "trends of a product": lambda n: f"/trends?product={product(n)}",
+        "a log of 200 MB": lambda n: f"/log/{log}?line={1 + n * 9_973 % _LOG_LINES}",
+    }
+
+
+def _fill(database: Database) -> None:
+    with database.transaction() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SET LOCAL maintenance_work_mem = '512MB'")
+        for statement in _ROWS.read_text().split(";\n"):
+            if statement.strip():
+                cursor.execute(statement, products=PRODUCTS, releases=RELEASES, cases=CASES)
+
+
+def _long_log(settings: Settings, database: Database) -> int:
+    """A step with a log of 200 MB."""
+    store = LogStore(Places(settings).logs)
+    log = store.open("bench")
+    for number in range(0, _LOG_LINES, 1000):
+        log.write("".join(f"line {number + at} of a log: {'x' * 80}\n" for at in range(1000)))
+    sealed = log.seal()
+    with database.transaction() as cursor:
+        return int(
+            cursor.value(
+                "UPDATE cleanroom.step SET log_sha256 = %(sha256)s, log_size = %(size)s WHERE id = 1 RETURNING id",
+                sha256=sealed.sha256,
+                size=sealed.size,
+            )
+        )
+
+
+@contextlib.contextmanager
+def _served(settings: Settings) -> Iterator[int]:
+    """The web status as its own process; gives its number."""
+    log = Places(settings).service_log("web")
+    process = run.start([sys.executable, "-m", "cleanroom_master.web"], log=log, end_with_parent=True)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", settings.whole("web.port")), timeout=1).close()
+                break
+            if process.poll() is not None:
+                raise InfrastructureError(f"the web status ended:\n{supervisor.tail(log)}")
+            if time.monotonic() > deadline:
+                raise TimedOut(f"the web status does not answer:\n{supervisor.tail(log)}")
+            time.sleep(0.1)
+        yield process.pid
+    finally:
+        process.terminate()
+        run.wait(process, supervisor.GRACE)
+        run.kill_group(process)
+
+
+def _page(port: int, name: str, address: Callable[[int], str], asked: int) -> Row:
+    """How long a page takes when all readers ask for it, one after the other each."""
+    taken: list[float] = []
+    sizes: list[int] = []
+    failed: list[str] = []
+
+    def read(reader: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+        for turn in range(asked):
+            wanted = address(reader * asked + turn)
+            begun = time.monotonic()
+            connection.request("GET", wanted)
+            answer = connection.getresponse()
+            body = answer.read()
+            taken.append(time.monotonic() - begun)
+            sizes.append(len(body))
+            if answer.status != 200:
+                failed.append(f"{wanted}: {answer.status}")
+        connection.close()
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    if failed or not taken:
+        raise InfrastructureError(f"{name}: {len(failed)} answers were no page, such as {failed[:1]}")
+    milliseconds = summary([seconds * 1000 for seconds in taken], digits=0)
+    return {"page": name, **milliseconds, "bound": _BOUND_MS, "kB": round(max(sizes) / 1000, 1), "bound kB": _BOUND_KB}
+
+
+def _open_pages(port: int, process: int, database: Database) -> Row:
+    """What the service takes with many open pages on which nothing happens; and how soon all know of a change."""
+    before = _memory(process)
+    with contextlib.ExitStack() as held:
+        streams = []
+        for _ in range(OPEN_PAGES):
+            stream = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE))
+            stream.sendall(b"GET /changes?seen=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            streams.append(stream)
+        for stream in streams:
+            _read_until(stream, b"event: change")
+        begun, used = time.monotonic(), _processor(process)
+        time.sleep(_IDLE)
+        share = (_processor(process) - used) / (time.monotonic() - begun)
+        memory = _memory(process)
+        begun = time.monotonic()
+        with database.transaction() as cursor:
+            cursor.execute("UPDATE cleanroom.release SET why = 'another' WHERE id = 1")
+        first = None
+        for stream in streams:
+            _read_until(stream, b"event: change")
+            first = first or time.monotonic() - begun
+        last = time.monotonic() - begun
+    return {
+        "pages": OPEN_PAGES,
+        "memory_mib": round(memory),
+        "memory_before_mib": round(before),
+        "bound_mib": 300,
+        "processor_percent": round(share * 100, 1),
+        "bound_percent": 5,
+        "first_knows_s": round(first or 0.0, 3),
+        "all_know_s": round(last, 3),
+    }
+
+
+def _read_until(stream: socket.socket, words: bytes) -> None:
+    found = b""
+    while words not in found:
+        piece = stream.recv(4096)
+        if not piece:
+            raise InfrastructureError("an open page was closed")
+        found += piece
+
+
+def _memory(process: int) -> float:
+    """Resident memory in MiB. Source: proc(5)."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def _processor(process: int) -> float:
+    """Processor seconds so far. Source: proc(5)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

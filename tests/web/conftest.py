@@ -1,0 +1,72 @@
+"""The web status as people have it: a real server, a real database, a real browser."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from browsing import Served
+from database_server import Server, running_server
+from playwright.sync_api import Browser, sync_playwright
+
+from cleanroom_db.connection import Database
+from cleanroom_db.roles import Role
+from cleanroom_master.files import FileStore
+from cleanroom_master.logs import LogStore
+from cleanroom_master.web.application import create
+from cleanroom_master.web.site import Site
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A database server for these tests."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A web status with a database of its own."""
+    name = f"web_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE cleanroom")
+    state: Path = tmp_path_factory.mktemp("web")
+    owner = Database(server.url(Role.OWNER, name), wait=20)
+    site = Site(
+        Database(server.url(Role.WEB, name), wait=0.5),
+        LogStore(state / "logs"),
+        FileStore(state / "artifacts"),
+        "http://web.example",
+        "http://repository.example",
+        "http://buildbot.example",
+    )
+    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+    running = uvicorn.Server(uvicorn.Config(create(site), log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", owner, site, server)
+    finally:
+        running.should_exit = True
+        thread.join(timeout=30)
+        owner.close()
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's browser, without a window."""
+    program = shutil.which("chromium")
+    assert program is not None, "Debian's package chromium is missing: scripts/setup packages"
+    with sync_playwright() as playwright:
+        # As root a browser has no sandbox; it reads nothing but pages of these tests.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
