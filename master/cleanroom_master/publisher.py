@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,7 +29,7 @@ from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind, RequestState
-from cleanroom_master import security, upkeep
+from cleanroom_master import attesting, key_keeping, security, upkeep
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
@@ -51,6 +52,11 @@ _CHANGES_LIMIT = 1 << 20
 # A .udeb is for Debian's installer, which has indexes of its own: it stays an artifact.
 _APT = ("deb",)
 _RPM = ("rpm", "source-rpm")
+_KEY_WORK = {
+    RequestKind.ROTATE_KEY: key_keeping.rotate,
+    RequestKind.RETIRE_KEY: key_keeping.retire,
+    RequestKind.EXTEND_KEY: key_keeping.extend,
+}
 
 
 class FileGone(InputError):
@@ -105,6 +111,7 @@ class Publisher:
         self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
+        self._attesting = threading.Lock()
         self._preparing: dict[int, Future[_Candidate | None]] = {}
         self.patience = _PATIENCE_FOR_ALL
 
@@ -114,6 +121,7 @@ class Publisher:
 
     def recover(self) -> None:
         """After a start: let the record follow what is visible, and clear away what a kill left."""
+        key_keeping.load(self._database, self._repository.signer)
         # What is on its way into the pool would be cleared away under those who bring it.
         self._forget_preparations()
         recover(self._database, self._repository)
@@ -154,9 +162,14 @@ class Publisher:
             case RequestKind.COLLECT:
                 self._forget_preparations()
                 upkeep.collect_on_request(self._database, self._repository, self._keeping, request)
+            case RequestKind.ROTATE_KEY | RequestKind.RETIRE_KEY | RequestKind.EXTEND_KEY:
+                # Nobody signs while the keys change.
+                self._forget_preparations()
+                _KEY_WORK[request.kind](self._database, self._repository, request)
 
     def renew(self) -> None:
-        """Sign what is published anew, if it is time for that."""
+        """Retire keys whose time has come, and sign what is published anew, if it is time for that."""
+        key_keeping.retire_due(self._database, self._repository.signer)
         upkeep.renew(self._database, self._repository)
 
     def keep_up(self) -> None:
@@ -231,6 +244,9 @@ class Publisher:
                 taken = threads.map(lambda file: self._take(publication, file, files), wanted)
                 self._note_security(publication, files)
                 candidate.packages += taken
+            # Two releases may bring the same bytes; and gpg's agent makes one signature after the other anyway.
+            with self._attesting:
+                attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
             return None
@@ -322,6 +338,11 @@ class Publisher:
                 publications=[one.publication.id for one in candidates],
             ),
         )
+
+
+def _told(error: InfrastructureError) -> str:
+    """What is wrong and what to do, in one line."""
+    return error.message if error.hint is None else f"{error.message} ({error.hint})"
 
 
 def _leaving(candidate: _Candidate) -> Leaving:
@@ -430,7 +451,7 @@ def work(settings: Settings) -> None:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
                 recovered = False
                 with contextlib.suppress(InfrastructureError):
-                    publications.explain_waiting(database, error.message)
+                    publications.explain_waiting(database, _told(error))
                 listener.wait(_AFTER_TROUBLE)
 
 

@@ -337,3 +337,39 @@ def test_a_key_of_someone_else_is_not_accepted(tmp_path: Path, site: Site):
     with Signer(tmp_path / "other", tmp_path / "runtime", user_id="Someone else") as other:
         (apt.root / "etc/apt/keyrings/test.asc").write_bytes(other.public_key())
     assert "NO_PUBKEY" in apt.update(ok=False)
+
+
+def test_clients_go_on_while_one_key_takes_over_from_another(tmp_path: Path, site: Site, two_keys: Signer):
+    """apt and dnf that know the first key alone; then those that fetched the key file again during the overlap."""
+    second, first = (key.fingerprint for key in two_keys.known)
+    published = {key: two_keys.exported(key).decode() for key in (first, second)}
+    two_keys.use([first], {first: published[first]})
+    site.signer = two_keys
+    shutil.rmtree(tmp_path / "repository")
+    site.repository = Repository(tmp_path / "repository", two_keys, origin="Test", url=site.url)
+    site.packages.clear()
+    site.publish(make_deb(site.files, "one"), make_rpm(site.files, "one"))
+    apt, dnf = Apt(tmp_path / "apt", site), Dnf(tmp_path / "dnf", site)
+    apt.update()
+    dnf.run("install", "one")
+
+    two_keys.use([first, second], published)
+    site.publish(make_deb(site.files, "two"), make_rpm(site.files, "two"))
+    apt.update()
+    apt.run("install", "two")
+    dnf.run("install", "two")
+    # New consumers during the overlap, and old ones that fetched the key file again.
+    fresh = Apt(tmp_path / "fresh-apt", site)
+    fresh.update()
+    assert "rotation" in requests.get(site.url + "/", timeout=10).text
+
+    two_keys.use([second], published)
+    site.publish(make_deb(site.files, "three"), make_rpm(site.files, "three"))
+    assert "NO_PUBKEY" in apt.update(ok=False)
+    fresh.update()
+    fresh.run("install", "one", "three")
+    # dnf fetches the key file again by itself.
+    dnf.run("install", "three")
+    # The first rpm bears the signature of the first key, and whoever comes now is told of it.
+    newcomer = Dnf(tmp_path / "newcomer", site)
+    newcomer.run("install", "one", "three")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from database_server import Server
-from publishing import signer
+from publishing import home_of_two_keys, open_two_keys, signer, two_keys
 from shop import Shop
 
 from cleanroom_base import settings as site
@@ -19,7 +19,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master.publish.signing import Signer
 
-__all__ = ["signer"]
+__all__ = ["home_of_two_keys", "open_two_keys", "signer", "two_keys"]
 
 _numbers = itertools.count(1)
 

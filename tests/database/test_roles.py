@@ -23,6 +23,7 @@ TABLES = [
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
+    *("signing_key", "provenance"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -64,6 +65,8 @@ ALLOWED = {
         "union_member": "ID",
     },
     Role.PUBLISHER: {
+        "signing_key": "IU",
+        "provenance": "IU",
         "generation": "IUD",
         "channel_package": "IUD",
         "channel_release": "IUD",

@@ -67,7 +67,8 @@ class Generation:
     `at` grows from one to the next, and may lie ahead of the clock: it is the time of the files. `dated` never goes
     back: it is the date that clients compare with their own clocks. `streams` are all that consumers may have
     subscribed to: one that was emptied stays, without packages. `pages` are the files for people, with their sha256.
-    `directory` is where its listings are.
+    `directory` is where its listings are. `keys` are the fingerprints of all keys that signed it, of which
+    `fingerprint` is the one that consumers know longest.
     """
 
     number: int
@@ -79,6 +80,7 @@ class Generation:
     parts: Mapping[PartName, Part]
     directory: Path
     pages: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -126,6 +128,7 @@ class Generation:
             "dated": self.dated.isoformat(),
             "origin": self.origin,
             "fingerprint": self.fingerprint,
+            "keys": list(self.keys),
             "pages": self.pages,
             "streams": [dataclasses.asdict(stream) for stream in self.streams],
             "parts": [
@@ -218,6 +221,7 @@ def read(directory: Path) -> Generation:
             parts={part.name: part for part in parts},
             directory=directory,
             pages=value["pages"],
+            keys=tuple(value.get("keys", [value["fingerprint"]])),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InfrastructureError(f"the listing of generation {directory.name} cannot be read: {error}") from error

@@ -1,6 +1,7 @@
 """The published repository: a pool, numbered generations, and one link that says which of them is current.
 
     pool/ facts/        every published file once, and what it says of itself (see pool)
+    attached/           what is published beside packages: signed provenance, bills of materials (see attachments)
     files/              the addresses of the files: names in the pool's directories, shared by all generations
     generations/N/      one immutable state of everything, apt and yum together
     current             a symbolic link to the generation that consumers see
@@ -22,7 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
-from cleanroom_master.publish import apt, generation, page, progress, storage, verification, yum
+from cleanroom_master.publish import apt, generation, page, pieces, progress, storage, verification, yum
+from cleanroom_master.publish.attachments import Attachments, beside
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
@@ -72,8 +74,35 @@ class Repository:
         self._url = url.rstrip("/")
         self._valid = valid
         self._pool = Pool(directory, signer)
+        self.attachments = Attachments(directory / "attached")
         self._generations = directory / "generations"
         self._memory = Memory()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs it."""
+        return self._signer
+
+    @property
+    def origin(self) -> str:
+        """The name of the site."""
+        return self._origin
+
+    @property
+    def url(self) -> str:
+        """Its address as consumers use it, without a slash at its end."""
+        return self._url
+
+    def facts(self, sha256: str) -> PackageFile:
+        """What a package in the pool says of itself. Raises InfrastructureError when the pool does not hold it."""
+        return self._pool.facts(sha256)
+
+    def attachment(self, package: Package, suffix: str) -> bytes | None:
+        """What is published beside a package under its name and a suffix; None: nothing is."""
+        try:
+            return beside(self._address(package), suffix).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -139,12 +168,23 @@ class Repository:
         return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew, check=True)
 
     def must_sign_anew(self) -> bool:
-        """Whether the oldest signature of the current generation has lived through half of its validity."""
+        """Whether the oldest signature of the current generation has lived through half of its validity, or it is not
+        signed by the keys that sign now.
+        """
         current = self.current()
-        if self._valid is None or current is None:
+        if current is None:
+            return False
+        if self._signed_by_others(self._path(current)):
+            return True
+        if self._valid is None:
             return False
         signed = [file.stat().st_mtime for file in self._path(current).glob("apt/dists/*/InRelease")]
         return bool(signed) and time.time() - min(signed) > self._valid.total_seconds() / 2
+
+    def _signed_by_others(self, directory: Path) -> bool:
+        """Whether a generation shows consumers other keys than those that sign now, or other facts of them."""
+        keys = {"keys/cleanroom.asc": self._signer.public_key(), "keys/retired.asc": self._signer.retired_keys()}
+        return any(pieces.read(directory / place) != content for place, content in keys.items())
 
     def _make(
         self,
@@ -187,7 +227,7 @@ class Repository:
         """Verify a draft while it is written. Raises Unacceptable at the end."""
         verified = [one for one in (last, None if start is last else start) if one is not None]
         with ThreadPoolExecutor(1) as threads:
-            checked = threads.submit(verification.verify_draft, draft, verified, self._signer)
+            checked = threads.submit(verification.verify_draft, draft, verified, self._signer, self.attachments)
             try:
                 yield
             except BaseException as error:
@@ -213,7 +253,7 @@ class Repository:
         """
         with storage.reported(f"verifying generation {number} of the repository"):
             earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
-            return verification.verify(self._path(number), number, earlier, self._signer)
+            return verification.verify(self._path(number), number, earlier, self._signer, self.attachments)
 
     def switch(self, number: int) -> None:
         """Make a generation the one that consumers see: one rename."""
@@ -246,7 +286,7 @@ class Repository:
         with storage.reported(f"mending {package.file}"):
             if not self._pool.mend(package, kept):
                 return False
-            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            address = self._address(package)
             files = {package.file: package.sha256, **self._pool.facts(package.sha256).companions}
             for file, sha256 in files.items():
                 name = address.with_name(file)
@@ -284,7 +324,9 @@ class Repository:
                 if place not in addresses and directory.stat().st_mtime < before:
                     storage.remove(directory)
             self._remove_states(before)
-            return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+            published = {package.sha256 for package in packages}
+            self.attachments.remove_unneeded(published, before=before)
+            return self._pool.remove_unneeded(published, built, before=before)
 
     def _remove_states(self, before: float) -> None:
         """Remove the states of yum repositories that no generation has, and that came before a time."""
@@ -328,11 +370,12 @@ class Repository:
             dated=_moment_after(last.dated if last else None),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
+            keys=tuple(key.fingerprint for key in self._signer.keys),
             streams=tuple(sorted(streams)),
             parts={name: composition.parts[name] for name in sorted(composition.parts)},
             directory=partial,
         )
-        alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
+        alike = last is not None and (last.origin, last.keys) == (new.origin, new.keys)
         # What is made anew has no start, and nothing is linked into it.
         return Draft(new, partial, self._earlier(), last if alike and start is not None else None, start)
 
@@ -366,10 +409,12 @@ class Repository:
             ]
             written += [threads.submit(yum.write_repository, draft, one, fresh) for one in repositories]
             draft.write("keys/cleanroom.asc", self._signer.public_key())
+            if retired := self._signer.retired_keys():
+                draft.write("keys/retired.asc", retired)
             for one in written:
                 one.result()
             # gpg signs one after the other, and what was signed above is what apt's own program waits for.
-            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, self.attachments)
             signed = [threads.submit(self._sign_repository, draft, one) for one in repositories]
             for done in signed:
                 done.result()
@@ -422,10 +467,11 @@ class Repository:
 
     def _place_files(self, draft: Draft, added: Iterable[Package]) -> None:
         """Give the files of packages their addresses, and lead the generation's `pool`s there."""
-        addresses = [
-            (package, self.directory / "files" / generation.root_of(package.stream) / package.path) for package in added
-        ]
+        addresses = [(package, self._address(package)) for package in added]
         new = [(package, address) for package, address in addresses if not address.exists()]
+        for package, address in addresses:
+            if address.exists() and self.attachments.place(package.sha256, address):
+                storage.flush(address.parent)
         # Several at a time: the disk brings those that wait together down with one write of its journal.
         with ThreadPoolExecutor() as threads:
             for placed in [threads.submit(self._place, package, address) for package, address in new]:
@@ -433,10 +479,14 @@ class Repository:
         for stream in draft.generation.streams:
             self._lead(draft, f"{generation.root_of(stream)}/pool")
 
+    def _address(self, package: Package) -> Path:
+        return self.directory / "files" / generation.root_of(package.stream) / package.path
+
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)
         for file, sha256 in self._pool.facts(package.sha256).companions.items():
             storage.link(self._pool.path(sha256), address.with_name(file))
+        self.attachments.place(package.sha256, address)
         # The package itself last: its name says that all of its files are there.
         storage.link(self._pool.path(package.sha256), address)
         storage.flush(address.parent)

@@ -21,7 +21,8 @@ from urllib.parse import quote
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
-from cleanroom_master.publish import apt, generation, pieces, progress, yum
+from cleanroom_master.publish import apt, envelope, generation, pieces, progress, yum
+from cleanroom_master.publish.attachments import Attachments
 from cleanroom_master.publish.generation import Draft, Generation, Run
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
@@ -37,7 +38,9 @@ _KEEPS_BLANKS = ("Packages", "Sources")
 _KEPT = re.compile(r"(?:/by-hash/SHA256/|/repodata/)([0-9a-f]{64})(?:-[a-z]+\.xml\.gz)?$")
 
 
-def verify(directory: Path, number: int, since: Sequence[Path], signer: Signer) -> list[Problem]:
+def verify(
+    directory: Path, number: int, since: Sequence[Path], signer: Signer, attachments: Attachments
+) -> list[Problem]:
     """Check the generation in `directory`; what is the same in one of `since` is taken as checked.
 
     Without any, every file of the generation is looked at, and those that do not belong there are named.
@@ -46,27 +49,35 @@ def verify(directory: Path, number: int, since: Sequence[Path], signer: Signer) 
         listing, earlier = generation.read(directory), [generation.read(one) for one in since]
     except InfrastructureError as error:
         return [Problem(generation.LISTING, error.message)]
-    return _verify(replace(listing, number=number), earlier, signer, Progress.complete())
+    return _verify(replace(listing, number=number), earlier, signer, attachments, Progress.complete())
 
 
-def verify_draft(draft: Draft, since: Sequence[Generation], signer: Signer) -> list[Problem]:
+def verify_draft(draft: Draft, since: Sequence[Generation], signer: Signer, attachments: Attachments) -> list[Problem]:
     """The same of a generation that is being written: each part is checked as soon as it is there.
 
     Raises what keeps the draft from being written.
     """
-    return _verify(draft.generation, since, signer, draft.progress)
+    return _verify(draft.generation, since, signer, attachments, draft.progress)
 
 
-def _verify(listing: Generation, since: Sequence[Generation], signer: Signer, written: Progress) -> list[Problem]:
+def _verify(
+    listing: Generation, since: Sequence[Generation], signer: Signer, attachments: Attachments, written: Progress
+) -> list[Problem]:
     with tempfile.TemporaryDirectory() as scratch:
-        return _Check(listing, since, Path(scratch), signer, written).problems()
+        return _Check(listing, since, Path(scratch), signer, attachments, written).problems()
 
 
 class _Check:
     """One check of one generation: `listing` says what it is to be, its directory what it is."""
 
     def __init__(
-        self, listing: Generation, since: Sequence[Generation], scratch: Path, signer: Signer, written: Progress
+        self,
+        listing: Generation,
+        since: Sequence[Generation],
+        scratch: Path,
+        signer: Signer,
+        attachments: Attachments,
+        written: Progress,
     ) -> None:
         self._listing = listing
         self._directory = listing.directory
@@ -78,7 +89,9 @@ class _Check:
         self._keyring.write_bytes(signer.keyring())
         self._signer = signer
         self._public_key = signer.public_key()
-        self._fingerprint = signer.key.fingerprint
+        self._retired_keys = signer.retired_keys()
+        self._fingerprints = tuple(key.fingerprint for key in signer.keys)
+        self._attachments = attachments
 
     def problems(self) -> list[Problem]:
         """What is wrong. The checks run side by side, since they wait for programs and for what is being written."""
@@ -118,14 +131,15 @@ class _Check:
 
     def _files(self, packages: list[Package]) -> Iterator[Problem]:
         for package in packages:
-            yield from self._same(self._place(package), package.sha256, package.size)
+            place = self._place(package)
+            yield from self._same(place, package.sha256, package.size)
+            yield from self._attachments.problems(package.sha256, self._directory / place, place)
 
     def _key(self) -> Iterator[Problem]:
-        place = "keys/cleanroom.asc"
         self._written.wait(progress.EVERYTHING)
-        key = self._directory / place
-        if not key.is_file() or key.read_bytes() != self._public_key:
-            yield Problem(place, "is not the public key of this repository")
+        for place, keys in (("keys/cleanroom.asc", self._public_key), ("keys/retired.asc", self._retired_keys)):
+            if pieces.read(self._directory / place) != keys:
+                yield Problem(place, "is not what this repository's public keys are")
 
     def _whole(self, listing: Generation, fresh: list[Run]) -> Iterator[Problem]:
         """Whether what is on the disk is that listing, and ours, and the files that it names are as it says."""
@@ -133,7 +147,7 @@ class _Check:
             yield from self._same(f"{generation.LISTINGS}/{one.listing}.json", one.listing)
         self._written.wait(progress.EVERYTHING)
         found = generation.read(self._directory)
-        if replace(found, pages={}) != replace(listing, pages={}) or found.fingerprint != self._fingerprint:
+        if replace(found, pages={}) != replace(listing, pages={}) or found.keys != self._fingerprints:
             yield Problem(generation.LISTING, "is not that of this generation and key")
         for place, sha256 in found.pages.items():
             yield from self._same(place, sha256)
@@ -141,7 +155,8 @@ class _Check:
     def _strangers(self, listing: Generation) -> Iterator[Problem]:
         """Files that do not belong here; what stays for readers of earlier generations is named by its content."""
         self._written.wait(progress.EVERYTHING)
-        own = {generation.LISTING, "keys/cleanroom.asc", *generation.read(self._directory).pages}
+        pages = generation.read(self._directory).pages
+        own = {generation.LISTING, "keys/cleanroom.asc", "keys/retired.asc", *pages}
         own |= {f"{generation.LISTINGS}/{run.listing}.json" for run in _runs(listing)}
         for stream in listing.streams:
             root = f"apt/dists/{stream.channel}" if stream.family == "apt" else f"{generation.root_of(stream)}/repodata"
@@ -171,8 +186,8 @@ class _Check:
         if not self._is_new(f"{place}/InRelease"):
             return
         yield from self._signature(f"{place}/Release.gpg", release)
-        if not self._since:
-            # Otherwise apt itself has just asked gpgv.
+        if not self._since or len(self._fingerprints) > 1:
+            # Otherwise apt itself has just asked gpgv; but one of two signatures is enough for it.
             yield from self._signature(f"{place}/InRelease")
         if not release.is_file():
             return
@@ -365,12 +380,11 @@ class _Check:
                 yield Problem("yum", f"rpm refuses it: {'; '.join(bad) or completed.stderr.decode(errors='replace')}")
 
     def _signature(self, place: str, content: Path | None = None) -> Iterator[Problem]:
-        """Check a signature over `content`, or a signed text; gpgv is what apt itself asks."""
-        files = [self._directory / place, *([content] if content else [])]
-        try:
-            run(["gpgv", "--quiet", "--keyring", self._keyring, *files], timeout=_TIMEOUT)
-        except CommandError as error:
-            yield Problem(place, f"is not signed by this repository's key: {error.message}")
+        """Check that every key that signs has signed `content`, or a signed text; gpgv is what apt itself asks."""
+        found = {one.fingerprint for one in envelope.verified(self._keyring, self._directory / place, content)}
+        for fingerprint in self._fingerprints:
+            if fingerprint not in found:
+                yield Problem(place, f"is not signed by this repository's key {fingerprint}")
 
     def _same(self, place: str, sha256: str, size: int | None = None) -> Iterator[Problem]:
         try:
