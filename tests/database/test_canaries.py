@@ -23,7 +23,7 @@ from cleanroom_db.states import PublicationState, ReleaseState, RequestKind, Tri
 from cleanroom_db.trials import Trial
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
-from cleanroom_master.cli.releases import describe
+from cleanroom_master.cli.releases import add_addresses, describe
 from cleanroom_master.dispatch import Dispatch, Job
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Outcome
@@ -82,7 +82,9 @@ class Street:
         attempts.finish(self.master, job.attempt, job.lease.owner, outcome, told, policy)
 
     def view(self, tag: str) -> dict[str, Any]:
-        return release_view(self.shop.owner, "hello", tag)
+        view = release_view(self.shop.owner, "hello", tag)
+        add_addresses(view, "http://repository.example")
+        return view
 
     def said(self, tag: str) -> list[tuple[str, str, str]]:
         return [(one["channel"], one["state"], one["said"]) for one in self.view(tag)["canaries"]]
