@@ -31,9 +31,22 @@ _INDISPENSABLE = "build"
 _NAMES = 3
 
 
+@dataclass(frozen=True, slots=True)
+class NewWaiver:
+    """That `actor` wants a gate not to hold a release up, if it is judged before `expires_at`, and why."""
+
+    gate: str
+    actor: str
+    reason: str
+    expires_at: datetime
+
+
 @dataclass(frozen=True)
 class Waiver(Entity):
-    """Somebody's word that a gate need not hold for a release, for some time."""
+    """Somebody's word that a gate need not hold for a release, for some time.
+
+    `channel` None: wherever it is judged; else for its promotion into that channel alone.
+    """
 
     id: int
     gate: str
@@ -42,6 +55,7 @@ class Waiver(Entity):
     waived_at: datetime
     expires_at: datetime
     active: bool
+    channel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -165,12 +179,16 @@ def decide_promotion(
 
     It is compared with what that channel has. Whoever promotes it approves it.
     """
+    return decide(_facts_of_promotion(cursor, release_id, channel, demanded, actor))
+
+
+def _facts_of_promotion(cursor: Cursor, release_id: int, channel: str, demanded: Sequence[str], actor: str) -> Facts:
     facts = _facts(cursor, release_id, channel)
     compared = {one.target: one for one in comparisons.with_channel(cursor, release_id, channel)}
     builds = tuple(replace(build, comparison=compared.get(build.target)) for build in facts.builds)
     approved_by = facts.approved_by or actor
     facts = replace(facts, channel=channel, gates=tuple(demanded), builds=builds, approved_by=approved_by)
-    return decide(replace(facts, promoted=True))
+    return replace(facts, promoted=True)
 
 
 def tally(results: Iterable[GateResult]) -> str:
@@ -201,22 +219,40 @@ def forget(cursor: Cursor, release_id: int) -> None:
     cursor.execute(_SQL["forget"], release=release_id)
 
 
-def waive(cursor: Cursor, release_id: int, gate: str, actor: str, reason: str, expires_at: datetime) -> None:
+def waive(cursor: Cursor, release_id: int, new: NewWaiver) -> None:
     """Note that a gate need not hold for a (locked) release until a time.
 
     Raises InputError for a gate that the release does not have, that cannot be waived or that holds, for an expiry
     that is not in the future, and without a reason.
     """
-    facts = _facts(cursor, release_id)
-    problem = waiver_problem(facts, gate)
-    if problem is None and not reason.strip():
+    _waive(cursor, release_id, _facts(cursor, release_id), new, None)
+
+
+def waive_promotion(cursor: Cursor, release_id: int, channel: str, demanded: Sequence[str], new: NewWaiver) -> None:
+    """Note that a gate of another channel need not hold until a time for a (locked) release to be promoted there.
+
+    Raises as `waive` does.
+    """
+    facts = _facts_of_promotion(cursor, release_id, channel, demanded, new.actor)
+    _waive(cursor, release_id, facts, new, channel)
+
+
+def _waive(cursor: Cursor, release_id: int, facts: Facts, new: NewWaiver, channel: str | None) -> None:
+    problem = waiver_problem(facts, new.gate)
+    if problem is None and not new.reason.strip():
         problem = "a waiver needs a reason"
-    if problem is None and expires_at <= datetime.now(UTC):
-        problem = f"a waiver ends in the future, not at {_at(expires_at)}"
+    if problem is None and new.expires_at <= datetime.now(UTC):
+        problem = f"a waiver ends in the future, not at {_at(new.expires_at)}"
     if problem is not None:
         raise InputError(problem, hint=f"these can be waived: {', '.join(waivable(facts)) or 'none'}")
     cursor.execute(
-        _SQL["waive"], release=release_id, gate=gate, actor=plain(actor), reason=plain(reason), expires_at=expires_at
+        _SQL["waive"],
+        release=release_id,
+        gate=new.gate,
+        actor=plain(new.actor),
+        reason=plain(new.reason),
+        expires_at=new.expires_at,
+        channel=channel,
     )
 
 
@@ -459,7 +495,11 @@ def _facts(cursor: Cursor, release_id: int, channel: str | None = None) -> Facts
             )
             for build in builds
         ),
-        waivers={waiver.gate: waiver for waiver in waivers(cursor, release_id) if waiver.active},
+        waivers={
+            waiver.gate: waiver
+            for waiver in waivers(cursor, release_id)
+            if waiver.active and waiver.channel in (None, channel)
+        },
         subject=f"{release['product']} {release['ref']}",
         dependents=dependents.tried(cursor, release_id),
         flaky=Flaky(release["flaky"]),

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cleanroom_base.errors import InputError
+from cleanroom_db import canaries
 from cleanroom_db.connection import Database, Row, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
@@ -140,14 +141,16 @@ def prepare(
     leaving: Iterable[Leaving] = (),
     request: int | None = None,
     withdrawing: int | None = None,
+    tried: bool = False,
     at_least: int = 1,
 ) -> Generation:
     """Record the next generation before it is switched to.
 
     `brought_back` and `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the
     releases (with their channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no
-    package ever comes back into the channels that it leaves. Its number is the next free one, or `at_least`. Raises
-    InputError if a package of that version is there already, or if another generation is not switched to yet.
+    package ever comes back into the channels that it leaves. `tried`: a consumer is to install what is published. Its
+    number is the next free one, or `at_least`. Raises InputError if a package of that version is there already, or if
+    another generation is not switched to yet.
     """
     with database.transaction() as cursor:
         row = cursor.row(_SQL["begin"], actor=plain(actor), reason=plain(reason), at_least=at_least)
@@ -167,6 +170,8 @@ def prepare(
             cursor.execute(_SQL["attach_request"], number=number, id=request)
         if withdrawing is not None:
             cursor.execute(_SQL["withdraw_packages"], number=number, release=withdrawing, request=request)
+        if tried:
+            canaries.demand(cursor, number, fulfilled)
         described = cursor.row(_SQL["describe"], number=number)
         assert described is not None
         return Generation.from_row(described)
@@ -301,6 +306,13 @@ def withdrawn(database: Database, *, limit: int = 1000) -> list[Row]:
     """The packages that people withdrew, the latest first, with who did it, when and why."""
     with database.transaction() as cursor:
         return cursor.rows(_SQL["withdrawn"], limit=limit)
+
+
+def origins(database: Database, packages: Sequence[tuple[str, str]]) -> list[Row]:
+    """Of packages that a channel has (channel, sha256): their releases, since when, and the address of their logs."""
+    columns = {"channels": [one[0] for one in packages], "digests": [one[1] for one in packages]}
+    with database.transaction() as cursor:
+        return cursor.rows(_SQL["origins"], **columns)
 
 
 def withdrawn_among(database: Database, packages: Sequence[NewPackage]) -> list[Row]:

@@ -25,6 +25,7 @@ GRANT INSERT, UPDATE ON cleanroom.reproduction TO cleanroom_master;
 GRANT INSERT, DELETE ON cleanroom.union_choice, cleanroom.union_member TO cleanroom_master;
 GRANT UPDATE (basis) ON cleanroom.union_choice TO cleanroom_master;
 GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
+GRANT UPDATE (trial_id) ON cleanroom.canary TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
 GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
@@ -39,11 +40,15 @@ GRANT UPDATE (removed_in, withdrawn_by) ON cleanroom.channel_package TO cleanroo
 GRANT INSERT, DELETE ON cleanroom.channel_release TO cleanroom_publisher;
 GRANT UPDATE (removed_in, removal, why) ON cleanroom.channel_release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.security_fix TO cleanroom_publisher;
+GRANT INSERT ON cleanroom.canary TO cleanroom_publisher;
+GRANT UPDATE (problem) ON cleanroom.canary TO cleanroom_publisher;
 GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.repository_request TO cleanroom_publisher;
 GRANT INSERT, UPDATE ON cleanroom.signing_key, cleanroom.provenance TO cleanroom_publisher;
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
-GRANT UPDATE (state, why) ON cleanroom.release TO cleanroom_publisher;
+GRANT UPDATE (state, why, hold_reason) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;
+GRANT INSERT, UPDATE ON cleanroom.delivery TO cleanroom_publisher;
+GRANT INSERT, UPDATE, DELETE ON cleanroom.delivered_file TO cleanroom_publisher;
 -- It looks at what leaves together, and says which of it does not.
 GRANT INSERT ON cleanroom.package, cleanroom.path, cleanroom.package_file, cleanroom.conflict TO cleanroom_publisher;
 GRANT INSERT, DELETE ON cleanroom.conflict_check TO cleanroom_publisher;

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
 from cleanroom_base.errors import InputError, ProductError
 from cleanroom_db import audit, gates, generations, releases
 from cleanroom_db.connection import Database, plain
-from cleanroom_db.gates import GateResult
+from cleanroom_db.gates import GateResult, NewWaiver
 from cleanroom_db.publications import Publication
 from cleanroom_db.releases import Release
 from cleanroom_db.sql import load
@@ -60,13 +61,24 @@ def promote(
         if closed:
             raise GatesClosed(
                 f"{name} is not promoted to {channel}: {'; '.join(f'{one.gate}: {one.why}' for one in closed)}",
-                hint=f"what {channel} demands stands in the recipe ([channels.{channel}]) and in gates.{channel}",
+                hint=f"what {channel} demands stands in the recipe ([channels.{channel}]) and in gates.{channel};"
+                f" 'cleanroom release waive ... --channel {channel}' lets it in without a gate",
             )
         cursor.execute(_SQL["promote"], release=release.id, channel=channel, requested_by=plain(actor))
         [publication] = [one for one in _publications(database, release.id) if one.channel == channel]
         detail = {"channel": channel, "gates": {one.gate: str(one.state) for one in results}}
         audit.record(database, actor, "release promote", name, reason=reason, detail=detail)
         return Promotion(publication.id, tuple(results))
+
+
+def waive(database: Database, release: Release, channel: str, demanded: Sequence[str], new: NewWaiver) -> None:
+    """Let a release be promoted into a channel without a gate, for some time. Raises as `gates.waive` does."""
+    with database.transaction() as cursor:
+        release = releases.lock(cursor, release.id)
+        gates.waive_promotion(cursor, release.id, channel, demanded, new)
+        detail = {"gate": new.gate, "channel": channel, "expires_at": new.expires_at.astimezone(UTC).isoformat()}
+        name = f"{release.product} {release.ref}"
+        audit.record(database, new.actor, "release waive", name, reason=new.reason, detail=detail)
 
 
 def _require_not_withdrawn(database: Database, release: Release, channel: str) -> None:

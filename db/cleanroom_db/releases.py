@@ -229,7 +229,7 @@ def waive(database: Database, release_id: int, actor: str, gate: str, *, reason:
         release = lock(cursor, release_id)
         if release.state not in (*_OPEN, ReleaseState.FAILED, ReleaseState.HELD):
             raise InputError(f"{release.product} {release.ref} is {release.state}: there is nothing to waive")
-        gates.waive(cursor, release_id, gate, actor, reason, expires_at)
+        gates.waive(cursor, release_id, gates.NewWaiver(gate, actor, reason, expires_at))
         detail = {"gate": gate, "expires_at": expires_at.astimezone(UTC).isoformat()}
         audit.record(database, actor, "release waive", f"{release.product} {release.ref}", reason=reason, detail=detail)
         if release.state not in _OPEN or all(_outcome(row) is not None for row in _attempts(cursor, release_id)):

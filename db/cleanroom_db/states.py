@@ -54,7 +54,8 @@ class ReleaseState(StrEnum):
 
     waiting -> building -> passed -> published -> withdrawn; building -> failed, held or cancelled;
     failed, held and cancelled -> building by a retry; held -> passed by an approval; withdrawn -> published where
-    only a rollback had taken it back, by a rollback to a generation that has it.
+    only a rollback had taken it back, by a rollback to a generation that has it; published -> held where a consumer
+    could not install it.
     """
 
     WAITING = "waiting"
@@ -71,7 +72,8 @@ class PublicationState(StrEnum):
     """Where a publication is: `pending` goes to one of the others.
 
     `removed`: it left the channel by a rollback or by the channel's retention, and comes back by a rollback to a
-    generation that has it. `withdrawn`: a person took it out, and it never comes back.
+    generation that has it. `withdrawn`: a person took it out, and it never comes back. `refused`: it was never there,
+    or a consumer could not install it; it waits again once a person approves or promotes it.
     """
 
     PENDING = "pending"
@@ -109,6 +111,7 @@ class Removal(StrEnum):
     ROLLBACK = "rollback"
     WITHDRAWAL = "withdrawal"
     RETENTION = "retention"
+    CANARY = "canary"
 
 
 class TrialPurpose(StrEnum):
@@ -116,7 +119,7 @@ class TrialPurpose(StrEnum):
 
     `reproduction`: that a build gives the same bytes again; `dependent`: that a product still passes with a candidate
     of another one; `nightly`: that what is published still passes; `bisection`: which change broke something;
-    `union`: that candidates can be installed together.
+    `union`: that candidates can be installed together; `canary`: that consumers can install what was published.
     """
 
     REPRODUCTION = "reproduction"
@@ -124,6 +127,7 @@ class TrialPurpose(StrEnum):
     NIGHTLY = "nightly"
     BISECTION = "bisection"
     UNION = "union"
+    CANARY = "canary"
 
 
 class DependencyOrigin(StrEnum):

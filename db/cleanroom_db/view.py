@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates, provenance, reproductions, unions, way
+from cleanroom_db import canaries, comparisons, gates, provenance, reproductions, unions, way
+from cleanroom_db.canaries import Canary
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.reproductions import Reproduction
@@ -44,6 +45,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         held_to = _gates(cursor, release)
         waivers = gates.waivers(cursor, release["id"])
         together = unions.tried(cursor, release["id"])
+        consumers = canaries.of_release(cursor, release["id"])
         signed = provenance.of_release(cursor, release["id"])
     view = _chosen(release, "id product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
@@ -67,9 +69,10 @@ def release_view(database: Database, product: str, ref: str) -> View:
     view["comparison_with_previous"] = _compared([build["comparison_with_previous"] for build in builds])
     view["gates"] = held_to
     view["union"] = _union(together)
+    view["canaries"] = [canary_view(one) for one in consumers]
     view["waivers"] = [
         {
-            **{name: getattr(waiver, name) for name in ("gate", "actor", "reason", "active")},
+            **{name: getattr(waiver, name) for name in ("gate", "channel", "actor", "reason", "active")},
             "waived_at": iso(waiver.waived_at),
             "expires_at": iso(waiver.expires_at),
         }
@@ -164,6 +167,25 @@ def _union(found: unions.Tried | None) -> View | None:
                 "others": list(one.others),
             }
             for one in found.targets
+        ],
+    }
+
+
+def canary_view(one: Canary) -> View:
+    """How consumers did with a release in a channel."""
+    return {
+        "channel": one.channel,
+        "generation": one.generation,
+        "state": one.state,
+        "said": one.said,
+        "trial": one.trial,
+        "finished_at": iso(one.finished_at),
+        "targets": [
+            {
+                **{name: getattr(target, name) for name in ("target", "client", "outcome", "why")},
+                "phases": [dict(phase) for phase in target.phases],
+            }
+            for target in one.targets
         ],
     }
 

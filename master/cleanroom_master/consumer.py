@@ -1,6 +1,7 @@
 """A consumer of the published repository: a clean guest that does what the consumer's page says, and no more.
 
-The page is read as a person reads it: the blocks to copy are taken from its HTML and put where the page says.
+It is the demonstration's, which waits for it and shows what the programs say; the canary does the same by itself after
+each publication.
 """
 
 from __future__ import annotations
@@ -8,44 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
 import requests
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_recipes import builders
-from cleanroom_recipes.model import Builder
+from cleanroom_master import consumer_page
+from cleanroom_recipes import canary
+from cleanroom_recipes.model import Builder, Target
+from cleanroom_recipes.request import Repository
+from cleanroom_workers import package_sources
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 
 _STEP_TIMEOUT = 600.0
-# What makes a Debian guest a machine of dnf's: the same steps as before the tests of an rpm build.
-_DNF_STEPS = ("update", "dnf")
-
-
-class _Blocks(HTMLParser):
-    """The texts of the page's blocks to copy, by their id."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.blocks: dict[str, str] = {}
-        self._open: str | None = None
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        identity = dict(attrs).get("id")
-        if tag == "pre" and identity:
-            self._open = identity
-            self.blocks[identity] = ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "pre":
-            self._open = None
-
-    def handle_data(self, data: str) -> None:
-        if self._open is not None:
-            self.blocks[self._open] += data
 
 
 @dataclass(frozen=True)
@@ -67,69 +44,53 @@ class Consumer:
         self._image = image
         self._channel = channel
         self._host = Host.open(settings)
-        url = settings.repository_url
-        # In the guest, this machine is the gateway; outside of this machine the address is the site's own.
-        self._url = f"http://{self._host.gateway}:{settings.whole('repository.port')}"
         page = requests.get(f"http://localhost:{settings.whole('repository.port')}/", timeout=30)
         page.raise_for_status()
-        self._blocks = {name: text.replace(url, self._url) for name, text in _Blocks(page.text).blocks.items()}
+        self._page = page.text
 
     def apt(self, packages: Sequence[str], commands: Sequence[Sequence[str]]) -> Installation:
         """Install by apt and run `commands`. Raises InfrastructureError with the client's own words."""
-        name = f"apt-{self._channel}-{self._image}"
-        with self._guest() as guest:
-            started = time.monotonic()
-            for line in self._block(f"{name}-key").splitlines():
-                self._must(guest, line.split())
-            guest.copy_in_bytes(self._block(f"{name}-sources").encode(), "/etc/apt/sources.list.d/cleanroom.sources")
-            self._must(guest, ["apt-get", "update"])
-            self._must(guest, ["apt-get", "install", "-y", "--no-install-recommends", *packages])
-            printed = "".join(self._must(guest, command) for command in commands)
-            return Installation("apt", tuple(packages), time.monotonic() - started, guest.reset_seconds, printed)
+        return self._install(Builder.DEB, ["apt-get", "install", "-y", "--no-install-recommends"], packages, commands)
 
     def dnf(self, packages: Sequence[str], commands: Sequence[Sequence[str]]) -> Installation:
         """Install by dnf and run `commands`. Raises InfrastructureError with the client's own words."""
-        preparation = tuple(_rpm_program(step) for step in _DNF_STEPS)
-        with self._guest(preparation) as guest:
-            for program in preparation:
-                guest.prepare(program)
-            started = time.monotonic()
-            guest.copy_in_bytes(
-                self._block(f"yum-{self._channel}-{self._image}-repo").encode(), "/etc/yum.repos.d/cleanroom.repo"
-            )
-            self._must(guest, ["dnf", "-y", "install", *packages])
-            printed = "".join(self._must(guest, command) for command in commands)
-            return Installation("dnf", tuple(packages), time.monotonic() - started, guest.reset_seconds, printed)
+        return self._install(Builder.RPM, ["dnf", "-y", "install"], packages, commands)
 
     def close(self) -> None:
         """End the connections to the host."""
         self._host.close()
 
-    def _guest(self, preparation: tuple[str, ...] = ()) -> Guest:
+    def _install(
+        self, form: Builder, command: Sequence[str], packages: Sequence[str], commands: Sequence[Sequence[str]]
+    ) -> Installation:
+        # Debian's image is one of apt's as it is; it has to become one of dnf's.
+        preparation = tuple(step.program for step in canary.preparation(form)) if form is Builder.RPM else ()
         isolation = self._settings.text("worker.isolation")
-        guest = self._host.reset(self._image, isolation=isolation, network="repository", preparation=preparation)
-        # The way to package mirrors is a proxy; the repository is next door.
-        direct = f'Acquire::http::Proxy::{self._host.gateway} "DIRECT";\n'
-        guest.copy_in_bytes(direct.encode(), "/etc/apt/apt.conf.d/99repository")
-        return guest
+        with self._host.reset(self._image, isolation=isolation, network="repository", preparation=preparation) as guest:
+            for program in preparation:
+                guest.prepare(program)
+            started = time.monotonic()
+            self._configure(guest, Target(self._image, form))
+            self._must(guest, [*command, *packages])
+            printed = "".join(self._must(guest, one) for one in commands)
+            seconds = time.monotonic() - started
+            return Installation(command[0].partition("-")[0], tuple(packages), seconds, guest.reset_seconds, printed)
 
-    def _block(self, name: str) -> str:
-        try:
-            return self._blocks[name]
-        except KeyError:
-            raise InfrastructureError(f"the consumer's page has no block {name} to copy") from None
+    def _configure(self, guest: Guest, target: Target) -> None:
+        """Do what the page says, with the address at which a guest finds this machine."""
+        page = consumer_page.read(self._page, self._settings.repository_url, self._channel, target)
+        told = Repository(self._channel, "", apt=True, yum=True, page=page)
+        for name, text in package_sources.published(told, self._image, self._host.repository).items():
+            self._must(guest, ["mkdir", "-p", name.rpartition("/")[0]])
+            guest.copy_in_bytes(text.encode(), name)
+        repository = canary.consumer(target.format, canary.INSTALL, {})[0]
+        self._must(guest, ["sh", "-c", repository.program])
 
     def _must(self, guest: Guest, command: Sequence[str]) -> str:
         environment = {"DEBIAN_FRONTEND": "noninteractive"}
         done = guest.run(command, timeout=_STEP_TIMEOUT, environment=environment)
         if done.exit_status != 0:
             printed = (done.stderr or done.stdout)[-2000:].decode(errors="replace").strip()
-            raise InfrastructureError(f"a consumer's {' '.join(command)} ended with {done.exit_status}:\n{printed}")
+            what = " ".join(command)[:200]
+            raise InfrastructureError(f"a consumer's {what} ended with {done.exit_status}:\n{printed}")
         return done.text
-
-
-def _rpm_program(name: str) -> str:
-    """The text of a step of the rpm builder's phase `install`."""
-    phases = builders.definition(Builder.RPM).phases
-    steps = next(phase.steps for phase in phases if phase.name == "install")
-    return builders.program(Builder.RPM, next(step for step in steps if step.name == name))

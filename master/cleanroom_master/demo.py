@@ -91,9 +91,9 @@ class Demo:
         pushed = [repository.release() for repository in prepared]
         for one in pushed:
             self._say(f"pushed {one.product} {one.tag}")
-        views = self._follow(database, pushed)
+        self._follow(database, pushed)
         installed = self._install()
-        self._tell(views, installed)
+        self._tell(self._tried(database, pushed), installed)
 
     def _require_image(self) -> None:
         Catalogue.of(self._settings).image(IMAGE)
@@ -131,7 +131,7 @@ class Demo:
             tag_patterns=("*",) if recipe is None else recipe.tags,
         )
 
-    def _follow(self, database: Database, pushed: Sequence[Tagged]) -> list[Mapping[str, Any]]:
+    def _follow(self, database: Database, pushed: Sequence[Tagged]) -> None:
         """Show what happens until everything is published."""
         said: dict[tuple[str, str], str] = {}
         while True:
@@ -139,7 +139,7 @@ class Demo:
             for view in views:
                 self._say_news(view, said)
             if len(views) == len(pushed) and all(view["published"] for view in views):
-                return views
+                return
             for view in views:
                 if view["state"] in ("failed", "held", "cancelled", "withdrawn"):
                     raise self._failure(view)
@@ -190,6 +190,17 @@ class Demo:
                 return [by_apt.result(), by_dnf.result()]
         finally:
             consumer.close()
+
+    def _tried(self, database: Database, pushed: Sequence[Tagged]) -> list[Mapping[str, Any]]:
+        """The releases, once the canary has installed them too, or the time is over."""
+        while True:
+            views = [view for one in pushed if (view := _view(database, one)) is not None]
+            told = [(view, one) for view in views for one in view["canaries"]]
+            if all(one["state"] not in ("waits", "leaving") for _, one in told) or time.monotonic() > self._deadline:
+                for view, one in told:
+                    self._say(f"{view['product']} {view['ref']}: canary: {one['said']}")
+                return views
+            time.sleep(_LOOK)
 
     def _tell(self, views: Sequence[Mapping[str, Any]], installed: Sequence[Installation]) -> None:
         from cleanroom_master.cli.frame import table
@@ -321,6 +332,7 @@ def time_line(view: Mapping[str, Any], installed: float) -> dict[str, object]:
     """Where the time of a release went, in seconds: waiting, resets, kinds of steps over all builds, publication.
 
     `total` is from the record of the tag to its publication; builds run side by side, so the parts may sum to more.
+    `canary` is from then until consumers had installed it (None: not yet, or nobody does).
     """
     steps: dict[str, float] = {"update": 0.0, "dependencies": 0.0, "build": 0.0, "tests": 0.0}
     resets = 0.0
@@ -334,6 +346,7 @@ def time_line(view: Mapping[str, Any], installed: float) -> dict[str, object]:
                 steps[kind] += step["seconds"] or 0.0
     recorded, claimed = _moment(view["recorded_at"]), _moment(view["claimed_at"])
     finished, published = _moment(view["finished_at"]), _moment(view["published"][0]["at"])
+    tried = [one["finished_at"] for one in view["canaries"]]
     return {
         "release": f"{view['product']} {view['ref']}",
         "recorded": (claimed - recorded).total_seconds(),
@@ -342,6 +355,7 @@ def time_line(view: Mapping[str, Any], installed: float) -> dict[str, object]:
         "published": (published - finished).total_seconds(),
         "installed": installed,
         "total": (published - recorded).total_seconds(),
+        "canary": max(((_moment(one) - published).total_seconds() for one in tried if one), default=None),
     }
 
 

@@ -34,10 +34,10 @@ from cleanroom_db import (
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import ATTEMPT, BISECTION, REF_EVENT, TRIAL, Listener
+from cleanroom_db.listen import ATTEMPT, BISECTION, GENERATION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.states import TrialPurpose
-from cleanroom_master import channel, needs, schedules
+from cleanroom_master import canaries, channel, consumer_page, needs, schedules
 from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.conflicts import union
 from cleanroom_master.conflicts.check import Checker
@@ -71,7 +71,7 @@ from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Repor
 from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
 
-CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
+CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
@@ -198,6 +198,7 @@ class Dispatch:
         self._bisections.turn()
         self._upkeep.turn()
         self._trying.turn()
+        canaries.begin_due(self._database)
         choose_due(self._database, self._planner, self._settings)
         schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
@@ -256,6 +257,8 @@ class Dispatch:
         if isinstance(subject, trials.Trial) and subject.purpose is TrialPurpose.UNION:
             # What is installed is of many products: the recipe of one of them does not say how.
             return {union.PHASE: union.phase(target)}
+        if isinstance(subject, trials.Trial) and subject.purpose is TrialPurpose.CANARY:
+            return canaries.plans(self._database, subject, recipe, target)
         plans = {plan.name: plan for plan in self._planner.phases(recipe, target)}
         if recipe.vary_date and isinstance(subject, trials.Trial) and subject.conditions.get("varied") is True:
             plans = {name: with_other_date(plan) for name, plan in plans.items()}
@@ -347,7 +350,13 @@ class Dispatch:
         return [(self.files.path(sha256), file) for file, sha256 in found]
 
     def repository(self, job: Job) -> Repository | None:
-        """What is published now in the channel into which the job's product goes; None: nothing yet."""
+        """What is published now in the channel into which the job's product goes; None: nothing yet.
+
+        A consumer reads it on the page. Raises InfrastructureError where that says nothing of it.
+        """
+        if isinstance(job.subject, trials.Trial) and job.subject.purpose is TrialPurpose.CANARY:
+            url = self._settings.repository_url
+            return consumer_page.published(self._places.published, url, job.subject.channel, Target.parse(job.target))
         return channel.published(self._places.published, job.subject.channel, Target.parse(job.target).image)
 
     def earlier(self, job: Job, plan: PhasePlan) -> list[tuple[str, str]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from cleanroom_base.errors import CleanroomError
 from cleanroom_db import generations
 from cleanroom_db.connection import Database, Row
 from cleanroom_db.generations import ChannelPackage, Leaving, NewPackage
 from cleanroom_master.publish.package import Package, recorded_format
-from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.page import Origin, Withdrawn
 from cleanroom_master.publish.repository import Repository, Unacceptable
 
 _REASON = 1000
@@ -30,7 +31,7 @@ class Change:
     left out; `added`, `brought_back` (with another start alone) and `removed` are what the record notes, in comparison
     with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
     `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`: nothing
-    but signatures.
+    but signatures. `tried`: a consumer is to install what is published.
     """
 
     actor: str
@@ -47,6 +48,7 @@ class Change:
     without: Sequence[ChannelPackage] = ()
     anew: bool = False
     sign_anew: bool = False
+    tried: bool = False
 
 
 def recover(database: Database, repository: Repository) -> None:
@@ -78,6 +80,7 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         leaving=change.leaving,
         request=change.request,
         withdrawing=change.withdrawing,
+        tried=change.tried,
         at_least=(current or 0) + 1,
     )
     number = generation.number
@@ -98,7 +101,8 @@ def _write(database: Database, repository: Repository, number: int, current: int
     told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
     start = current if change.start is None else change.start
     if change.anew or (start is not None and not repository.readable(start)):
-        repository.build(number, map(published, generations.contents(database, number)), anew=True, withdrawn=told)
+        whole = map(published, generations.contents(database, number))
+        repository.build(number, whole, anew=True, withdrawn=told, origins=partial(_origins, database))
         problems = repository.verify(number)
         if problems:
             raise Unacceptable("a client would not accept the repository", problems=problems)
@@ -111,8 +115,22 @@ def _write(database: Database, repository: Repository, number: int, current: int
         added=map(published, added),
         removed=map(published, removed),
         withdrawn=told,
+        origins=partial(_origins, database),
         sign_anew=change.sign_anew,
     )
+
+
+def _origins(database: Database, packages: Sequence[Package]) -> dict[tuple[str, str], Origin]:
+    """Of which releases packages are, since when they are there, and where the logs of their builds are."""
+    return {
+        (row["channel"], row["sha256"]): Origin(row["at"], row["product"], row["ref"], _address(row["logs"]))
+        for row in generations.origins(database, [(one.channel, one.sha256) for one in packages])
+    }
+
+
+def _address(text: str | None) -> str | None:
+    """What may be a link on a page."""
+    return text if text is not None and text.startswith(("https://", "http://")) else None
 
 
 def _withdrawn(row: Row) -> Withdrawn:

@@ -24,7 +24,7 @@ from cleanroom_db import generations, publications, requests
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, NewPackage
-from cleanroom_db.listen import PUBLICATION, Listener
+from cleanroom_db.listen import PUBLICATION, TRIAL, Listener
 from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
@@ -38,7 +38,7 @@ from cleanroom_master.places import Places
 from cleanroom_master.publish.package import PackageFile
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.site import open_repository, open_signer, repository_directory
-from cleanroom_master.taking_back import rollback, withdraw
+from cleanroom_master.taking_back import rollback, take_out_failed, withdraw
 from cleanroom_master.upkeep import Keeping
 
 _BATCH = 100
@@ -93,7 +93,8 @@ class Due:
 class Publisher:
     """One publisher at work on one repository.
 
-    `patience` is how many seconds a release that is ready waits for others that are being prepared.
+    `patience` is how many seconds a release that is ready waits for others that are being prepared; with `canary`, a
+    consumer in a clean guest installs what is published.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Publisher:
         *,
         keeping: Keeping | None = None,
         checker: Checker | None = None,
+        canary: bool = False,
     ) -> None:
         self._database = database
         self._repository = repository
@@ -113,6 +115,7 @@ class Publisher:
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
         self._attesting = threading.Lock()
         self._preparing: dict[int, Future[_Candidate | None]] = {}
+        self._canary = canary
         self.patience = _PATIENCE_FOR_ALL
 
     def close(self) -> None:
@@ -131,7 +134,7 @@ class Publisher:
 
         Raises InfrastructureError, to be tried again.
         """
-        return self._serve() + self._publish_waiting()
+        return self._serve() + take_out_failed(self._database, self._repository) + self._publish_waiting()
 
     @property
     def busy(self) -> bool:
@@ -336,6 +339,7 @@ class Publisher:
                 reason=names,
                 added=[package for key, package in fresh.items() if key not in there],
                 publications=[one.publication.id for one in candidates],
+                tried=self._canary,
             ),
         )
 
@@ -416,7 +420,7 @@ def work(settings: Settings) -> None:
     """Publish until SIGTERM: woken by NOTIFY, made right by polling."""
     ended: list[int] = []
     database = open_database(settings, Role.PUBLISHER)
-    listener = Listener(database.url, [PUBLICATION])
+    listener = Listener(database.url, [PUBLICATION, TRIAL])
 
     def end(number: int, _: object) -> None:
         ended.append(number)
@@ -433,7 +437,8 @@ def work(settings: Settings) -> None:
         store, keeping = FileStore(Places(settings).artifacts), Keeping.of(settings)
         checker = Checker.of(settings, database)
         repository = open_repository(settings, signer)
-        publisher = Publisher(database, repository, store, keeping=keeping, checker=checker)
+        canary = settings.text("publisher.canary") == "yes"
+        publisher = Publisher(database, repository, store, keeping=keeping, checker=checker, canary=canary)
         held.callback(publisher.close)
         upkeep_due = Due(settings.number("repository.collect") * 3600)
         recovered = False

@@ -7,17 +7,18 @@ the generation is seen at once.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from email.utils import formatdate
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.web.error import UnsupportedMethod
+from twisted.web.http import NOT_MODIFIED
 from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -25,11 +26,9 @@ from twisted.web.static import File
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_base.settings import Settings, load
+from cleanroom_master.publish import addresses
 from cleanroom_master.publish.site import repository_directory
 
-_IMMUTABLE = re.compile(
-    r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*|yum/[^/]+/[^/]+/states/.*"
-)
 _SIGNED = "/repodata/repomd.xml"
 _SIGNATURE = f"{_SIGNED}.asc"
 _MIRRORS = "/mirrorlist"
@@ -37,16 +36,6 @@ _MIRRORS = "/mirrorlist"
 _PATIENCE = 60.0
 _REMEMBERED = 10_000
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
-_TYPES = {
-    ".asc": "text/plain; charset=us-ascii",
-    ".css": "text/css; charset=utf-8",
-    ".deb": "application/vnd.debian.binary-package",
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-    ".rpm": "application/x-rpm",
-    ".xml": "application/xml",
-}
-_OTHER_TYPE = "application/octet-stream"
 
 
 class PublishedTree(Resource):
@@ -65,7 +54,7 @@ class PublishedTree(Resource):
         self._given: OrderedDict[tuple[str, str], tuple[float, Path]] = OrderedDict()
 
     def render(self, request: Request) -> bytes | int:
-        """Answer with one file; ranges and If-Modified-Since are the library's."""
+        """Answer with one file, or say that it is what the client has, or give a part of it: RFC 9110, 13 and 14."""
         if request.method not in (b"GET", b"HEAD"):
             raise UnsupportedMethod((b"GET", b"HEAD"))
         place = "/".join(part.decode(errors="replace") for part in request.postpath)
@@ -75,8 +64,7 @@ class PublishedTree(Resource):
         if file is None:
             body: bytes | int = notFound(message="There is no such file in the repository.").render(request)
             return body
-        caching = "public, max-age=31536000, immutable" if _IMMUTABLE.fullmatch(place) else "no-cache"
-        request.setHeader("Cache-Control", caching)
+        request.setHeader("Cache-Control", addresses.caching(place))
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Content-Security-Policy", "default-src 'none'; style-src 'self'")
         if place.endswith(_MIRRORS) and _is_guest(request):
@@ -86,7 +74,9 @@ class PublishedTree(Resource):
             return file.read_text(encoding="utf-8").replace(self._url, own).encode()
         served = File(str(file))
         # Said here, because the library would declare a .gz or .xz file to be an encoding of something else.
-        served.type, served.encoding = _TYPES.get(file.suffix, _OTHER_TYPE), None
+        served.type, served.encoding = addresses.media_type(str(file)), None
+        if _is_what_the_client_has(request, served):
+            return b""
         content: bytes | int = served.render_GET(request)
         return content
 
@@ -114,6 +104,31 @@ class PublishedTree(Resource):
             return None
         inside = any(file.is_relative_to(self._directory / part) for part in ("generations", "files"))
         return file if inside and file.is_file() else None
+
+
+def _is_what_the_client_has(request: Request, served: File) -> bool:
+    """Answer conditions about the file's tag; conditions about its time are the library's.
+
+    The tag is made from time and size: files of generations differ in the first, what is in a pool never changes.
+    """
+    tag = f'"{int(served.getModificationTime()):x}-{served.getsize():x}"'
+    request.setHeader("ETag", tag)
+    known = request.getHeader("if-none-match")
+    if known is not None:
+        # Where tags are compared, times are not (13.2.2).
+        request.requestHeaders.removeHeader("if-modified-since")
+        if known.strip() == "*" or tag in {one.strip().removeprefix("W/") for one in known.split(",")}:
+            request.setResponseCode(NOT_MODIFIED)
+            return True
+    begun_with = request.getHeader("if-range")
+    if begun_with is not None and begun_with.strip() not in (tag, _date(served)):
+        # The client has the beginning of something else: it gets all of this.
+        request.requestHeaders.removeHeader("range")
+    return False
+
+
+def _date(served: File) -> str:
+    return formatdate(int(served.getModificationTime()), usegmt=True)
 
 
 def main(settings: Settings) -> None:

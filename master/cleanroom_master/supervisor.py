@@ -67,8 +67,8 @@ def services(settings: Settings) -> tuple[Service, ...]:
     python = sys.executable
     scripts = Path(sysconfig.get_path("scripts"))
     twistd, on_worker = str(scripts / "twistd"), str(scripts / "cleanroom-worker")
-    # A worker host holds no database and no signing key: it is not even told where they are.
-    on_host = {name: "" for name in os.environ if name.startswith("CLEANROOM_DATABASE_")}
+    # A worker host holds no database, no signing key and no credentials: it is not even told where they are.
+    on_host = {name: "" for name in os.environ if name.startswith(("CLEANROOM_DATABASE_", "CLEANROOM_DELIVERY_"))}
     on_host["PATH"] = f"{scripts}:{os.environ.get('PATH', '')}"
     places = Places(settings)
     return (
@@ -96,7 +96,15 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (python, "-m", "cleanroom_master.web"),
             address=(settings.text("web.bind"), settings.whole("web.port")),
         ),
+        *_delivery(settings),
     )
+
+
+def _delivery(settings: Settings) -> tuple[Service, ...]:
+    """What brings generations elsewhere, where the site wants that."""
+    if settings.optional("delivery.url") is None:
+        return ()
+    return (Service("delivery", (sys.executable, "-m", "cleanroom_master.delivery")),)
 
 
 def taken_ports(settings: Settings) -> dict[str, str]:

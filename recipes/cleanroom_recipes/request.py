@@ -22,11 +22,29 @@ SIZE_LIMIT = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerPage:
+    """What the consumer's page says to copy for one client of one image.
+
+    `key` are the commands that fetch the key (empty for dnf, which does it by itself), `source` the file that makes the
+    repository a source of packages, `place` its path. `url` is the repository's address in these, which guests find at
+    another one.
+    """
+
+    url: Annotated[str, Text(2048, r"https?://\S+", "an address such as https://packages.example.org")]
+    key: Annotated[str, Text(4096)]
+    source: Annotated[str, Text(4096)]
+    place: Annotated[
+        str, Text(200, r"/etc/(apt/sources\.list\.d|yum\.repos\.d)/[a-z0-9.-]+", "a package source's path")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """A channel of the published repository that guests have for a package source.
 
     `apt` and `yum`: whether it has such packages, or once had, for the phase's image. `key` is the public key that
-    signs it, in ASCII armour; `retired` has those that signed packages once, or is empty.
+    signs it, in ASCII armour; `retired` has those that signed packages once, or is empty. With `page` guests are not
+    told of it by us: they do what the page says.
     """
 
     channel: ChannelName
@@ -34,6 +52,7 @@ class Repository:
     apt: bool
     yum: bool
     retired: Annotated[str, Text(65_536)] = ""
+    page: ConsumerPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

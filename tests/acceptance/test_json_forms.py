@@ -37,7 +37,7 @@ def test_release_show(release: Any) -> None:
         keys(
             "id product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
-            " waivers removed security_fix union provenance next"
+            " waivers removed security_fix union provenance canaries next"
         )
     )
     [build] = release["builds"]
@@ -83,13 +83,13 @@ def test_release_list(site: LiveSite, release: Any) -> None:
 
 def test_repository_show_and_history(site: LiveSite, release: Any) -> None:
     shown = site.ask("repository", "show")
-    assert list(shown) == ["url", "generation", "channels"]
+    assert list(shown) == ["url", "generation", "channels", "canaries", "deliveries"]
     for channel in shown["channels"]:
         assert list(channel) == ["name", "packages", "withdrawn"]
         for package in channel["packages"]:
             assert list(package) == keys("name version architecture format target file sha256 size")
     newest = site.ask("repository", "history")[0]
-    assert list(newest) == ["number", "at", "actor", "reason", "added", "removed"]
+    assert list(newest) == ["number", "at", "actor", "reason", "added", "removed", "canaries"]
 
 
 def test_image_list(site: LiveSite) -> None:

@@ -218,6 +218,35 @@ def test_apt_installs_and_upgrades(tmp_path: Path, site: Site):
     assert (apt.root / "usr/share/tiny/greeting").read_text() == "hello\n"
 
 
+def test_apt_sees_epochs_other_architectures_debug_symbols_and_packages_for_all(tmp_path: Path, site: Site):
+    both = make_deb(site.files, "data", "1:0.9~rc1-2", architecture="all")
+    for image in ("debian-12", "debian-13"):
+        added = site.repository.add_to_pool(both, sha256(both))
+        site.packages.append(added.published_in("testing", f"{image}/deb"))
+    # Built for each target by itself, it has other bytes there.
+    for image, greeting in (("debian-12", "twelve"), ("debian-13", "thirteen")):
+        (site.files / image).mkdir()
+        one = make_deb(site.files / image, "each", "1.0", architecture="all", greeting=greeting)
+        added = site.repository.add_to_pool(one, sha256(one))
+        site.packages.append(added.published_in("testing", f"{image}/deb"))
+    site.publish(
+        make_deb(site.files, version="1:0.9~rc1", greeting="with an epoch"),
+        make_deb(site.files, version="1:0.9", greeting="after its candidate"),
+        make_deb(site.files, version="1:0.9", architecture="i386"),
+        make_deb(site.files, "tiny-dbgsym", "1:0.9"),
+    )
+    apt = Apt(tmp_path / "apt", site)
+    (apt.root / "var/lib/dpkg/arch").write_text("amd64\ni386\n")
+    with (tmp_path / "apt/apt.conf").open("a") as configuration:
+        configuration.write('APT::Architectures { "amd64"; "i386"; };\n')
+    apt.update()
+    apt.run("install", "tiny", "data", "each", "tiny-dbgsym")
+    assert (apt.root / "usr/share/tiny/greeting").read_text() == "after its candidate\n"
+    assert (apt.root / "usr/share/each/greeting").read_text() == "twelve\n"
+    assert "tiny:i386 (1:0.9 " in apt.run("--simulate", "install", "tiny:i386")
+    assert (apt.root / "usr/share/data").is_dir()
+
+
 def test_dnf_installs_and_upgrades(tmp_path: Path, site: Site):
     dnf = Dnf(tmp_path / "dnf", site)
     dnf.run("install", "tiny")
@@ -225,6 +254,14 @@ def test_dnf_installs_and_upgrades(tmp_path: Path, site: Site):
     site.publish(make_rpm(site.files, version="1.1"))
     assert "1.1-1" in dnf.run("upgrade", "tiny")
     assert "1.0-1" in dnf.run("downgrade", "tiny")
+    # An epoch comes before all versions, and a candidate before what it is one of.
+    site.publish(
+        make_rpm(site.files, version="0.9~rc1", tags="Epoch: 1\n"),
+        make_rpm(site.files, version="0.9", tags="Epoch: 1\n"),
+        make_rpm(site.files, "tiny-debuginfo"),
+    )
+    assert "1:0.9-1" in dnf.run("upgrade", "tiny")
+    dnf.run("install", "tiny-debuginfo")
 
 
 def test_apt_gets_source_packages(tmp_path: Path, site: Site):

@@ -23,6 +23,7 @@ TABLES = [
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
+    *("canary", "delivery", "delivered_file"),
     *("signing_key", "provenance"),
 ]
 
@@ -63,6 +64,7 @@ ALLOWED = {
         "reproduced_artifact": "I",
         "union_choice": "IUD",
         "union_member": "ID",
+        "canary": "U",
     },
     Role.PUBLISHER: {
         "signing_key": "IU",
@@ -82,6 +84,9 @@ ALLOWED = {
         "conflict_check": "ID",
         "conflict": "I",
         "gate_result": "U",
+        "canary": "IU",
+        "delivery": "IU",
+        "delivered_file": "IUD",
     },
 }
 

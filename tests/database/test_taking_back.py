@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from tiny_packages import make_deb, make_rpm
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import audit, generations, promotions, publications, releases, requests
+from cleanroom_db.gates import NewWaiver
 from cleanroom_db.promotions import GatesClosed
 from cleanroom_db.releases import Release
 from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
-from cleanroom_db.states import PublicationState, ReleaseState, RequestKind, RequestState
+from cleanroom_db.states import GateState, PublicationState, ReleaseState, RequestKind, RequestState
 from cleanroom_db.view import release_view
 from cleanroom_master import cli, security
 from cleanroom_recipes import loader
@@ -274,6 +276,48 @@ def test_a_promotion_is_held_to_the_gates_of_its_channel(shop: Shop, tmp_path: P
     assert audit.list_latest(shop.owner, "hello v1") == []
     # Whoever promotes approves; and nothing is in stable that it could be worse than.
     assert promoted(shop, release, "approval", "no-regression") is not None
+
+
+def test_a_gate_of_a_channel_can_be_waived_for_a_promotion_and_counts_nowhere_else(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = shop.passed("v1", make_deb(tmp_path))
+    shop.publisher().turn()
+    later = datetime.now(UTC) + timedelta(days=1)
+    demanded = ["builds", "phase:upgrade", "no-lost-tests"]
+
+    def waived(gate: str, channel: str = "stable", reason: str = "no older one") -> None:
+        promotions.waive(shop.owner, release, channel, demanded, NewWaiver(gate, "anna", reason, later))
+
+    for gate, why in {"builds": "cannot be waived", "phase:other": "has no gate", "no-lost-tests": "holds"}.items():
+        with pytest.raises(InputError, match=why):
+            waived(gate)
+    with pytest.raises(InputError, match="needs a reason"):
+        waived("phase:upgrade", reason=" ")
+    waived("phase:upgrade", "other")
+    with pytest.raises(GatesClosed, match=r"phase:upgrade.*\n.*release waive \.\.\. --channel stable"):
+        promoted(shop, release, *demanded)
+    for name, value in {"DATABASE_URL": shop.owner.url, "STATE": str(tmp_path), "SITE": str(tmp_path)}.items():
+        monkeypatch.setenv(f"CLEANROOM_{name}", value)
+    monkeypatch.setenv("CLEANROOM_GATES_STABLE", "phase:upgrade")
+    with shop.owner.transaction() as cursor:
+        recipe = loader.load(b'builder = "deb"', source="x", name="hello", url="https://example.org/x.git")
+        text = json.dumps(loader.to_json(recipe))
+        cursor.execute("UPDATE cleanroom.release SET recipe = %(recipe)s::jsonb", recipe=text)
+    words = ["--channel", "stable", "--reason", "no older one", "--expires", later.isoformat(), "--format", "json"]
+    assert cli.run(["release", "waive", "hello", "v1", "phase:upgrade", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["channel"] == "stable"
+    asked = promotions.promote(shop.owner, release, "stable", demanded, actor="anna", reason="good")
+    states = {one.gate: (one.state, one.why) for one in asked.gates}
+    assert states["phase:upgrade"][0] is GateState.WAIVED
+    assert states["phase:upgrade"][1].endswith(": no older one")
+    waivers = release_view(shop.owner, "hello", "v1")["waivers"]
+    assert [(one["channel"], one["gate"]) for one in waivers] == [
+        ("other", "phase:upgrade"),
+        ("stable", "phase:upgrade"),
+    ]
+    entry = audit.list_latest(shop.owner, "hello v1")[-2]
+    assert (entry.action, entry.detail["channel"]) == ("release waive", "stable")
 
 
 def test_a_withdrawal_from_one_channel_leaves_the_other(shop: Shop, three: list[Release]) -> None:

@@ -43,6 +43,8 @@ _QUICK = {
     "CLEANROOM_WORKER_DISK": "4096",
     "CLEANROOM_WORKER_PARALLEL": "4",
 }
+# Consumers take guests of their own after each publication; the test of that writes this file anew.
+_SITE = '[publisher]\ncanary = "no"\n'
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def installed(state: Path, **more: str) -> Iterator[LiveSite]:
         (state / "images").symlink_to(shared / "images")
         for directory in (site.site, site.repositories):
             directory.mkdir()
+        (site.site / "cleanroom.toml").write_text(_SITE)
         ending.callback(site.run, "down")
         yield site
 

@@ -65,6 +65,7 @@ class Shop:
         self.kept, self.grace = 32, timedelta(days=3)
         self.rules: tuple[Rule, ...] = ()
         self.valid: timedelta | None = None
+        self.canary = False
         add_product(owner)
 
     def repository(self, kind: type[Repository] = Repository) -> Repository:
@@ -74,7 +75,9 @@ class Shop:
 
     def publisher(self, repository: Repository | None = None) -> Publisher:
         keeping = Keeping(self.kept, self.grace, self.rules)
-        return Publisher(self.database, repository or self.repository(), self.files, keeping=keeping)
+        return Publisher(
+            self.database, repository or self.repository(), self.files, keeping=keeping, canary=self.canary
+        )
 
     def deadly(self, point: str) -> Deadly:
         """A repository whose user is killed there."""

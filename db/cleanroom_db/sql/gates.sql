@@ -28,8 +28,8 @@ SELECT gate_waiver.*, expires_at > now() AS active
   FROM cleanroom.gate_waiver WHERE release_id = %(release)s ORDER BY id
 
 -- name: waive
-INSERT INTO cleanroom.gate_waiver (release_id, gate, actor, reason, expires_at)
-VALUES (%(release)s, %(gate)s, %(actor)s, %(reason)s, %(expires_at)s)
+INSERT INTO cleanroom.gate_waiver (release_id, gate, actor, reason, expires_at, channel)
+VALUES (%(release)s, %(gate)s, %(actor)s, %(reason)s, %(expires_at)s, %(channel)s)
 
 -- name: forget
 DELETE FROM cleanroom.gate_result WHERE release_id = %(release)s

@@ -87,11 +87,12 @@ UPDATE cleanroom.channel_package SET withdrawn_by = NULL
 UPDATE cleanroom.publication SET state = 'published', why = '', generation = %(number)s
   FROM cleanroom.channel_release AS there
  WHERE there.added_in = %(number)s AND there.release_id = publication.release_id
-   AND there.channel = publication.channel AND publication.state = 'removed'
+   AND there.channel = publication.channel AND publication.state IN ('removed', 'refused')
 
 -- name: removed
 UPDATE cleanroom.publication
-   SET state = (CASE gone.removal WHEN 'withdrawal' THEN 'withdrawn' ELSE 'removed' END)::cleanroom.publication_state,
+   SET state = (CASE gone.removal WHEN 'withdrawal' THEN 'withdrawn' WHEN 'canary' THEN 'refused'
+                     ELSE 'removed' END)::cleanroom.publication_state,
        why = gone.why
   FROM cleanroom.channel_release AS gone
  WHERE gone.removed_in = %(number)s AND gone.release_id = publication.release_id
@@ -107,16 +108,21 @@ WITH place AS (
      ORDER BY release_id, channel, id DESC
 ), told AS (
     SELECT release_id, bool_or(removal IS NULL OR removal = 'retention') AS published,
+           bool_or(removal = 'canary') AS held,
            string_agg(CASE WHEN removed_in IS NULL THEN format('published in %%s, generation %%s', channel, added_in)
                            ELSE format('%%s: %%s', channel, why) END,
                       '; ' ORDER BY removed_in IS NOT NULL, added_in, channel) AS why
       FROM place GROUP BY release_id
 )
 UPDATE cleanroom.release
-   SET state = (CASE WHEN told.published THEN 'published' ELSE 'withdrawn' END)::cleanroom.release_state,
-       why = told.why
+   SET state = (CASE WHEN told.published THEN 'published' WHEN told.held THEN 'held'
+                     ELSE 'withdrawn' END)::cleanroom.release_state,
+       why = told.why,
+       -- Only a person lets it go out again.
+       hold_reason = CASE WHEN told.held AND NOT told.published THEN told.why END
   FROM told
- WHERE release.id = told.release_id AND release.state IN ('passed', 'published', 'withdrawn')
+ -- What is held and was in a channel, is held by its canary.
+ WHERE release.id = told.release_id AND release.state IN ('passed', 'published', 'withdrawn', 'held')
 
 -- name: finish_requests
 UPDATE cleanroom.repository_request SET state = 'done', finished_at = now()
@@ -184,6 +190,20 @@ SELECT package.channel, package.target, package.format, package.name, package.ve
                     WHERE later.withdrawn_by = package.withdrawn_by AND later.channel = package.channel
                       AND later.target = package.target AND later.file = package.file AND later.id > package.id)
  ORDER BY package.id DESC LIMIT %(limit)s
+
+-- name: origins
+-- What is in a generation that is being written came just now. The logs are those of the attempt that counts.
+SELECT DISTINCT ON (package.channel, package.sha256) package.channel, package.sha256,
+       coalesce(generation.switched_at, generation.created_at) AS at, release.product, release.ref,
+       (SELECT attempt.buildbot_url FROM cleanroom.build JOIN cleanroom.attempt ON attempt.build_id = build.id
+         WHERE build.release_id = package.release_id AND build.target = package.target
+         ORDER BY attempt.number DESC LIMIT 1) AS logs
+  FROM unnest(%(channels)s::text[], %(digests)s::text[]) AS wanted (channel, sha256)
+  JOIN cleanroom.channel_package AS package
+    ON package.channel = wanted.channel AND package.sha256 = wanted.sha256 AND package.removed_in IS NULL
+  JOIN cleanroom.generation ON generation.number = package.added_in
+  JOIN cleanroom.release ON release.id = package.release_id
+ ORDER BY package.channel, package.sha256, package.id DESC
 
 -- name: get
 SELECT * FROM cleanroom.generation WHERE number = %(number)s AND switched_at IS NOT NULL

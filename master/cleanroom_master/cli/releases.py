@@ -12,19 +12,23 @@ from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_db import generations, products, promotions, publications, ref_events, releases, requests
+from cleanroom_db.gates import NewWaiver
 from cleanroom_db.publications import Publication
+from cleanroom_db.releases import Release
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
 from cleanroom_db.view import release_view
 from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.planning import demanded
-from cleanroom_master.publish.addresses import add_addresses
+from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.taking_back import fixes, require_insistence
 from cleanroom_recipes import loader, names
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
 _LOOK = 0.5
 _COMPARED = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
+# How a canary is while more is to come of it.
+_NOT_KNOWN = ("waits", "spoiled", "leaving")
 # A wait ends in these states; the exit status says which kind of end it is.
 _DONE = {
     "published": 0,
@@ -56,6 +60,7 @@ def register(commands: Commands) -> None:
         verb.add_argument("ref")
         if name in ("wait", "watch"):
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
+            verb.add_argument("--installed", action="store_true", help="also until consumers have installed it")
         if reason:
             verb.add_argument("--reason", required=True, help="is kept in the audit log")
     waiver = release.verb(
@@ -68,6 +73,7 @@ def register(commands: Commands) -> None:
     for name in ("product", "ref", "gate"):
         waiver.add_argument(name)
     waiver.add_argument("--reason", required=True, help="is kept in the audit log")
+    waiver.add_argument("--channel", help="for its promotion into this channel (default: where it goes by itself)")
     waiver.add_argument("--expires", required=True, metavar="TIME", help="until when it counts, as ISO 8601 with zone")
     _register_after_publication(release)
     comparing.register(release)
@@ -126,7 +132,7 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
-    """Exit status 0 published, 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
+    """Exit status 0 published (and installed), 1 failed, 2 refused or unknown, 3 held or cancelled, 4 timed out."""
     view = _end(context, arguments)
     context.emit(view, describe(view))
     return _DONE[view["state"]]
@@ -163,7 +169,7 @@ def _end(
             said = line
         if view is not None and show is not None:
             show(view)
-        if view is not None and state in _DONE:
+        if view is not None and state in _DONE and not (arguments.installed and _is_being_installed(view)):
             add_addresses(view, context.settings.repository_url)
             return view
         if time.monotonic() > deadline:
@@ -172,6 +178,11 @@ def _end(
                 hint="cleanroom release show tells more; --timeout waits longer",
             )
         time.sleep(_LOOK)
+
+
+def _is_being_installed(view: dict[str, Any]) -> bool:
+    """Whether it is not known yet if consumers can install what is published, or it is being taken out."""
+    return view["state"] == "published" and any(one["state"] in _NOT_KNOWN for one in view["canaries"])
 
 
 def _require_hope(context: Context, product: str, ref: str) -> None:
@@ -215,6 +226,9 @@ def hold(context: Context, arguments: argparse.Namespace) -> None:
 def waive(context: Context, arguments: argparse.Namespace) -> None:
     """Let a release pass without one of its gates, for some time."""
     release = releases.find(context.database, arguments.product, arguments.ref)
+    if arguments.channel not in (None, release.channel):
+        _waive_promotion(context, release, arguments)
+        return
     after = releases.waive(
         context.database,
         release.id,
@@ -229,12 +243,28 @@ def waive(context: Context, arguments: argparse.Namespace) -> None:
     )
 
 
+def _waive_promotion(context: Context, release: Release, arguments: argparse.Namespace) -> None:
+    """Let a release be promoted without one of a channel's gates, for some time."""
+    demands = _demands(context, release, arguments.channel)
+    new = NewWaiver(arguments.gate, getpass.getuser(), arguments.reason, _time(arguments.expires))
+    promotions.waive(context.database, release, arguments.channel, demands, new)
+    context.emit(
+        {"waived": new.gate, "ref": release.ref, "channel": arguments.channel, "state": release.state},
+        f"{new.gate} is waived for the promotion of {release.product} {release.ref} to {arguments.channel}",
+    )
+
+
+def _demands(context: Context, release: Release, channel: str) -> tuple[str, ...]:
+    """What a channel demands of a release. Raises InputError for what is no channel's name."""
+    if not names.is_name(names.CHANNEL, channel):
+        raise InputError(f"{channel[:100]!r} is no name of a channel")
+    return demanded(context.settings, loader.from_json(release.recipe), channel)
+
+
 def promote(context: Context, arguments: argparse.Namespace) -> None:
     """Publish the same bytes in a further channel."""
     release = releases.find(context.database, arguments.product, arguments.ref)
-    if not names.is_name(names.CHANNEL, arguments.to):
-        raise InputError(f"{arguments.to[:100]!r} is no name of a channel")
-    demands = demanded(context.settings, loader.from_json(release.recipe), arguments.to)
+    demands = _demands(context, release, arguments.to)
     actor = getpass.getuser()
     asked = promotions.promote(context.database, release, arguments.to, demands, actor=actor, reason=arguments.reason)
     name = f"{release.product} {release.ref}"
@@ -351,6 +381,17 @@ def describe(view: dict[str, Any]) -> str:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
         lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
+    lines += [
+        f"  canary of {one['channel']}, generation {one['generation']}: {printable(one['said'])}"
+        for one in view["canaries"]
+    ]
+    lines += [
+        f"  what the client said is told in the log {phase['log']}"
+        for one in view["canaries"]
+        for target in one["targets"]
+        for phase in target["phases"]
+        if phase["log"]
+    ]
     if view["provenance"]:
         lines += ["", "how its packages were built, signed ('cleanroom provenance verify' checks it):"]
         lines += [f"  {printable(address)}" for address in sorted({one["statement_url"] for one in view["provenance"]})]

@@ -9,12 +9,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import generations, requests
+from cleanroom_db import canaries, deliveries, generations, requests
+from cleanroom_db.canaries import Canary
+from cleanroom_db.deliveries import Delivery
 from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference
 from cleanroom_db.states import RequestKind
+from cleanroom_db.view import canary_view, iso
 from cleanroom_master import taking_back
 from cleanroom_master.cli import asking, keys
-from cleanroom_master.cli.frame import Commands, Context, printable, table
+from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
+from cleanroom_master.delivery import push as pushing
+from cleanroom_master.delivery.remote import Remote
+from cleanroom_master.publish.site import repository_directory
 
 _PACKAGE = ("name", "version", "architecture", "format", "target", "file", "sha256", "size")
 _COLUMNS = ["name", "version", "architecture", "format", "target"]
@@ -62,6 +68,21 @@ def register(commands: Commands) -> None:
     )
     asking.add_timeout(garbage)
     keys.register(repository)
+    _register_push(repository)
+
+
+def _register_push(repository: Noun) -> None:
+    """The verb that brings what is published elsewhere."""
+    pushing = repository.verb(
+        "push",
+        push,
+        "bring what is published to a web server or an object store, by HTTP PUT",
+        "cleanroom repository push --to https://packages.example.org/cleanroom",
+        about="A client there finds all that is named, at any moment. One that was ended goes on where it stopped."
+        " With the setting delivery.url every generation is pushed by itself.",
+    )
+    pushing.add_argument("--to", metavar="URL", help="the remote (default: the setting delivery.url)")
+    pushing.add_argument("--all", action="store_true", help="also what the remote should have already")
 
 
 def _number(text: str) -> int:
@@ -84,24 +105,47 @@ def show(context: Context, _: argparse.Namespace) -> None:
         withdrawn[row["channel"]].append({name: row[name] for name in _WITHDRAWN})
     url = context.settings.repository_url + "/"
     names = sorted({*channels, *withdrawn})
-    data = {
+    consumers = [] if current is None else canaries.latest(context.database)
+    data: dict[str, Any] = {
         "url": url,
         "generation": None if current is None else current.number,
         "channels": [
             {"name": name, "packages": channels.get(name, []), "withdrawn": withdrawn.get(name, [])} for name in names
         ],
+        "canaries": [_consumer(one) for one in consumers],
+        "deliveries": [_delivery(one) for one in deliveries.all_of(context.database)],
     }
     lines = [f"{url} generation {data['generation'] or '- (nothing is published yet)'}"]
     for name in names:
         lines += ["", name, table(channels.get(name, []), _COLUMNS)]
         if name in withdrawn:
             lines += ["", f"withdrawn from {name}", table(withdrawn[name], [*_COLUMNS[:3], "actor", "reason"])]
+    if consumers:
+        lines += ["", *(f"canary of {_whose(one)}: {printable(one.said)}" for one in consumers)]
+    lines += ["", *(printable(_delivered(one)) for one in data["deliveries"])] if data["deliveries"] else []
     context.emit(data, "\n".join(lines))
+
+
+def _delivery(one: Delivery) -> dict[str, Any]:
+    """What a remote has, as scripts read it."""
+    return {
+        **{name: getattr(one, name) for name in ("remote", "generation", "bringing", "problem")},
+        "at": iso(one.delivered_at),
+    }
+
+
+def _delivered(one: dict[str, Any]) -> str:
+    """What a remote has, for people."""
+    has = f"has generation {one['generation']}" if one["generation"] is not None else "has nothing yet"
+    waits = f"; generation {one['bringing']} is on its way" if one["bringing"] is not None else ""
+    return f"{one['remote']} {has}{waits}{': ' + one['problem'] if one['problem'] else ''}"
 
 
 def history(context: Context, arguments: argparse.Namespace) -> None:
     """Show the generations that consumers saw."""
-    rows = [
+    shown = generations.history(context.database, limit=arguments.limit)
+    consumers = canaries.of_generations(context.database, [one.number for one in shown])
+    rows: list[dict[str, Any]] = [
         {
             "number": generation.number,
             "at": generation.switched_at,
@@ -109,14 +153,32 @@ def history(context: Context, arguments: argparse.Namespace) -> None:
             "reason": generation.reason,
             "added": generation.added,
             "removed": generation.removed,
+            "canaries": [_consumer(one) for one in consumers.get(generation.number, ())],
         }
-        for generation in generations.history(context.database, limit=arguments.limit)
+        for generation in shown
     ]
     if context.as_json:
         context.emit(rows)
         return
-    short = [{**row, "added": len(row["added"]), "removed": len(row["removed"])} for row in rows]  # type: ignore[arg-type]
-    context.rows(short, ["number", "at", "actor", "reason", "added", "removed"], "nothing was published yet")
+    short = [
+        {
+            **row,
+            "added": len(row["added"]),
+            "removed": len(row["removed"]),
+            "canary": ", ".join(dict.fromkeys(one["state"] for one in row["canaries"])),
+        }
+        for row in rows
+    ]
+    context.rows(short, ["number", "at", "actor", "reason", "added", "removed", "canary"], "nothing was published yet")
+
+
+def _consumer(one: Canary) -> dict[str, Any]:
+    """How consumers did with a release, as scripts read it."""
+    return {"product": one.product, "ref": one.ref, **canary_view(one)}
+
+
+def _whose(one: Canary) -> str:
+    return printable(f"{one.product} {one.ref} in {one.channel}, generation {one.generation}")
 
 
 def diff(context: Context, arguments: argparse.Namespace) -> None:
@@ -214,6 +276,25 @@ def collect(context: Context, arguments: argparse.Namespace) -> None:
         data,
         f"removed {len(data['generations'] or ())} generations and {data['files']} files"
         f" ({(data['size'] or 0) / 1048576:.1f} MiB)",
+    )
+
+
+def push(context: Context, arguments: argparse.Namespace) -> None:
+    """Bring what is published to a remote."""
+    remote = Remote.of(context.settings, arguments.to)
+    if arguments.all:
+        deliveries.forget(context.database, remote.url)
+    done = pushing.push(context.database, repository_directory(context.settings), remote, say=context.progress)
+    context.emit(
+        {
+            "remote": done.remote,
+            "generation": done.generation,
+            "files": done.files,
+            "size": done.size,
+            "removed": done.removed,
+        },
+        f"{done.remote} has generation {done.generation}: {done.files} files ({done.size / 1048576:.1f} MiB) brought,"
+        f" {done.removed} removed",
     )
 
 

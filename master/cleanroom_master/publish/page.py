@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -41,18 +41,47 @@ class Withdrawn:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a package came from, for the page: its release, and since when it is there.
+
+    `logs` is the address of its build's pages; None: there is none.
+    """
+
+    at: datetime
+    product: str
+    ref: str
+    logs: str | None = None
+
+
+# What is known of packages, by the channel and the sha256 of each.
+Origins = Callable[[Sequence[Package]], Mapping[tuple[str, str], Origin]]
+
+
+def unknown(_: Sequence[Package]) -> Mapping[tuple[str, str], Origin]:
+    """Nothing is known of any package's origin."""
+    return {}
+
+
 def write(
-    draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn], attachments: Attachments
+    draft: Draft,
+    url: str,
+    signer: Signer,
+    withdrawn: Sequence[Withdrawn],
+    attachments: Attachments,
+    origins: Origins = unknown,
 ) -> dict[str, str]:
     """Write `index.html`, `provenance.html` and `style.css` into the draft; returns their sha256."""
     new = draft.generation
+    packages = _newest_first(_latest(new))
+    known = origins(packages)
     html = _template("page.html").render(
         generation=new,
         keys=signer.keys,
         retired=bool(signer.retired_keys()),
         key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
         images=_by_image(new.streams),
-        packages=_newest_first(_latest(new)),
+        packages=[(package, known.get((package.channel, package.sha256))) for package in packages],
         count=sum(run.packages for part in new.parts.values() for run in part.runs),
         withdrawn=withdrawn,
         attached=lambda package: bool(attachments.of(package.sha256)),

@@ -29,7 +29,7 @@ from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
 from cleanroom_master.publish.package import Package, PackageFile, Stream
-from cleanroom_master.publish.page import Withdrawn
+from cleanroom_master.publish.page import Origins, Withdrawn
 from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
 from cleanroom_master.publish.signing import Signer
@@ -135,6 +135,7 @@ class Repository:
         *,
         anew: bool = False,
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
     ) -> Path:
         """Make generation `number`, which publishes just these packages, and return its directory.
 
@@ -146,7 +147,7 @@ class Repository:
         start = None if anew or current is None else self.read(current)
         there = set() if start is None else set(start.packages)
         wanted = set(packages)
-        return self._make(number, start, wanted - there, there - wanted, withdrawn)
+        return self._make(number, start, wanted - there, there - wanted, withdrawn, origins)
 
     def change(
         self,
@@ -156,16 +157,17 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
         sign_anew: bool = False,
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
         What it costs follows what changes. It is verified while it is written, but for what is the same in `start` or
-        in the current generation. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did not
-        change is signed again too. Raises as `build` does, and Unacceptable.
+        in the current generation. `withdrawn` and `origins` are what the consumer's page tells of. With `sign_anew`
+        what did not change is signed again too. Raises as `build` does, and Unacceptable.
         """
         from_start = None if start is None else self.read(start)
-        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew, check=True)
+        return self._make(number, from_start, added, removed, withdrawn, origins, sign_anew=sign_anew, check=True)
 
     def must_sign_anew(self) -> bool:
         """Whether the oldest signature of the current generation has lived through half of its validity, or it is not
@@ -193,6 +195,7 @@ class Repository:
         added: Iterable[Package],
         removed: Iterable[Package],
         withdrawn: Sequence[Withdrawn] = (),
+        origins: Origins = page.unknown,
         *,
         sign_anew: bool = False,
         check: bool = False,
@@ -214,7 +217,7 @@ class Repository:
                 draft = self._draft(number, partial, last, start, composition)
                 draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
                 with self._checking(draft, last, start) if check else nullcontext():
-                    self._write(draft, composition, coming, withdrawn)
+                    self._write(draft, composition, coming, withdrawn, origins)
                     storage.flush_new(partial, draft.written)
                 partial.rename(directory)
             finally:
@@ -393,7 +396,12 @@ class Repository:
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
     def _write(
-        self, draft: Draft, composition: Composition, added: Iterable[Package], withdrawn: Sequence[Withdrawn]
+        self,
+        draft: Draft,
+        composition: Composition,
+        added: Iterable[Package],
+        withdrawn: Sequence[Withdrawn],
+        origins: Origins,
     ) -> None:
         new = draft.generation
         self._place_files(draft, added)
@@ -414,7 +422,7 @@ class Repository:
             for one in written:
                 one.result()
             # gpg signs one after the other, and what was signed above is what apt's own program waits for.
-            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, self.attachments)
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, self.attachments, origins)
             signed = [threads.submit(self._sign_repository, draft, one) for one in repositories]
             for done in signed:
                 done.result()

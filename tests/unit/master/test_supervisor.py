@@ -47,9 +47,20 @@ def test_the_end_of_a_log_is_told(tmp_path: Path) -> None:
     assert supervisor.tail(tmp_path / "none") == "(no log)"
 
 
+def test_what_brings_generations_elsewhere_runs_where_the_site_wants_that(tmp_path: Path) -> None:
+    where = {"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path)}
+    with_remote = load({**where, "CLEANROOM_DELIVERY_URL": "https://packages.example.org/"})
+    names = [service.name for service in supervisor.services(with_remote)]
+    assert [name for name in names if name not in {one.name for one in supervisor.services(load(where))}] == [
+        "delivery"
+    ]
+
+
 def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("CLEANROOM_DELIVERY_PASSWORD", "secret")
     services = {service.name: service for service in supervisor.services(settings(tmp_path))}
     for name in ("worker", "guests", "phases"):
         assert services[name].environment["CLEANROOM_DATABASE_URL"] == ""
+        assert services[name].environment["CLEANROOM_DELIVERY_PASSWORD"] == ""
     assert list(services) == ["refs", "master", "worker", "guests", "phases", "publisher", "repository", "web"]

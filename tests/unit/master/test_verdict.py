@@ -100,6 +100,7 @@ def test_the_time_line_says_where_the_time_went() -> None:
         "claimed_at": "2030-01-31T12:00:00.500000Z",
         "finished_at": "2030-01-31T12:01:00Z",
         "published": [{"at": "2030-01-31T12:01:02Z"}],
+        "canaries": [{"finished_at": "2030-01-31T12:01:12Z"}, {"finished_at": None}],
         "builds": [
             {
                 "phases": [
@@ -121,4 +122,5 @@ def test_the_time_line_says_where_the_time_went() -> None:
         "published": 2.0,
         "installed": 7.0,
         "total": 62.0,
+        "canary": 10.0,
     }

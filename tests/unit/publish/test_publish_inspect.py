@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,39 @@ def test_a_dsc_that_names_files_elsewhere_is_refused(tmp_path: Path, name: str):
     dsc.write_text(dsc.read_text().replace("tiny_1.0.orig.tar.gz", name))
     with pytest.raises(InputError):
         inspect(dsc)
+
+
+LARGE = """
+import resource, sys
+from pathlib import Path
+from cleanroom_master.publish.inspect import hash_file, inspect
+
+# What is read is streamed: a file of any size fits into this much memory.
+resource.setrlimit(resource.RLIMIT_AS, (260 << 20, 260 << 20))
+package = inspect(Path(sys.argv[1]))
+print(package.name, package.size, (package.sha256, package.size) == hash_file(Path(sys.argv[1])))
+"""
+
+
+def make_large_deb(directory: Path, size: int) -> Path:
+    """A package whose data is `size` bytes of nothing, which take no room on the disk."""
+    small = make_deb(directory)
+    control = subprocess.run(["ar", "p", small, "control.tar.xz"], check=True, capture_output=True).stdout
+    large = directory / "large" / small.name
+    large.parent.mkdir()
+
+    def header(name: str, length: int) -> bytes:
+        return f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{length:<10}`\n".encode()
+
+    padding = b"\n" * (len(control) % 2)
+    with large.open("wb") as file:
+        file.write(b"!<arch>\n" + header("debian-binary", 4) + b"2.0\n")
+        file.write(header("control.tar.xz", len(control)) + control + padding + header("data.tar", size))
+        file.truncate(file.tell() + size)
+    return large
+
+
+def test_a_package_larger_than_the_memory_is_read_as_a_stream(tmp_path: Path):
+    file = make_large_deb(tmp_path, 300 << 20)
+    done = subprocess.run([sys.executable, "-c", LARGE, file], check=False, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["tiny", str(file.stat().st_size), "True"], done.stderr

@@ -1,10 +1,16 @@
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from tiny_packages import make_deb, make_rpm, sha256
 
+from cleanroom_base.errors import InfrastructureError
+from cleanroom_master import consumer_page
+from cleanroom_master.publish.page import Origin
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
+from cleanroom_recipes.model import Target
 
 
 def page(directory: Path, signer: Signer, files: list[Path], *, origin: str = "Test") -> str:
@@ -53,6 +59,40 @@ def test_it_needs_no_script_and_escapes_what_it_shows(tmp_path: Path, signer: Si
     html = page(tmp_path / "repository", signer, [], origin="Ours & <script>")
     assert "Ours &amp; &lt;script&gt;" in html
     assert "<script" not in html
+
+
+def test_a_consumer_finds_on_it_what_to_copy_and_where_to_put_it(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path), make_rpm(tmp_path)], origin="Ours & Co")
+    by_apt = consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/deb"))
+    assert by_apt.place == "/etc/apt/sources.list.d/ours-co-testing.sources"
+    assert by_apt.key.splitlines()[0] == "mkdir -p /etc/apt/keyrings"
+    assert "https://packages.example/keys/cleanroom.asc /etc/apt/keyrings/ours-co.asc SHA256:" in by_apt.key
+    assert by_apt.source.splitlines()[:2] == ["Types: deb", "URIs: https://packages.example/apt"]
+    by_dnf = consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/rpm"))
+    assert (by_dnf.place, by_dnf.key) == ("/etc/yum.repos.d/ours-co-testing.repo", "")
+    assert "name=Ours & Co testing for debian-12" in by_dnf.source.splitlines()
+
+
+def test_what_it_does_not_tell_is_the_fault_of_no_release(tmp_path: Path, signer: Signer):
+    html = page(tmp_path / "repository", signer, [make_deb(tmp_path)])
+    with pytest.raises(InfrastructureError, match="nothing to copy for yum-testing-debian-12-repo"):
+        consumer_page.read(html, "https://packages.example", "testing", Target.parse("debian-12/rpm"))
+
+
+def test_it_says_since_when_a_package_is_there_of_which_release_and_where_its_logs_are(
+    tmp_path: Path, repository: Repository
+):
+    added = [repository.add_to_pool(file, sha256(file)) for file in (make_deb(tmp_path), make_deb(tmp_path, "other"))]
+    tiny, other = (one.published_in("testing", "debian-12/deb") for one in added)
+    at = datetime(2030, 1, 31, 12, tzinfo=UTC)
+    origin = Origin(at, "hello", "v<1>", "https://build.example/1?a=1&b=2")
+    written = repository.build(1, [tiny, other], origins=lambda packages: {("testing", tiny.sha256): origin})
+    html = (written / "index.html").read_text()
+    assert '<time datetime="2030-01-31T12:00:00+00:00">2030-01-31</time>' in html
+    assert "hello v&lt;1&gt;" in html
+    assert '<a href="https://build.example/1?a=1&amp;b=2"' in html
+    # Of the other one nothing is known.
+    assert html.count(">logs</a>") == 1
 
 
 def test_while_one_key_takes_over_from_another_it_names_both(tmp_path: Path, two_keys: Signer):

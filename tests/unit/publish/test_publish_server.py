@@ -179,6 +179,33 @@ def test_ranges_and_unchanged_files(port: int):
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(whole.content)))
 
 
+def test_what_a_client_has_is_known_by_its_tag(port: int):
+    url = f"http://127.0.0.1:{port}/apt/dists/testing/InRelease"
+    whole = requests.get(url, timeout=10)
+    tag, time_ = whole.headers["ETag"], whole.headers["Last-Modified"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        for method in ("GET", "HEAD"):
+            same = requests.request(method, url, headers={"If-None-Match": known}, timeout=10)
+            assert (same.status_code, same.content) == (304, b""), known
+            assert (same.headers["ETag"], same.headers["Cache-Control"]) == (tag, "no-cache")
+    # Where tags are compared, times are not.
+    other = requests.get(url, headers={"If-None-Match": '"other"', "If-Modified-Since": time_}, timeout=10)
+    assert (other.status_code, other.content) == (200, whole.content)
+
+
+def test_only_who_has_the_beginning_of_the_same_file_gets_the_rest(port: int):
+    url = f"http://127.0.0.1:{port}/apt/dists/testing/InRelease"
+    whole = requests.get(url, timeout=10)
+    for begun in (whole.headers["ETag"], whole.headers["Last-Modified"]):
+        part = requests.get(url, headers={"Range": "bytes=5-", "If-Range": begun}, timeout=10)
+        assert (part.status_code, part.content) == (206, whole.content[5:])
+    for begun in ('"other"', "Thu, 01 Jan 1970 00:00:00 GMT", "nonsense"):
+        part = requests.get(url, headers={"Range": "bytes=5-", "If-Range": begun}, timeout=10)
+        assert (part.status_code, part.content) == (200, whole.content), begun
+    beyond = requests.get(url, headers={"Range": "bytes=99999999-"}, timeout=10)
+    assert beyond.status_code == 416
+
+
 @pytest.mark.parametrize(
     "place",
     [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom_base.errors import InputError
-from cleanroom_recipes import loader, request
+from cleanroom_recipes import canary, loader, request
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
 from cleanroom_recipes.plan import OTHER_DATE, PhasePlan, plan, with_other_date, with_packages
@@ -178,6 +178,23 @@ def test_step_programs_are_valid_shell(builder: Builder) -> None:
         for step in phase.steps:
             checked = subprocess.run(["sh", "-n"], input=step.program.encode(), capture_output=True, check=False)
             assert checked.returncode == 0, (phase.name, step.name, checked.stderr)
+
+
+@pytest.mark.parametrize("builder", [Builder.DEB, Builder.RPM])
+def test_a_consumer_gets_a_machine_of_its_client_and_does_what_the_page_says(builder: Builder) -> None:
+    target = Target("debian-12", builder)
+    named = [(f"p{number}", "1.0", "all") for number in range(canary.MOST + 1)]
+    phases = canary.phases(target, named, [("p0", "0.9", "all")])
+    machine = ["update"] if builder is Builder.DEB else ["update", "dnf"]
+    for name, phase in phases.items():
+        assert [step.name for step in phase.steps] == [*machine, "repository", name]
+        # What the surroundings do is nobody's fault, and ready guests have done it.
+        assert len(phase.preparation) == len(machine)
+        assert {step.blame for step in phase.steps[len(machine) :]} == {Blame.APT}
+        assert phase.steps[-1].environment["CLEANROOM_WANTED"].splitlines()[-1] == f"p{canary.MOST - 1} 1.0 all"
+        for step in phase.steps:
+            checked = subprocess.run(["sh", "-n"], input=step.program.encode(), capture_output=True, check=False)
+            assert checked.returncode == 0, (name, step.name, checked.stderr)
 
 
 def make_request() -> PhaseRequest:

@@ -185,3 +185,90 @@ def test_autodep8_is_installed_where_it_writes_the_tests(
     where = f"CLEANROOM_TREE={tree.parent} CLEANROOM_RESULTS={tmp_path}\n"
     done = run(tmp_path, "deb", where + step, **fakes)
     assert (done.returncode, done.stdout.split()) == ((77, []) if installed is None else (0, installed.split()))
+
+
+# -- a consumer ------------------------------------------------------------------------------------------------------
+
+
+def canary(tmp_path: Path, builder: str, name: str, wanted: str, earlier: str = "", **fakes: str):
+    """Run a step of a consumer's."""
+    program = (places.builders() / builder / "consumer" / name).read_text()
+    return run(tmp_path, builder, f"CLEANROOM_WANTED='{wanted}' CLEANROOM_EARLIER='{earlier}'\n{program}", **fakes)
+
+
+def test_a_consumer_installs_what_is_for_this_system_in_exactly_that_version(tmp_path: Path) -> None:
+    wanted = "tiny 1:2.0~rc1 all\ntiny-dbgsym 2.0 amd64\ntiny-data 2.0 i386\ntiny-lib 2.0 amd64"
+    apt = 'echo "$@"'
+    done = canary(tmp_path, "deb", "install", wanted, apt_get=apt, dpkg="[ $1 = --audit ] || echo amd64")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "-q -y install tiny=1:2.0~rc1 tiny-lib=2.0\n"
+
+
+def test_packages_that_exclude_each_other_are_installed_one_after_the_other(tmp_path: Path) -> None:
+    apt = 'case $* in *--simulate*) exit 100 ;; esac; echo "$@"'
+    done = canary(tmp_path, "deb", "install", "a 1 all\nb 1 all", apt_get=apt, dpkg="[ $1 = --audit ] || echo amd64")
+    assert done.stdout.splitlines() == ["-q -y install a=1", "-q -y install b=1"]
+
+
+def test_a_consumer_upgrades_only_from_what_is_older(tmp_path: Path) -> None:
+    fakes = {
+        "apt_get": 'echo "$@"',
+        "dpkg_query": "echo installed 2.0",
+        "dpkg": 'case $1 in --audit) ;; --print*) echo amd64 ;; *) exec /usr/bin/dpkg "$@" ;; esac',
+    }
+    wanted = "a 2.0 all\nb 2.0 all\nc 2.0 all"
+    done = canary(tmp_path, "deb", "upgrade", wanted, "a 1.0 all\nb 3.0 all", **fakes)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["-q -y install a=1.0", "-q -y install a=2.0"]
+    done = canary(tmp_path, "deb", "upgrade", wanted, "b 3.0 all", **fakes)
+    assert (done.returncode, done.stderr) == (77, "cleanroom: nothing older is published to upgrade from\n")
+
+
+def test_a_consumer_who_fails_is_quoted(tmp_path: Path) -> None:
+    said = (
+        "Setting up x\n*** x.conf (Y/I/N/O/D/Z) [default=N] ? dpkg: error processing package x (--configure):\n"
+        " end of file on stdin at conffile prompt\nE: Sub-process /usr/bin/dpkg returned an error code (1)"
+    )
+    terminal = f"echo '{said}' | sed 's/$/\\r/'; exit 100"
+    done = run(tmp_path, "deb", "as_consumer apt-get install x", apt_get=terminal)
+    words = "dpkg: error processing package x (--configure): end of file on stdin at conffile prompt"
+    assert (done.returncode, done.stderr.strip()) == (100, f"cleanroom: apt-get install x: {words}")
+
+
+@pytest.mark.parametrize(
+    ("address", "what", "status"),
+    [
+        ("http://r/apt", "Hash Sum mismatch", 1),
+        ("http://mirror/debian", "Hash Sum mismatch", 100),
+        ("http://r/apt", "Could not connect", 100),
+    ],
+)
+def test_only_other_bytes_than_were_published_are_a_fault_of_what_is_fetched(
+    tmp_path: Path, address: str, what: str, status: int
+) -> None:
+    (tmp_path / "source").write_text("URIs: http://r/apt\n")
+    preludes = {"sed": f'exec /bin/sed "$1" "$2" {tmp_path}/source'}
+    done = run(
+        tmp_path,
+        "deb",
+        "as_consumer apt-get update",
+        apt_get=f"echo 'E: Failed to fetch {address}/x  {what}'; exit 100",
+        **preludes,
+    )
+    assert done.returncode == status, done
+
+
+def test_dnf_is_asked_for_whole_names_and_the_epoch_decides_what_is_older(tmp_path: Path) -> None:
+    fakes = {
+        "dnf": 'echo "$@"',
+        "rpm": 'case $1 in --eval) case $2 in *_arch*) echo x86_64 ;; *) exec /usr/bin/rpm "$@" ;; esac ;; esac',
+    }
+    wanted = "tiny 2.0-1 noarch\ntiny-debuginfo 2.0-1 x86_64\ntiny-lib 1:1.0-1 x86_64"
+    done = canary(tmp_path, "rpm", "install", wanted, **fakes)
+    assert done.stdout == "--assumeyes install tiny-2.0-1.noarch tiny-lib-1:1.0-1.x86_64\n"
+    done = canary(tmp_path, "rpm", "upgrade", wanted, "tiny 3.0-1 noarch\ntiny-lib 2.0-1 x86_64", **fakes)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == [
+        "--assumeyes install tiny-lib-2.0-1.x86_64",
+        "--assumeyes upgrade tiny-lib-1:1.0-1.x86_64",
+    ]

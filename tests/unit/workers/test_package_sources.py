@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cleanroom_recipes.request import Repository
+from cleanroom_recipes.request import ConsumerPage, Repository
 from cleanroom_workers.package_sources import published
 
 CHANNEL = Repository("testing", "the key\n", apt=True, yum=True)
@@ -42,3 +42,17 @@ def test_only_what_is_there_is_a_source() -> None:
     assert not [name for name in apt if "yum" in name]
     yum = published(replace(CHANNEL, apt=False), "debian-12", "http://10.0.0.1:9480")
     assert not [name for name in yum if "sources" in name]
+
+
+def test_a_consumer_is_given_the_page_and_finds_the_repository_where_guests_do() -> None:
+    url = "https://packages.example.org"
+    page = ConsumerPage(
+        url, f"fetch {url}/keys/cleanroom.asc\n", f"URIs: {url}/apt\n", "/etc/apt/sources.list.d/x.sources"
+    )
+    files = published(replace(CHANNEL, page=page), "debian-12", "http://10.0.0.1:9480")
+    assert files == {
+        "/cleanroom/page/key": "fetch http://10.0.0.1:9480/keys/cleanroom.asc\n",
+        "/cleanroom/page/source": "URIs: http://10.0.0.1:9480/apt\n",
+        "/cleanroom/page/place": "/etc/apt/sources.list.d/x.sources\n",
+        "/etc/apt/apt.conf.d/99published": 'Acquire::http::Proxy::10.0.0.1 "DIRECT";\n',
+    }

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from cleanroom_db import way
 from cleanroom_db.view import release_view
 from cleanroom_db.way import Station
-from cleanroom_master.publish.addresses import add_addresses
+from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.web import lanes
 from cleanroom_master.web.site import OfSite, Record
 from cleanroom_master.web.templating import Render, look

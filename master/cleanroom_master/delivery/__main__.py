@@ -1,0 +1,76 @@
+"""The process that brings every generation to the site's remote, as soon as consumers see it here."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import closing
+
+from cleanroom_base.errors import CleanroomError
+from cleanroom_base.settings import Settings, load
+from cleanroom_db import deliveries
+from cleanroom_db.cluster import open_database
+from cleanroom_db.connection import Database
+from cleanroom_db.listen import GENERATION, Listener
+from cleanroom_db.roles import Role
+from cleanroom_master.delivery import tree
+from cleanroom_master.delivery.push import push
+from cleanroom_master.delivery.remote import Remote
+from cleanroom_master.publish.site import repository_directory
+
+# Seconds between two looks, and after trouble, where the pause grows.
+_LOOK = 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+
+
+def work(settings: Settings) -> None:
+    """Push until SIGTERM: woken by NOTIFY, made right by polling. Raises InputError for a remote that is none."""
+    remote = Remote.of(settings)
+    database = open_database(settings, Role.PUBLISHER)
+    ended: list[int] = []
+    with closing(Listener(database.url, [GENERATION])) as listener:
+
+        def end(number: int, _: object) -> None:
+            ended.append(number)
+            listener.interrupt()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
+        pause = _FIRST_PAUSE
+        while not ended:
+            try:
+                push_if_needed(settings, database, remote)
+            except CleanroomError as error:
+                sys.stderr.write(f"the push is tried again in {pause:.0f} s: {error}\n")
+                listener.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                listener.wait(_LOOK)
+
+
+def push_if_needed(settings: Settings, database: Database, remote: Remote) -> bool:
+    """Bring what consumers see to the remote, if it is not there; False if there is nothing to do."""
+    directory = repository_directory(settings)
+    if not (directory / "current").exists():
+        return False
+    number, _ = tree.current(directory)
+    known = {one.remote: one.generation for one in deliveries.all_of(database)}
+    if known.get(remote.url) == number:
+        return False
+    pushed = push(database, directory, remote)
+    sys.stderr.write(f"{remote.url} has generation {pushed.generation}: {pushed.files} files, {pushed.size} bytes\n")
+    return True
+
+
+def main() -> None:
+    """Push in this process."""
+    try:
+        work(load())
+    except CleanroomError as error:
+        sys.stderr.write(f"cleanroom delivery: {error}\n")
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()
