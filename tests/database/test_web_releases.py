@@ -168,6 +168,29 @@ def test_a_release_shows_steps_artifacts_and_environment(web: TestClient, owner:
         assert name in page.text
 
 
+def test_a_published_package_leads_to_its_provenance(web: TestClient, owner: Database) -> None:
+    add_product(owner)
+    release = published(owner, "v1", {"a": P})
+    assert "Provenance" not in read(web, "/release/hello/v1").text
+    with owner.transaction() as cursor:
+        cursor.execute(
+            "INSERT INTO cleanroom.channel_package"
+            " (channel, target, format, name, version, architecture, file, sha256, built_sha256, size, release_id,"
+            " added_in) VALUES ('testing', 'debian-12/deb', 'deb', 'hello', '1', 'all', 'hello_1_all.deb',"
+            " %(sha256)s, %(sha256)s, 1, %(release)s, 1)",
+            sha256=DIGEST,
+            release=release.id,
+        )
+        cursor.execute(
+            "INSERT INTO cleanroom.provenance (sha256, attempt_id, statement_sha256, bill_sha256, signed_by)"
+            " SELECT %(sha256)s, max(id), %(sha256)s, %(sha256)s, '{F}' FROM cleanroom.attempt",
+            sha256=DIGEST,
+        )
+    links = read(web, "/release/hello/v1").links()
+    assert [one for one in links if one.startswith("http://repository.example/apt/pool/") and one.endswith(".cdx.json")]
+    assert [one for one in links if one.endswith("hello_1_all.deb.intoto.jsonl")]
+
+
 def test_of_many_targets_the_failed_ones_are_shown(web: TestClient, owner: Database) -> None:
     add_product(owner)
     targets = [f"image-{number:02}/deb" for number in range(12)]

@@ -20,9 +20,7 @@ from cleanroom_db.view import release_view
 from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.planning import demanded
-from cleanroom_master.publish.attachments import BILL, PROVENANCE
-from cleanroom_master.publish.generation import root_of
-from cleanroom_master.publish.package import Stream, file_path
+from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.taking_back import fixes, require_insistence
 from cleanroom_recipes import loader, names
 
@@ -131,15 +129,6 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
     view = release_view(context.database, arguments.product, arguments.ref)
     add_addresses(view, context.settings.repository_url)
     context.emit(view, describe(view))
-
-
-def add_addresses(view: dict[str, Any], url: str) -> None:
-    """Say where the statement and the bill of materials of each published package are."""
-    for one in view["provenance"]:
-        image = one["target"].partition("/")[0]
-        root = root_of(Stream("yum" if one["format"] == "rpm" else "apt", one["channel"], image))
-        address = f"{url}/{root}/{file_path(one['name'], one['sha256'], one['file'])}"
-        one["statement_url"], one["bill_url"] = address + PROVENANCE, address + BILL
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ from fastapi.responses import Response
 from cleanroom_db import way
 from cleanroom_db.view import release_view
 from cleanroom_db.way import Station
+from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.web import lanes
-from cleanroom_master.web.site import Record
+from cleanroom_master.web.site import OfSite, Record
 from cleanroom_master.web.templating import Render, look
 
 router = APIRouter(include_in_schema=False)
@@ -28,10 +29,16 @@ _ORDER = ("bad", "mixed", "hold", "busy", "calm", "off", "good")
 
 @router.get("/release/{product}/{ref:path}")
 def release(
-    product: str, ref: str, record: Record, render: Render, target: Annotated[str, Query(max_length=300)] = ""
+    product: str,
+    ref: str,
+    site: OfSite,
+    record: Record,
+    render: Render,
+    target: Annotated[str, Query(max_length=300)] = "",
 ) -> Response:
     """Everything about one release; of one with many targets about some, or about the one that is asked for."""
     view = release_view(record, product, ref)
+    add_addresses(view, site.repository_url)
     stations = way.stations(view)
     shown, others = _chosen(view["builds"], target)
     of_target: dict[str, list[Station]] = {}
