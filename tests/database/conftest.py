@@ -12,6 +12,8 @@ from publishing import signer
 from shop import Shop
 from starlette.testclient import TestClient
 
+from cleanroom_base import settings as site_settings
+from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
@@ -19,6 +21,7 @@ from cleanroom_master.logs import LogStore
 from cleanroom_master.publish.signing import Signer
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
+from cleanroom_master.web.visitors import Access
 
 __all__ = ["signer"]
 
@@ -79,6 +82,12 @@ def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -
     return Shop(owner, publisher, signer, tmp_path / "site")
 
 
+def settings_of(place: Path, **variables: str) -> Settings:
+    """The settings of a site that has none but these."""
+    given = {"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place), "CLEANROOM_WEB_URL": "http://testserver"}
+    return site_settings.load({**given, **variables})
+
+
 @pytest.fixture
 def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
     """What the web status of this test's database works with."""
@@ -89,6 +98,7 @@ def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
+        Access(connect(Role.ACCESS), settings_of(tmp_path)),
     )
 
 
