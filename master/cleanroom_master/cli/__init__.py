@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> int:
 
 def _commands() -> Commands:
     from cleanroom_master.cli import (
+        accounts,
         bisections,
         channels,
         configuration,
@@ -55,6 +56,7 @@ def _commands() -> Commands:
         repository,
         site,
         test_cases,
+        tokens,
     )
 
     commands = Commands()
@@ -71,6 +73,8 @@ def _commands() -> Commands:
         images,
         guests,
         repository,
+        accounts,
+        tokens,
     ):
         module.register(commands)
     return commands

@@ -44,7 +44,8 @@ def register(application: FastAPI, pages: Pages) -> None:
         return page(request, error, *_STATUS[type(error)])
 
     def unknown(request: Request, error: SignInNeeded) -> Response:
-        if request.method not in ("GET", "HEAD") or "text/html" not in request.headers.get("accept", "text/html"):
+        accepted = request.headers.get("accept", "*/*")
+        if request.method not in ("GET", "HEAD") or not any(kind in accepted for kind in ("text/html", "*/*")):
             return page(request, error, 401, "You are not signed in")
         then = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?next={quote(then[:2000], safe='')}", 303, {"Cache-Control": "no-store"})

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse, Response
 
 from cleanroom_base.errors import CleanroomError, InputError, ProductError
-from cleanroom_db import gates, generations, releases, requests
+from cleanroom_db import gates, generations, releases, requests, sessions
 from cleanroom_db.connection import Database
 from cleanroom_db.releases import Release
 from cleanroom_master import actions, asking_back
@@ -20,7 +20,7 @@ from cleanroom_master.web.forms import Form, Sent
 from cleanroom_master.web.pages.signing_in import Asking, OfAccess
 from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render, release_address
-from cleanroom_master.web.visitors import SignInNeeded, Visitor
+from cleanroom_master.web.visitors import Access, SignInNeeded, Visitor
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,18 +38,17 @@ Identifier = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 @router.get("/actions/rollback/{generation}")
-def ask_rollback(
-    generation: Identifier, request: Request, access: OfAccess, visitor: Asking, render: Render
-) -> Response:
+def ask_rollback(generation: Identifier, access: OfAccess, visitor: Asking, render: Render) -> Response:
     """The form for going back to a generation, with what that would change."""
     action = ACTIONS["rollback"]
-    _require(request, visitor, action, None)
+    _require(visitor, action, None)
     return _rollback_form(access.database, render, action, generation, Form({}))
 
 
 @router.post("/actions/rollback/{generation}")
 def roll_back(generation: Identifier, access: OfAccess, visitor: Asking, render: Render, form: Sent) -> Response:
     """Have the publisher go back."""
+    _limit(access, visitor)
     try:
         asked = actions.roll_back(access.database, visitor.holder, generation, _wish(form))
     except (InputError, ProductError) as error:
@@ -60,12 +59,10 @@ def roll_back(generation: Identifier, access: OfAccess, visitor: Asking, render:
 
 
 @router.get("/actions/{word}/{release_id}")
-def ask(
-    word: str, release_id: Identifier, request: Request, access: OfAccess, visitor: Asking, render: Render
-) -> Response:
+def ask(word: str, release_id: Identifier, access: OfAccess, visitor: Asking, render: Render) -> Response:
     """The form for doing something to a release."""
     action, release = _of_release(word), releases.get(access.database, release_id)
-    _require(request, visitor, action, release.product)
+    _require(visitor, action, release.product)
     return _release_form(access.database, render, action, release, Form({}))
 
 
@@ -73,6 +70,7 @@ def ask(
 def act(word: str, release_id: Identifier, access: OfAccess, visitor: Asking, render: Render, form: Sent) -> Response:
     """Do something to a release; where that cannot be, the form comes back with the reason and what was typed."""
     action = _of_release(word)
+    _limit(access, visitor)
     try:
         asked = actions.act(access.database, access.settings, visitor.holder, action, release_id, _wish(form))
     except (InputError, ProductError) as error:
@@ -94,6 +92,12 @@ def request_page(number: Identifier, record: Record, render: Render) -> Response
     return render("request.html", asked=found, release=release)
 
 
+def _limit(access: Access, visitor: Visitor) -> None:
+    """Nobody in particular is refused, which stands in the audit log, but does not fill it. Raises TooManyAttempts."""
+    if visitor.holder is None:
+        sessions.attempt(access.database, f"action from {visitor.address}", visitor.address)
+
+
 def _of_release(word: str) -> Action:
     action = ACTIONS.get(word)
     if action is None or action.everything:
@@ -101,10 +105,10 @@ def _of_release(word: str) -> Action:
     return action
 
 
-def _require(request: Request, visitor: Visitor, action: Action, product: str | None) -> None:
+def _require(visitor: Visitor, action: Action, product: str | None) -> None:
     """Whoever may not do something is not shown its form. Raises SignInNeeded and NotAllowed."""
     if visitor.holder is None:
-        raise SignInNeeded(request.url.path)
+        raise SignInNeeded
     if not may(visitor.holder, action, product):
         raise NotAllowed(f"{action.name} needs {needed(action, product)}", hint="an administrator can grant it")
 

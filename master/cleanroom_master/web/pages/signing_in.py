@@ -116,10 +116,10 @@ def come_back(request: Request, access: OfAccess, visitor: Asking) -> Response:
 
 
 @router.get("/account")
-def account(request: Request, access: OfAccess, visitor: Asking, render: Render) -> Response:
+def account(access: OfAccess, visitor: Asking, render: Render) -> Response:
     """What somebody may do, and by which tokens."""
     if visitor.holder is None:
-        raise SignInNeeded(request.url.path)
+        raise SignInNeeded
     mine = visitor.holder.account.id
     return render(
         "account.html",
