@@ -46,8 +46,8 @@ class Form:
 
 def local(address: str) -> str:
     """An address of ours to go on to; where it leads elsewhere, the first page."""
-    parts = urlsplit(address) if address.isprintable() and "\\" not in address else None
-    ours = parts is not None and not parts.scheme and not parts.netloc and address[:1] == "/" and address[:2] != "//"
+    # Browsers take a backslash for a slash, and leave out what cannot be printed.
+    ours = address.startswith("/") and not address.startswith("//") and "\\" not in address and address.isprintable()
     return address if ours and len(address) <= 2000 else "/"
 
 
