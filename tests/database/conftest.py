@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from database_server import Server, running_server
+from people import settings_of
 from publishing import signer
 from shop import Shop
 from starlette.testclient import TestClient
 
-from cleanroom_base import settings as site_settings
-from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
@@ -80,12 +79,6 @@ def publisher(connect: Callable[[Role], Database]) -> Database:
 def shop(owner: Database, publisher: Database, signer: Signer, tmp_path: Path) -> Shop:
     """Releases that passed, and what publishes them."""
     return Shop(owner, publisher, signer, tmp_path / "site")
-
-
-def settings_of(place: Path, **variables: str) -> Settings:
-    """The settings of a site that has none but these."""
-    given = {"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place), "CLEANROOM_WEB_URL": "http://testserver"}
-    return site_settings.load({**given, **variables})
 
 
 @pytest.fixture

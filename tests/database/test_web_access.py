@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from database_server import add_product
 from fastapi import FastAPI
-from people import KEPT, PASSWORD, Person, entries, join
+from people import KEPT, PASSWORD, Person, entries, join, settings_of
 from recorded import P, published
 from starlette.testclient import TestClient
 
@@ -42,17 +42,11 @@ def application(pages: Site) -> Iterator[FastAPI]:
 @pytest.fixture
 def closed(pages: Site, tmp_path: Path) -> Iterator[FastAPI]:
     """The web status of a site that is not shown to everybody, and to which people come by HTTPS."""
-    settings = _settings(tmp_path, CLEANROOM_WEB_ANONYMOUS="none", CLEANROOM_WEB_URL="https://web.example")
+    settings = settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none", CLEANROOM_WEB_URL="https://web.example")
     assert pages.access is not None
     made = create(replace(pages, access=Access(pages.access.database, settings)))
     with TestClient(made):
         yield made
-
-
-def _settings(place: Path, **variables: str):  # type: ignore[no-untyped-def]
-    from cleanroom_base import settings
-
-    return settings.load({"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place), **variables})
 
 
 # -- signing in and out ------------------------------------------------------------------------------------------------

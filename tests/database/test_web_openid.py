@@ -13,10 +13,9 @@ from fastapi import FastAPI
 from httpx2 import Response
 from joserfc.jwk import RSAKey
 from openid_provider import CLIENT, SECRET, SmallProvider, running
-from people import Person, entries
+from people import Person, entries, settings_of
 from starlette.testclient import TestClient
 
-from cleanroom_base import settings as site_settings
 from cleanroom_base.errors import InputError
 from cleanroom_db import accounts
 from cleanroom_db.connection import Database
@@ -44,17 +43,13 @@ def provider(answering: SmallProvider) -> SmallProvider:
 
 def site_of(pages: Site, place: Path, provider: SmallProvider, **variables: str) -> FastAPI:
     """A web status that knows the provider."""
-    settings = site_settings.load(
-        {
-            "CLEANROOM_STATE": str(place),
-            "CLEANROOM_SITE": str(place),
-            "CLEANROOM_WEB_URL": "http://testserver",
-            "CLEANROOM_OPENID_ISSUER": provider.address,
-            "CLEANROOM_OPENID_CLIENT": CLIENT,
-            "CLEANROOM_OPENID_SECRET": SECRET,
-            "CLEANROOM_OPENID_NAME": "Our House",
-            **variables,
-        }
+    settings = settings_of(
+        place,
+        CLEANROOM_OPENID_ISSUER=provider.address,
+        CLEANROOM_OPENID_CLIENT=CLIENT,
+        CLEANROOM_OPENID_SECRET=SECRET,
+        CLEANROOM_OPENID_NAME="Our House",
+        **variables,
     )
     assert pages.access is not None
     return create(replace(pages, access=Access(pages.access.database, settings, Provider.of(settings))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 import secrets
 import socket
@@ -17,7 +18,7 @@ from urllib.parse import parse_qs, urlencode
 
 import uvicorn
 from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -100,14 +101,20 @@ class SmallProvider:
 
     def _sign(self, claims: dict[str, Any]) -> str:
         if self.signed == "unsigned":
-            parts = ({"alg": "none"}, claims)
-            words = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode().rstrip("=") for one in parts]
-            return f"{words[0]}.{words[1]}."
+            return f"{_words({'alg': 'none'}, claims)}."
         if self.signed == "shared":
-            public = OctKey.import_key(self.key.as_pem(private=False))
-            return jwt.encode({"alg": "HS256", "kid": "first"}, claims, public, algorithms=["HS256"])
+            words = _words({"alg": "HS256", "kid": "first"}, claims)
+            return f"{words}.{_base64(hmac.digest(self.key.as_pem(private=False), words.encode(), 'sha256'))}"
         key = RSAKey.generate_key(2048, {"kid": "first"}) if self.signed == "other" else self.key
         return jwt.encode({"alg": "RS256", "kid": str(key.kid)}, claims, key, algorithms=["RS256"])
+
+
+def _words(*parts: dict[str, Any]) -> str:
+    return ".".join(_base64(json.dumps(part).encode()) for part in parts)
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from argon2 import PasswordHasher
@@ -10,13 +11,22 @@ from httpx2 import Response
 from reading import Document
 from starlette.testclient import TestClient
 
-from cleanroom_db import accounts
+from cleanroom_base import settings as site_settings
+from cleanroom_base.settings import Settings
+from cleanroom_db import accounts, audit
 from cleanroom_db.connection import Database
 from cleanroom_db.states import AccountRole
 
+# Their passwords.
 PASSWORD = "correct horse battery"
 # As little work as possible: how much it is in earnest is a test of its own.
 KEPT = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+
+def settings_of(place: Path, **variables: str) -> Settings:
+    """The settings of a site that has none but these."""
+    given = {"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place), "CLEANROOM_WEB_URL": "http://testserver"}
+    return site_settings.load({**given, **variables})
 
 
 def join(owner: Database, name: str, role: AccountRole | None = None, product: str | None = None) -> None:
@@ -67,8 +77,6 @@ class Person:
 
 def entries(owner: Database, **wanted: Any) -> list[Any]:
     """What the audit log has of some kind, oldest first."""
-    from cleanroom_db import audit
-
     return [
         one
         for one in reversed(audit.list_latest(owner))
