@@ -203,6 +203,13 @@ def test_nobody_is_signed_in_by_another_site(application: FastAPI, owner: Databa
     assert Person(application).send("/sign-in", {**fields, "token": ""}).status_code == 403
 
 
+def test_everybody_gets_a_form_of_his_own(application: FastAPI) -> None:
+    """Pages are shared by those who ask at the same time; this one has a secret."""
+    forms = [Person(application) for _ in range(3)]
+    tokens_of_forms = {one.fields("/sign-in", "/sign-in")["token"] for one in forms}
+    assert len(tokens_of_forms) == len({one.web.cookies["cleanroom_visit"] for one in forms}) == 3
+
+
 def test_a_form_is_small_and_a_form(application: FastAPI) -> None:
     person = Person(application)
     fields = person.fields("/sign-in", "/sign-in")
