@@ -126,6 +126,18 @@ def test_a_used_session_goes_on(owner: Database, connect: Callable[[Role], Datab
         assert cursor.value("SELECT now() - seen_at < interval '1 minute' FROM cleanroom.session")
 
 
+def test_an_open_page_is_nobody_who_is_there(application: FastAPI, owner: Database) -> None:
+    join(owner, "anna")
+    anna = Person(application)
+    anna.sign_in("anna")
+    for headers, seen in (({"Sec-Fetch-Dest": "empty"}, False), ({"Sec-Fetch-Dest": "document"}, True)):
+        with owner.transaction() as cursor:
+            cursor.execute("UPDATE cleanroom.session SET seen_at = now() - interval '50 minutes'")
+        assert anna.web.get("/queue", headers=headers).status_code == 200
+        with owner.transaction() as cursor:
+            assert cursor.value("SELECT now() - seen_at < interval '1 minute' FROM cleanroom.session") is seen
+
+
 def test_a_new_password_and_a_removal_end_sessions(application: FastAPI, owner: Database) -> None:
     join(owner, "anna", AccountRole.ADMINISTRATOR)
     anna = Person(application)
