@@ -24,6 +24,7 @@ TABLES = [
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("account", "account_grant", "session", "api_token", "sign_in_failure"),
+    *("signing_key", "provenance"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -85,6 +86,8 @@ ALLOWED = {
         "union_member": "ID",
     },
     Role.PUBLISHER: {
+        "signing_key": "IU",
+        "provenance": "IU",
         "generation": "IUD",
         "channel_package": "IUD",
         "channel_release": "IUD",
