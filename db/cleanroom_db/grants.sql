@@ -75,8 +75,17 @@ GRANT INSERT ON cleanroom.gate_waiver TO cleanroom_access;
 GRANT DELETE ON cleanroom.dependent_choice, cleanroom.union_choice, cleanroom.conflict_check TO cleanroom_access;
 GRANT INSERT (release_id, channel, requested_by), UPDATE (state, why, requested_by, requested_at)
     ON cleanroom.publication TO cleanroom_access;
-GRANT INSERT (kind, actor, reason, target, release_id, channel, forced) ON cleanroom.repository_request
+GRANT INSERT (kind, actor, reason, target, release_id, channel, forced, parameters) ON cleanroom.repository_request
     TO cleanroom_access;
+-- Of the publisher it asks to take something back, and nothing about keys.
+DROP POLICY IF EXISTS others ON cleanroom.repository_request;
+CREATE POLICY others ON cleanroom.repository_request
+    TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs USING (true);
+DROP POLICY IF EXISTS access_reads ON cleanroom.repository_request;
+CREATE POLICY access_reads ON cleanroom.repository_request FOR SELECT TO cleanroom_access USING (true);
+DROP POLICY IF EXISTS access_asks ON cleanroom.repository_request;
+CREATE POLICY access_asks ON cleanroom.repository_request FOR INSERT TO cleanroom_access
+    WITH CHECK (kind IN ('rollback', 'withdraw'));
 -- An approval may have what was built be built again, where a recipe asks for that.
 GRANT INSERT ON cleanroom.trial, cleanroom.build, cleanroom.reproduction TO cleanroom_access;
 

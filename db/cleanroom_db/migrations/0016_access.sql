@@ -27,8 +27,9 @@ CREATE TABLE account_grant (
     granted_by text NOT NULL
 );
 CREATE UNIQUE INDEX account_grant_once ON account_grant (account, role, coalesce(product, ''));
--- What the web status may grant by itself stands in grants.sql.
+-- What the web status may grant and ask for by itself stands in grants.sql.
 ALTER TABLE account_grant ENABLE ROW LEVEL SECURITY;
+ALTER TABLE repository_request ENABLE ROW LEVEL SECURITY;
 
 -- Secrets of sessions and tokens are random and long: a plain SHA-256 of them tells nothing.
 CREATE TABLE session (
