@@ -16,6 +16,8 @@ class Role(StrEnum):
     PUBLISHER = "publisher"
     WEB = "web"
     REFS = "refs"
+    # The web status where somebody is signed in; what it shows to everybody it reads as `web`.
+    ACCESS = "access"
 
     @property
     def account(self) -> str:

@@ -24,12 +24,33 @@ TABLES = [
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("canary", "delivery", "delivered_file"),
+    *("account", "account_grant", "session", "api_token", "sign_in_failure"),
     *("signing_key", "provenance"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
     Role.WEB: {},
+    Role.ACCESS: {
+        "account": "I",
+        "account_grant": "I",
+        "session": "IUD",
+        "api_token": "U",
+        "sign_in_failure": "ID",
+        "audit": "I",
+        "release": "U",
+        "build": "I",
+        "attempt": "I",
+        "gate_result": "ID",
+        "gate_waiver": "I",
+        "conflict_check": "D",
+        "dependent_choice": "D",
+        "union_choice": "D",
+        "publication": "IU",
+        "repository_request": "I",
+        "trial": "I",
+        "reproduction": "I",
+    },
     Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I"},
     Role.MASTER: {
         "ref_event": "U",

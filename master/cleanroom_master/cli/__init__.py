@@ -48,6 +48,7 @@ def run(words: Sequence[str]) -> int:
 
 def _commands() -> Commands:
     from cleanroom_master.cli import (
+        accounts,
         bisections,
         channels,
         configuration,
@@ -61,6 +62,7 @@ def _commands() -> Commands:
         repository,
         site,
         test_cases,
+        tokens,
     )
 
     commands = Commands()
@@ -78,6 +80,8 @@ def _commands() -> Commands:
         guests,
         repository,
         provenance,
+        accounts,
+        tokens,
     ):
         module.register(commands)
     return commands

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from importlib import resources
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
-from cleanroom_master.web import errors
+from cleanroom_master.web import errors, refusals, visitors
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
 from cleanroom_master.web.pages import (
+    actions,
     changes,
     environments,
     hosts,
@@ -23,6 +24,7 @@ from cleanroom_master.web.pages import (
     release,
     releases,
     repository,
+    signing_in,
     test_cases,
     trends,
 )
@@ -34,7 +36,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
-        changes,
+        *(changes, signing_in, actions),
     )
 )
 
@@ -42,7 +44,10 @@ ROUTERS = tuple(
 def create(site: Site) -> FastAPI:
     """The web status of a site, to be run by an ASGI server."""
     # Its own pages about itself would load scripts from elsewhere.
-    application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
+    application = FastAPI(
+        title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life,
+        dependencies=[Depends(visitors.identify)],
+    )  # fmt: skip
     application.state.site = site
     application.state.news = News(site.database.url)
     application.state.pages = Pages(site, application.state.news)
@@ -50,6 +55,7 @@ def create(site: Site) -> FastAPI:
         application.include_router(router)
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
+    refusals.register(application, application.state.pages)
     # The last one is the outermost.
     application.add_middleware(Shared, news=application.state.news)
     application.add_middleware(Headers)
@@ -62,4 +68,7 @@ async def _life(application: FastAPI) -> AsyncIterator[None]:
     application.state.news.start()
     yield
     application.state.news.stop()
-    application.state.site.database.close()
+    site: Site = application.state.site
+    site.database.close()
+    if site.access is not None:
+        site.access.database.close()
