@@ -122,6 +122,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database.master_url", text, None, "the master's own connection, if not by SET ROLE", True),
     Setting("database.publisher_url", text, None, "the publisher's own connection, if not by SET ROLE", True),
     Setting("database.web_url", text, None, "the web's own connection, if not by SET ROLE", True),
+    Setting("database.hooks_url", text, None, "connection of what receives webhooks, if not by SET ROLE", True),
+    Setting("database.notifications_url", text, None, "connection of what sends messages, if not by SET ROLE", True),
     Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
     Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),

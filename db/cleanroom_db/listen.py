@@ -20,6 +20,9 @@ TRIAL = "cleanroom_trial"
 REQUEST = "cleanroom_request"
 BISECTION = "cleanroom_bisection"
 CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST, BISECTION)
+# Of these only the processes hear that they are for.
+NOTIFICATION = "cleanroom_notification"
+LOOK = "cleanroom_look"
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

@@ -16,6 +16,8 @@ class Role(StrEnum):
     PUBLISHER = "publisher"
     WEB = "web"
     REFS = "refs"
+    HOOKS = "hooks"
+    NOTIFICATIONS = "notifications"
 
     @property
     def account(self) -> str:

@@ -23,12 +23,15 @@ TABLES = [
     *("bisection", "bisection_candidate", "bisection_probe"),
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
+    *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
     Role.WEB: {},
-    Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I"},
+    Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
+    Role.HOOKS: {"webhook_delivery": "ID", "look_wish": "IU"},
+    Role.NOTIFICATIONS: {"state_change": "U", "standing": "IU", "notification": "IU", "service": "IU"},
     Role.MASTER: {
         "ref_event": "U",
         "release": "IU",
