@@ -159,12 +159,10 @@ def add(
     *,
     release: int | None,
 ) -> None:
-    """Add a message; one about the same, for the same, is there once. A commit's new status replaces those that wait."""
+    """Add a message; one about the same is there once. A commit's new status replaces those that wait."""
     if event is NotificationEvent.STATUS:
         cursor.execute(_SQL["supersede"], endpoint=endpoint, release=release)
-    cursor.execute(
-        _SQL["add"], change=change.id, endpoint=endpoint, event=event, release=release, content=content
-    )
+    cursor.execute(_SQL["add"], change=change.id, endpoint=endpoint, event=event, release=release, content=content)
 
 
 def lease(database: Database, owner: str, seconds: float, busy: Iterable[str] = ()) -> Notification | None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from cleanroom_master.web import errors
+from cleanroom_master.web.api import application as api
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
 from cleanroom_master.web.pages import (
@@ -28,6 +29,7 @@ from cleanroom_master.web.pages import (
 )
 from cleanroom_master.web.site import THREADS, Site
 from cleanroom_master.web.templating import PACKAGE, Pages
+from cleanroom_master.web.webhooks.receiving import Receiver
 
 ROUTERS = tuple(
     module.router
@@ -38,8 +40,8 @@ ROUTERS = tuple(
 )
 
 
-def create(site: Site) -> FastAPI:
-    """The web status of a site, to be run by an ASGI server."""
+def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
+    """The web status of a site, to be run by an ASGI server. Without a receiver no webhooks are taken."""
     # Its own pages about itself would load scripts from elsewhere.
     application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     application.state.site = site
@@ -47,6 +49,7 @@ def create(site: Site) -> FastAPI:
     application.state.pages = Pages(site, application.state.news)
     for router in ROUTERS:
         application.include_router(router)
+    application.mount(api.ADDRESS, api.create(site, receiver))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
     application.add_middleware(Headers)
