@@ -37,6 +37,7 @@ class StateChange(Entity):
     version: str | None
     channel: str | None
     subscribed: list[str] | None
+    url: str | None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 -- name: untold
 -- Changes about which nobody was told yet, oldest first, each with its release if it is of one.
 SELECT change.id, change.state, change.why, change.generation, change.at, change.release_id, release.product,
-       release.ref, release.commit, release.version, release.channel, release.recipe -> 'notify' AS subscribed
+       release.ref, release.commit, release.version, release.channel, release.recipe -> 'notify' AS subscribed,
+       product.url
   FROM cleanroom.state_change AS change
   LEFT JOIN cleanroom.release ON release.id = change.release_id
+  LEFT JOIN cleanroom.product ON product.name = release.product
  WHERE change.told_at IS NULL
  ORDER BY change.id LIMIT %(limit)s FOR NO KEY UPDATE OF change SKIP LOCKED
 

@@ -54,6 +54,7 @@ def _commands() -> Commands:
         releases,
         repository,
         site,
+        telling,
         test_cases,
     )
 
@@ -71,6 +72,7 @@ def _commands() -> Commands:
         images,
         guests,
         repository,
+        telling,
     ):
         module.register(commands)
     return commands

@@ -6,6 +6,7 @@ import argparse
 
 from cleanroom_base.settings import SETTINGS
 from cleanroom_master.cli.frame import Commands, Context
+from cleanroom_master.notifications import endpoints
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +19,7 @@ def register(commands: Commands) -> None:
 def check(context: Context, _: argparse.Namespace) -> None:
     """Load the settings; the loader raises one InputError that lists all problems."""
     settings = context.settings
+    endpoints.load(settings)
     context.emit(
         {"valid": True, "site": settings.site, "state": settings.state},
         f"the settings are valid (site {settings.site}, state {settings.state})",

@@ -129,7 +129,9 @@ def load(settings: Settings) -> dict[str, Endpoint]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError("the endpoints of notifications are not valid", problems=[Problem(str(file), str(error))]) from error
+        raise InputError(
+            "the endpoints of notifications are not valid", problems=[Problem(str(file), str(error))]
+        ) from error
     found: dict[str, Endpoint] = {}
     problems: list[Problem] = []
     for name, table in content.items():

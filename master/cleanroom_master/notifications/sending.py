@@ -82,7 +82,7 @@ class Sender:
     settings: Settings
 
     def send(self, endpoint: Endpoint, one: Notification, subject: Subject | None = None) -> None:
-        """Send a message; of a commit's status, `subject` is the release. Raises NotDelivered and InfrastructureError."""
+        """Send a message; `subject`: the release whose status is told. Raises NotDelivered and InfrastructureError."""
         match endpoint:
             case WebhookEndpoint():
                 self._webhook(endpoint, one)
@@ -94,7 +94,7 @@ class Sender:
                 self._mail(endpoint, one)
             case ForgeEndpoint():
                 assert subject is not None
-                self._status(endpoint, one, subject)
+                self._status(endpoint, subject)
 
     def _webhook(self, endpoint: WebhookEndpoint, one: Notification) -> None:
         body = json.dumps({"id": one.key, **one.content}, ensure_ascii=False, sort_keys=True).encode()
@@ -106,7 +106,7 @@ class Sender:
         }
         self._post(endpoint.url, body, headers)
 
-    def _status(self, endpoint: ForgeEndpoint, one: Notification, subject: Subject) -> None:
+    def _status(self, endpoint: ForgeEndpoint, subject: Subject) -> None:
         repository = endpoint.repository(subject.url)
         if repository is None:
             return
@@ -148,9 +148,7 @@ class Sender:
             ) as answer:
                 if not 200 <= answer.status_code < 300:
                     said = answer.raw.read(_EXCERPT, decode_content=False).decode(errors="replace")
-                    raise NotDelivered(
-                        f"answered {answer.status_code}: {wording.harmless(said)}", pause=_pause(answer)
-                    )
+                    raise NotDelivered(f"answered {answer.status_code}: {wording.harmless(said)}", pause=_pause(answer))
         except (requests.RequestException, OSError) as error:
             # Addresses of chat rooms are secrets, and stand in what the library says.
             raise NotDelivered(f"not reached: {type(error).__name__}") from error

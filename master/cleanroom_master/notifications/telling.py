@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from cleanroom_db import notifications
 from cleanroom_db.connection import Cursor, Database
@@ -56,7 +57,8 @@ class _Telling:
         assert change.product is not None
         assert change.channel is not None
         for endpoint in self._endpoints:
-            if isinstance(endpoint, ForgeEndpoint) and endpoint.wants(change.product, change.channel, change.subscribed):
+            wants = endpoint.wants(change.product, change.channel, change.subscribed)
+            if isinstance(endpoint, ForgeEndpoint) and wants and endpoint.repository(str(change.url)):
                 self._add(endpoint, NotificationEvent.STATUS, {}, change.release_id)
         if change.state in _JUDGED and (event := self._standing(change.product, change.channel, change.release_id)):
             content = _content(event, change, self._web) | {
@@ -135,8 +137,6 @@ def _content(event: NotificationEvent, subject: StateChange | Moved, web_url: st
 
 def release_url(web_url: str, product: str, ref: str) -> str:
     """Where the page of a release is."""
-    from urllib.parse import quote
-
     return f"{web_url}/release/{quote(product, safe='')}/{quote(ref, safe='')}"
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 
 from anyio import to_thread
 from fastapi import FastAPI
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from cleanroom_master.web import errors
 from cleanroom_master.web.api import application as api
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
+from cleanroom_master.web.measures import Meter
 from cleanroom_master.web.pages import (
     changes,
     environments,
+    feeds,
     hosts,
     logs,
     products,
@@ -36,6 +40,7 @@ ROUTERS = tuple(
     for module in (
         *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
         changes,
+        feeds,
     )
 )
 
@@ -46,14 +51,22 @@ def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     application.state.site = site
     application.state.news = News(site.database.url)
+    application.state.meter = Meter(site.database)
     application.state.pages = Pages(site, application.state.news)
     for router in ROUTERS:
         application.include_router(router)
-    application.mount(api.ADDRESS, api.create(site, receiver))
+    application.router.routes.append(_interface(api.create(site, receiver)))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
     application.add_middleware(Headers)
     return application
+
+
+def _interface(application: FastAPI) -> Mount:
+    """Where the interface for programs is: it answers all that begins so, addresses with line breaks included."""
+    mount = Mount(api.ADDRESS, application)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 @asynccontextmanager

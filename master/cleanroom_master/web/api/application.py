@@ -15,7 +15,7 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 
 VERSION = "1"
 ADDRESS = f"/api/v{VERSION}"
-_COMMON = {status: PROBLEMS[status] for status in (401, 403, 404, 422, 500, 503)}
+_COMMON: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 403, 404, 422, 500, 503)}
 _ABOUT = """\
 The facts of the pages of a Cleanroom, for programs. Lists go on where their Link header says (`rel="next"`); every
 answer has an entity tag for `If-None-Match`; what goes wrong is told as RFC 9457 has it. Keys are added, never renamed.

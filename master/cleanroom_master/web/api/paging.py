@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query, Request
@@ -15,7 +15,7 @@ LARGEST = 2**63 - 1
 Limit = Annotated[int, Query(ge=1, le=200, description="at most so many of the list")]
 Before = Annotated[int | None, Query(ge=1, le=LARGEST, description="those before this one, as the Link header says")]
 After = Annotated[int, Query(ge=0, le=LARGEST, description="those after this one, as the Link header says")]
-LINK = {
+LINK: dict[int | str, dict[str, Any]] = {
     200: {
         "headers": {
             "Link": {"description": 'where the list goes on (rel="next")', "schema": {"type": "string"}},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request
@@ -103,7 +103,7 @@ _BODY = {
         "content": {"application/json": {"schema": {"type": "object"}}},
     }
 }
-_ANSWERS = {status: PROBLEMS[status] for status in (400, 401, 404, 408, 413, 422, 503)}
+_ANSWERS: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (400, 401, 404, 408, 413, 422, 503)}
 
 
 @router.post("/{forge}", openapi_extra=_BODY, responses=_ANSWERS)
