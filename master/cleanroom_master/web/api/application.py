@@ -54,9 +54,10 @@ def _describe(application: FastAPI) -> None:
             for path in schema["paths"].values():
                 for operation in path.values():
                     for answer in operation["responses"].values():
-                        content = answer.get("content", {})
-                        if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
-                            answer["content"] = {MEDIA_TYPE: content["application/json"]}
+                        for content in answer.get("content", {}).values():
+                            if content.get("schema", {}).get("$ref", "").endswith("/Problem"):
+                                answer["content"] = {MEDIA_TYPE: content}
+                                break
             application.openapi_schema = schema
         return application.openapi_schema
 
