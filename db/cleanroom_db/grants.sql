@@ -5,7 +5,6 @@ GRANT USAGE ON SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanr
 GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
 REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_hooks, cleanroom_notifications;
 GRANT USAGE ON SCHEMA cleanroom TO cleanroom_hooks, cleanroom_notifications;
-GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_notifications;
 
 -- What receives webhooks notes that they came, and wishes for a look at a repository; it reads no more than it must.
 GRANT SELECT ON cleanroom.product, cleanroom.webhook_delivery, cleanroom.look_wish TO cleanroom_hooks;
@@ -13,7 +12,10 @@ GRANT INSERT, DELETE ON cleanroom.webhook_delivery TO cleanroom_hooks;
 GRANT INSERT, UPDATE ON cleanroom.look_wish TO cleanroom_hooks;
 GRANT DELETE ON cleanroom.look_wish TO cleanroom_refs;
 
--- What tells others writes whom it tells of what, and what came of that.
+-- What tells others reads what it tells of, and writes whom it tells of what and what came of that.
+GRANT SELECT ON cleanroom.product, cleanroom.release, cleanroom.build, cleanroom.attempt, cleanroom.comparison,
+                cleanroom.generation, cleanroom.channel_release, cleanroom.repository_request, cleanroom.state_change,
+                cleanroom.standing, cleanroom.notification, cleanroom.service TO cleanroom_notifications;
 GRANT UPDATE (told_at) ON cleanroom.state_change TO cleanroom_notifications;
 GRANT INSERT, UPDATE ON cleanroom.notification, cleanroom.standing, cleanroom.service TO cleanroom_notifications;
 

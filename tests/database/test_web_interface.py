@@ -175,9 +175,9 @@ def test_the_description_holds_for_whatever_is_asked(served: str, filled: int) -
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 20
     for operation in operations:
-        _ask(operation, GenerationMode.POSITIVE, 5)
+        _ask(operation, GenerationMode.POSITIVE, 4)
         if list(operation.iter_parameters()):
-            _ask(operation, GenerationMode.NEGATIVE, 5)
+            _ask(operation, GenerationMode.NEGATIVE, 3)
 
 
 def _ask(operation: APIOperation, mode: GenerationMode, examples: int) -> None:

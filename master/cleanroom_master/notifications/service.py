@@ -6,6 +6,7 @@ lease is over it is sent again, with the same key.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -55,7 +56,9 @@ class Notifier:
     def stop(self) -> None:
         """End `run` soon; safe in a signal handler and in another thread."""
         self._stopping.set()
-        self._listener.interrupt()
+        # It is closed once it has ended.
+        with contextlib.suppress(OSError):
+            self._listener.interrupt()
 
     def run(self) -> None:
         """Tell until `stop`; what is being sent then is sent to its end."""
@@ -71,6 +74,7 @@ class Notifier:
                 _log.warning("%s", error)
             self._listener.wait(wait)
         self._threads.shutdown(cancel_futures=True)
+        self._listener.close()
 
     def begin(self) -> int:
         """Make messages of what is new, and begin to send what is due; returns how many are being sent."""
