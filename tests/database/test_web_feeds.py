@@ -21,9 +21,16 @@ BOUNDS = ("1", "2.5", "+Inf")
 HOSTILE = "v1<script>alert(1)</script>&\u202e😀"
 
 
+def hostile(owner: Database) -> None:
+    """A release whose version is no good name."""
+    published(owner, "v1", {"a": P})
+    with owner.transaction() as cursor:
+        cursor.execute("UPDATE cleanroom.release SET version = %(version)s", version=HOSTILE)
+
+
 def test_a_feed_has_an_entry_for_each_state(web: TestClient, owner: Database) -> None:
     add_product(owner)
-    published(owner, HOSTILE, {"a": P})
+    hostile(owner)
     answer = web.get("/product/hello/feed.atom")
     assert answer.headers["content-type"] == "application/atom+xml"
     feed = ElementTree.fromstring(answer.content)
@@ -33,7 +40,7 @@ def test_a_feed_has_an_entry_for_each_state(web: TestClient, owner: Database) ->
     ids = [entry.find(f"{ATOM}id").text for entry in entries]
     assert len(set(ids)) == 4
     assert entries[0].find(f"{ATOM}title").text == "hello v1<script>alert(1)</script>&\\u202e😀 is published"
-    assert entries[0].find(f"{ATOM}link").get("href").startswith("http://web.example/release/hello/v1%3Cscript%3E")
+    assert entries[0].find(f"{ATOM}link").get("href").endswith("/release/hello/v1")
     assert feed.find(f"{ATOM}updated").text == entries[0].find(f"{ATOM}updated").text
     assert web.get("/product/hello/feed.atom", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
     assert web.get("/product/none/feed.atom").status_code == 404
@@ -50,7 +57,7 @@ def test_a_badge_says_how_a_product_stands(web: TestClient, owner: Database) -> 
         return str(ElementTree.fromstring(answer.content).find(f"{SVG}title").text)
 
     assert shown() == "hello: none"
-    published(owner, HOSTILE, {"a": P})
+    hostile(owner)
     assert shown() == "hello: v1<script>alert(1)</script>&\\u202e😀 publi…"
     build(owner, claimed(owner, "v2"), {"a": F}, failing={"regress": "failed"})
     assert shown() == "hello: v2 failed"

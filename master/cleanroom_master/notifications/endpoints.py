@@ -15,6 +15,7 @@ from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_base.settings import Settings
 from cleanroom_db.states import Forge, NotificationEvent
 from cleanroom_master import repository_addresses
+from cleanroom_recipes import names
 
 FILE = "notifications.toml"
 EVENTS = tuple(event for event in NotificationEvent if event is not NotificationEvent.STATUS)
@@ -138,6 +139,10 @@ def load(settings: Settings) -> dict[str, Endpoint]:
         if not isinstance(table, dict):
             problems.append(Problem(f"{file}: {name}", "must be a table, [NAME]"))
             continue
+        if not names.is_name(names.ENDPOINT, name):
+            problems.append(
+                Problem(f"{file}: {name[:100]!r}", "must be a name of lower-case letters, digits and hyphens")
+            )
         try:
             # `name` is the table's own, so that it cannot be said otherwise.
             found[name] = _ANY.validate_python({**table, "name": name} if "name" not in table else table)

@@ -66,6 +66,9 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     text = """
     loose = 1
+    ["Not a name"]
+    kind = "email"
+    to = ["a@example.org"]
     [one]
     kind = "webhook"
     url = "file:///etc/passwd"
@@ -86,7 +89,15 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         endpoints.load(settings(tmp_path, text))
     said = str(raised.value)
-    for part in ("loose: must be a table", "one.url:", "one.secret_file:", "two:", "three.to.0:", "three.colour:"):
+    for part in (
+        "loose: must be a table",
+        "'Not a name': must be a name",
+        "one.url:",
+        "one.secret_file:",
+        "two:",
+        "three.to.0:",
+        "three.colour:",
+    ):
         assert part in said, (part, said)
     assert "has either url or url_file" in said
     assert "five.events.0:" in said
