@@ -96,10 +96,10 @@ def _entry(root: ElementTree.Element, one: Change, web_url: str) -> None:
 def _badge(label: str, newest: Listed | None) -> bytes:
     state = "none" if newest is None else str(newest.state)
     version = "" if newest is None else newest.version or newest.ref
-    words = [_cut(label), _cut(f"{version} {state}".strip())]
+    words = [_harmless(_cut(label)), _harmless(_cut(f"{version} {state}".strip()))]
     left, right = (_ROOM + sum(map(_width, word)) for word in words)
     size = {"width": f"{left + right:g}", "height": str(_HEIGHT)}
-    root = ElementTree.Element("svg", {"xmlns": _SVG, "role": "img", "aria-label": _harmless(": ".join(words)), **size})
+    root = ElementTree.Element("svg", {"xmlns": _SVG, "role": "img", "aria-label": ": ".join(words), **size})
     _add(root, "title", ": ".join(words))
     ElementTree.SubElement(root, "rect", {**size, "rx": "3", "fill": "#444c56"})
     colour = _COLOURS[look(state)]
@@ -113,7 +113,7 @@ def _badge(label: str, newest: Listed | None) -> bytes:
     group = ElementTree.SubElement(root, "g", style)
     for word, middle in zip(words, (left / 2, left + right / 2), strict=True):
         shown = ElementTree.SubElement(group, "text", {"x": f"{middle:g}", "y": "14"})
-        shown.text = _harmless(word)
+        shown.text = word
     return _xml(root)
 
 
