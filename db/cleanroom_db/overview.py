@@ -23,6 +23,7 @@ PRODUCTS = 100
 _RUNS = 10
 _LOOKED_AT = 40
 _CHANNELS = 50
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -146,11 +147,17 @@ class Present(Entity):
 
 def matrix(database: Database, wanted: Filter, *, limit: int = RELEASES, columns: int = COLUMNS) -> Matrix:
     """The newest releases, and how they stand on the targets that most of them have."""
+    part = None if wanted.product is None else plain(wanted.product)
+    exactly = None if wanted.exactly is None else [wanted.exactly]
     with database.transaction() as cursor:
+        if part is not None:
+            # Few products are found by an index, and many after few releases.
+            named = [row["name"] for row in cursor.rows(_SQL["named"], part=part, limit=_NAMED + 1)]
+            part, exactly = (None, named) if len(named) <= _NAMED else (part, None)
         rows = cursor.rows(
             _SQL["releases"],
-            product=None if wanted.product is None else plain(wanted.product),
-            exactly=wanted.exactly,
+            product=part,
+            exactly=exactly,
             channel=wanted.channel,
             state=wanted.state,
             before=wanted.before,

@@ -15,10 +15,10 @@ from cleanroom_db.states import ReleaseState
 
 _SQL = load("trends")
 
-RELEASES = 200
-RESETS = 1000
-PHASES = 5000
-BUILDS = 2000
+RELEASES = 100
+RESETS = 500
+PHASES = 2000
+BUILDS = 1000
 TARGETS = 200
 _CASE_RELEASES = 30
 _CASES = 100
@@ -94,10 +94,10 @@ def releases(database: Database, product: str | None = None) -> list[Ended]:
     return [Ended.from_row(row) for row in rows]
 
 
-def resets(database: Database) -> list[ResetOf]:
+def resets(database: Database, *, limit: int = RESETS) -> list[ResetOf]:
     """The latest resets of guests, oldest first."""
     with database.transaction() as cursor:
-        return [ResetOf.from_row(row) for row in cursor.rows(_SQL["resets"], limit=RESETS)]
+        return [ResetOf.from_row(row) for row in cursor.rows(_SQL["resets"], limit=limit)]
 
 
 def images(database: Database) -> list[UsedImage]:

@@ -23,6 +23,8 @@ View = dict[str, Any]
 
 # The failing test cases of a phase that are shown; `release compare` and the database know all.
 FAILING = 20
+# Builds of which one sentence tells.
+_TOLD = 20
 _COUNTS = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 
 
@@ -261,7 +263,8 @@ def _why(release: Row, builds: list[View]) -> str:
         return f"waits for {', '.join(release['waits_for'])}, on which it depends"
     if builds and all(build["outcome"] is not None for build in builds):
         return str(release["why"])
-    return "; ".join(f"{build['target']}: {_progress(build)}" for build in builds)
+    more = [f"and {len(builds) - _TOLD} more builds"] if len(builds) > _TOLD else []
+    return "; ".join([*(f"{build['target']}: {_progress(build)}" for build in builds[:_TOLD]), *more])
 
 
 def _progress(build: View) -> str:

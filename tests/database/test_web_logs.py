@@ -79,10 +79,10 @@ def test_a_long_log_is_read_page_by_page(web: TestClient, running: Running) -> N
         lines = [int((one["id"] or "")[1:]) for one in page.all("span") if one.get("class") == "line"]
         return lines[0], lines[-1]
 
-    assert shown("") == (1, 1000)
-    assert shown("?line=1001") == (1001, 2000)
-    assert shown("?line=19999") == (19001, 20000)
-    assert shown("?line=99999999") == (19001, 20000)
+    assert shown("") == (1, 500)
+    assert shown("?line=501") == (501, 1000)
+    assert shown("?line=19999") == (19501, 20000)
+    assert shown("?line=99999999") == (19501, 20000)
     read(web, f"/log/{running.id}?line=0", 400)
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from axe_playwright_python.sync_playwright import Axe
 from database_server import Server
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from cleanroom_db.connection import Database
 from cleanroom_master.web.site import Site
 
 _PATIENCE_MS = 30_000
+expect.set_options(timeout=_PATIENCE_MS)
 _GRAVE = ("serious", "critical")
 # What the browser says of an answer that the test asks for: a page that is not there is said to be one.
 _EXPECTED = "Failed to load resource"

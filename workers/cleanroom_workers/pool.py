@@ -31,6 +31,9 @@ _OLDEST = 3600.0
 _TAIL = 12
 # So often a product's declaration must have been asked for before a layer is made of it.
 _REPEATED = 2
+# Of kinds that one product alone can use so many times the number are kept that is kept of another kind: a few products
+# that take turns, each with two targets, would otherwise take each other's place every time.
+_PRODUCTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,14 +216,15 @@ class Pool:
     def wanted(self) -> dict[Kind, int]:
         """How many ready guests of which kind there should be, the last one asked for first.
 
-        Products are many: of those kinds that only one of them can use, as many guests are kept in all as of another
-        kind alone, and only where there is a layer; without it any guest would do as well.
+        Products are many: of those kinds that only one of them can use, twice as many guests are kept in all as of
+        another kind alone, and only where there is a layer; without it any guest would do as well.
         """
         wanted = {}
-        left = self._most
+        left = _PRODUCTS * self._most
         for wish in self._demand.wishes():
-            number = min(wish.most, left if wish.kind.declared else self._most)
+            number = min(wish.most, self._most)
             if wish.kind.declared:
+                number = min(number, left)
                 if number == 0 or not self._holder.has_layer(wish.kind):
                     continue
                 left -= number

@@ -1,12 +1,16 @@
 -- What is shown of many releases at once. Every block is bounded, whatever is recorded.
 
+-- name: named
+-- The products whose names have a text; what is more than a few is not narrowed down by it.
+SELECT name FROM cleanroom.product WHERE strpos(name, %(part)s) > 0 ORDER BY name <> %(part)s, name LIMIT %(limit)s
+
 -- name: releases
 -- The newest releases, before one of them where that is asked for.
 SELECT release.id, release.product, release.ref, release.version, release.kind, release.channel, release.state,
        release.why, release.created_at, release.finished_at
   FROM cleanroom.release
  WHERE (%(product)s::text IS NULL OR strpos(release.product, %(product)s) > 0)
-   AND (%(exactly)s::text IS NULL OR release.product = %(exactly)s)
+   AND (%(exactly)s::text[] IS NULL OR release.product = ANY(%(exactly)s::text[]))
    AND (%(channel)s::text IS NULL OR release.channel = %(channel)s)
    AND (%(state)s::cleanroom.release_state IS NULL OR release.state = %(state)s)
    AND (%(before)s::bigint IS NULL OR release.id < %(before)s)

@@ -31,6 +31,7 @@ from cleanroom_master.web.pages import (
     test_cases,
     trends,
 )
+from cleanroom_master.web.sharing import Shared
 from cleanroom_master.web.site import THREADS, Site
 from cleanroom_master.web.templating import PACKAGE, Pages
 from cleanroom_master.web.webhooks.receiving import Receiver
@@ -58,6 +59,8 @@ def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     application.router.routes.append(_interface(api.create(site, receiver)))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
+    # The last one is the outermost.
+    application.add_middleware(Shared, news=application.state.news)
     application.add_middleware(Headers)
     return application
 

@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 # Joiners make one emoji of several and are needed in some scripts; they move nothing.
 _JOINERS = "\u200c\u200d"
 # Control, format, unassigned and private characters, halves of characters, and separators that break lines.
+_TIME = Markup('<time datetime="%sT%sZ" title="%s UTC">%s UTC</time>')
 _STEERING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -32,10 +33,8 @@ def time(value: datetime | str | None) -> Markup:
     if value is None:
         return Markup("-")
     at = (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
-    machine = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{:%Y-%m-%d %H:%M} UTC</time>').format(
-        machine, at, at
-    )
+    exact = at.isoformat(" ", "milliseconds")
+    return _TIME % (exact[:10], exact[11:23], exact[:19], exact[:16])
 
 
 def duration(seconds: float | None) -> str:

@@ -211,7 +211,9 @@ def test_a_layer_of_what_a_product_declares_is_made_once_it_was_asked_for_again(
     assert maker.missing == [own]
 
 
-def test_of_the_kinds_of_products_as_many_are_kept_in_all_as_of_another_alone(host: FakeHost, demand: Demand) -> None:
+def test_of_the_kinds_of_products_twice_as_many_are_kept_in_all_as_of_another_alone(
+    host: FakeHost, demand: Demand
+) -> None:
     own = [replace(BOOKWORM, image=f"own-{number}", declared=(f"install {number}",)) for number in range(5)]
     for kind in own:
         demand.note(kind, 3)
@@ -221,7 +223,7 @@ def test_of_the_kinds_of_products_as_many_are_kept_in_all_as_of_another_alone(ho
     assert host.kinds() == ["debian-13"] * 2
     host.layered.update(own[:4])
     tended(host, demand, most=4)
-    assert host.kinds() == ["debian-13"] * 2 + ["own-2"] + ["own-3"] * 3
+    assert host.kinds() == ["debian-13"] * 2 + ["own-1"] * 2 + ["own-2"] * 3 + ["own-3"] * 3
     host.layered.clear()
     tended(host, demand, most=4)
     assert host.kinds() == ["debian-13"] * 2

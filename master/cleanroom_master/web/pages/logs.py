@@ -28,7 +28,7 @@ from cleanroom_master.web.terminal import rendered
 router = APIRouter(include_in_schema=False)
 
 # Lines of a page, and the bytes that they may have.
-LINES = 1000
+LINES = 500
 _ROOM = 256 << 10
 # How often a growing log is looked at, and how often a silent reader is told that all is well, in seconds.
 _LOOK = 0.25
@@ -107,7 +107,7 @@ def log(
         step=step,
         beside=steps.beside(record, step),
         failing=steps.failing(record, step),
-        lines=[(one, rendered(one.text)) for one in shown],
+        lines="".join(map(_line, shown)),
         first=first,
         last=shown[-1].number if shown else 0,
         total=total,
@@ -125,6 +125,13 @@ def _errors(opened: _Log, index: Index | None) -> Found:
         return log_lines.errors(opened.blocks(None))
     lines = tuple(Line(number, text.encode(), cut=False) for number, text in index.errors)
     return Found(lines, index.error_count)
+
+
+def _line(line: Line) -> str:
+    """A line as HTML, as the script makes one that comes later; there are hundreds of these on a page."""
+    number = line.number
+    cut = "<em> (goes on: see the download)</em>" if line.cut else ""
+    return f'<span class="line" id="L{number}"><a href="#L{number}">{number}</a> {rendered(line.text)}{cut}\n</span>'
 
 
 def _rendered(found: Found) -> dict[str, object]:

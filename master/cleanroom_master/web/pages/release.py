@@ -19,7 +19,9 @@ router = APIRouter(include_in_schema=False)
 
 # Targets that are shown with all about them, and others that are named.
 SHOWN = 8
-_NAMED = 500
+_NAMED = 300
+_GATES = 100
+_ARTIFACTS = 200
 # What readers come for stands first.
 _ORDER = ("bad", "mixed", "hold", "busy", "calm", "off", "good")
 
@@ -42,6 +44,8 @@ def release(
         builds=shown,
         others=others[:_NAMED],
         left_out=len(others),
+        gates=sorted(view["gates"], key=lambda gate: _ORDER.index(look(gate["state"] or "waits")))[:_GATES],
+        most_artifacts=_ARTIFACTS,
         before=[one for one in whole if one.name in way.BEFORE],
         after=[one for one in whole if one.name not in way.BEFORE],
         of_target=of_target,

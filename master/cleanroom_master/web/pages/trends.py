@@ -15,6 +15,8 @@ from cleanroom_master.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 
+_RESETS = 150
+
 
 @router.get("/trends")
 def trends(record: Record, render: Render, product: Annotated[str, Query(max_length=100)] = "") -> Response:
@@ -28,7 +30,7 @@ def trends(record: Record, render: Render, product: Annotated[str, Query(max_len
         build=plots.dots([one.build_seconds for one in ended]),
         published=plots.dots([one.published_seconds for one in ended]),
         passing=plots.dots([one.pass_rate for one in ended], most=1.0),
-        reset=plots.dots([one.seconds for one in record_of_trends.resets(record)][-300:]),
+        reset=plots.dots([one.seconds for one in record_of_trends.resets(record, limit=_RESETS)]),
         height=plots.HEIGHT,
         width=plots.WIDTH,
     )
