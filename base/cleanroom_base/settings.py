@@ -116,6 +116,7 @@ port = number(1, 65535, whole=True)
 seconds = number(0.01, 31_536_000)
 count = number(0, 1_000_000, whole=True)
 days = number(0, 36_500)
+hours = number(0.01, 87_600)
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("database.url", text, None, "PostgreSQL to use (postgresql://...); default: a private cluster", True),
@@ -124,6 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database.web_url", text, None, "the web's own connection, if not by SET ROLE", True),
     Setting("database.hooks_url", text, None, "connection of what receives webhooks, if not by SET ROLE", True),
     Setting("database.notifications_url", text, None, "connection of what sends messages, if not by SET ROLE", True),
+    Setting("database.access_url", text, None, "the connection for those signed in, if not by SET ROLE", True),
     Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
     Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),
@@ -194,6 +196,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("mail.user", text, None, "user at the server that takes e-mail"),
     Setting("mail.password", text, None, "password at the server that takes e-mail", True),
     Setting("mail.sender", text, None, "address that e-mail comes from; default: cleanroom@ and this machine's name"),
+    Setting("web.anonymous", choice("read", "none"), "read", "what may be done without signing in to the web status"),
+    Setting("web.session_idle", hours, 12.0, "hours after which an unused session of the web status ends"),
+    Setting("web.session_age", hours, 168.0, "hours after which any session of the web status ends"),
+    Setting(
+        "openid.issuer", text, None, "OpenID Connect provider by which people sign in (https://...); default: none"
+    ),
+    Setting("openid.client", text, "cleanroom", "name by which the OpenID Connect provider knows Cleanroom"),
+    Setting("openid.secret", text, None, "what Cleanroom says to the OpenID Connect provider", True),
+    Setting("openid.name", text, "OpenID Connect", "what people call the OpenID Connect provider"),
+    Setting("openid.accounts", choice("yes", "no"), "yes", "whether whoever it sends gets an account that may read"),
     Setting("retention.snapshots_versions", count, 0, "versions of a package that snapshots keeps; 0: all"),
     Setting("retention.snapshots_days", days, 0.0, "days after which snapshots may drop a version; 0: never by age"),
     Setting("retention.testing_versions", count, 0, "versions of a package that testing keeps; 0: all"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from cleanroom_db.connection import Database, plain
+from cleanroom_db.connection import Cursor, Database, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 
@@ -16,7 +16,10 @@ _SQL = load("audit")
 
 @dataclass(frozen=True)
 class Entry(Entity):
-    """One thing that a person or a process did."""
+    """One thing that a person or a process did, or (`allowed` False) was refused.
+
+    `written_by` is the database's role that wrote it down; None: that was not noted yet.
+    """
 
     id: int
     at: datetime
@@ -25,6 +28,8 @@ class Entry(Entity):
     subject: str
     reason: str
     detail: Mapping[str, Any]
+    allowed: bool
+    written_by: str | None
 
 
 def record(
@@ -35,8 +40,9 @@ def record(
     *,
     reason: str = "",
     detail: Mapping[str, Any] | None = None,
+    allowed: bool = True,
 ) -> None:
-    """Note that `actor` did `action` (`release retry`) to `subject` (`hello v1`)."""
+    """Note that `actor` did `action` (`release retry`) to `subject` (`hello v1`), or was refused that."""
     with database.transaction() as cursor:
         cursor.execute(
             _SQL["record"],
@@ -45,6 +51,7 @@ def record(
             subject=plain(subject),
             reason=plain(reason),
             detail=detail or {},
+            allowed=allowed,
         )
 
 
@@ -52,3 +59,9 @@ def list_latest(database: Database, subject: str | None = None, *, limit: int = 
     """The latest entries, newest first."""
     with database.transaction() as cursor:
         return [Entry.from_row(row) for row in cursor.rows(_SQL["list"], subject=subject, limit=limit)]
+
+
+def since(cursor: Cursor, subject: str, entry: int) -> Entry | None:
+    """The latest entry about a subject of what was done after an entry (0: ever); None where nothing was."""
+    row = cursor.row(_SQL["since"], subject=plain(subject), entry=entry)
+    return None if row is None else Entry.from_row(row)

@@ -220,6 +220,12 @@ def waive(cursor: Cursor, release_id: int, gate: str, actor: str, reason: str, e
     )
 
 
+def to_waive(cursor: Cursor, release_id: int) -> tuple[str, ...]:
+    """The gates of a release that a person can waive now."""
+    facts = _facts(cursor, release_id)
+    return tuple(gate for gate in waivable(facts) if waiver_problem(facts, gate) is None)
+
+
 def waivable(facts: Facts) -> tuple[str, ...]:
     """The gates of a release that may be waived: those demanded but a few, and each phase but the first."""
     fixed = (Gate.BUILDS, Gate.SIGNATURE, Gate.APPROVAL, f"phase:{_INDISPENSABLE}")

@@ -1,8 +1,14 @@
 -- Who may do what. Applied after every migration; each role gets exactly this.
 
-REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
-GRANT USAGE ON SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
-GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
+REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs,
+    cleanroom_access;
+GRANT USAGE ON SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs,
+    cleanroom_access;
+GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs,
+    cleanroom_access;
+-- What lets somebody in is read by what lets people in.
+REVOKE ALL ON cleanroom.account, cleanroom.account_grant, cleanroom.session, cleanroom.api_token,
+              cleanroom.sign_in_failure FROM cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
 REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_hooks, cleanroom_notifications;
 GRANT USAGE ON SCHEMA cleanroom TO cleanroom_hooks, cleanroom_notifications;
 
@@ -63,6 +69,30 @@ GRANT INSERT ON cleanroom.package, cleanroom.path, cleanroom.package_file, clean
 GRANT INSERT, DELETE ON cleanroom.conflict_check TO cleanroom_publisher;
 GRANT UPDATE (state, why, evaluated_at) ON cleanroom.gate_result TO cleanroom_publisher;
 GRANT INSERT, UPDATE ON cleanroom.service TO cleanroom_publisher;
+
+-- The web status lets people in, and does for them what they may do on the command line. Accounts are the owner's
+-- business: it makes none with a password, and grants nothing but reading to one that came by OpenID Connect.
+GRANT INSERT (name, issuer, subject, created_by) ON cleanroom.account TO cleanroom_access;
+GRANT INSERT (account, role, granted_by) ON cleanroom.account_grant TO cleanroom_access;
+DROP POLICY IF EXISTS access_reads ON cleanroom.account_grant;
+CREATE POLICY access_reads ON cleanroom.account_grant FOR SELECT TO cleanroom_access USING (true);
+DROP POLICY IF EXISTS access_grants ON cleanroom.account_grant;
+CREATE POLICY access_grants ON cleanroom.account_grant FOR INSERT TO cleanroom_access WITH CHECK (role = 'reader');
+GRANT INSERT (secret, account, address), UPDATE (seen_at), DELETE ON cleanroom.session TO cleanroom_access;
+GRANT UPDATE (used_at) ON cleanroom.api_token TO cleanroom_access;
+GRANT INSERT (account, address), DELETE ON cleanroom.sign_in_failure TO cleanroom_access;
+GRANT INSERT (actor, action, subject, reason, detail, allowed) ON cleanroom.audit TO cleanroom_access;
+GRANT UPDATE (state, why, hold_reason, approved_by, approved_at, finished_at) ON cleanroom.release TO cleanroom_access;
+GRANT INSERT ON cleanroom.attempt TO cleanroom_access;
+GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_access;
+GRANT INSERT ON cleanroom.gate_waiver TO cleanroom_access;
+GRANT DELETE ON cleanroom.dependent_choice, cleanroom.union_choice, cleanroom.conflict_check TO cleanroom_access;
+GRANT INSERT (release_id, channel, requested_by), UPDATE (state, why, requested_by, requested_at)
+    ON cleanroom.publication TO cleanroom_access;
+GRANT INSERT (kind, actor, reason, target, release_id, channel, forced) ON cleanroom.repository_request
+    TO cleanroom_access;
+-- An approval may have what was built be built again, where a recipe asks for that.
+GRANT INSERT ON cleanroom.trial, cleanroom.build, cleanroom.reproduction TO cleanroom_access;
 
 -- Buildbot keeps its own state in a schema of its own.
 CREATE SCHEMA IF NOT EXISTS buildbot AUTHORIZATION cleanroom_master;

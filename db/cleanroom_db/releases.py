@@ -168,7 +168,7 @@ def set_version(database: Database, release_id: int, version: str) -> None:
         cursor.execute(_SQL["set_version"], id=release_id, version=plain(version))
 
 
-def retry(database: Database, release_id: int, actor: str) -> list[int]:
+def retry(database: Database, release_id: int, actor: str, reason: str = "") -> list[int]:
     """Queue a new attempt of every build that did not pass, and return the builds' ids.
 
     Where all passed, the products that depend on the release are tried with it again, and it is installed together
@@ -190,7 +190,7 @@ def retry(database: Database, release_id: int, actor: str) -> list[int]:
         _set_state(cursor, release_id, ReleaseState.WAITING, f"{actor} asked to try again")
         if not again:
             _settle(cursor, lock(cursor, release_id), requested_by=actor)
-        audit.record(database, actor, "release retry", f"{release.product} {release.ref}")
+        audit.record(database, actor, "release retry", f"{release.product} {release.ref}", reason=reason)
         return [row["build_id"] for row in again]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import audit
-from cleanroom_db.connection import Database, plain
+from cleanroom_db.connection import Cursor, Database, plain
 from cleanroom_db.rows import Entity
 from cleanroom_db.sql import load
 from cleanroom_db.states import RequestKind, RequestState
@@ -112,3 +112,15 @@ def finish(
     """Say what came of a request; one that was settled meanwhile stays as it is."""
     with database.transaction() as cursor:
         cursor.execute(_SQL["finish"], id=request_id, state=state, why=plain(why), result=result or {})
+
+
+def lock_rollbacks(cursor: Cursor) -> Request | None:
+    """The latest rollback that was asked for; nobody who locks too asks for another until the transaction's end."""
+    cursor.execute(_SQL["lock_all"])
+    return latest_rollback(cursor)
+
+
+def latest_rollback(cursor: Cursor) -> Request | None:
+    """The latest rollback that was asked for, if there was one."""
+    row = cursor.row(_SQL["latest_rollback"])
+    return None if row is None else Request.from_row(row)

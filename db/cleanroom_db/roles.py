@@ -18,6 +18,8 @@ class Role(StrEnum):
     REFS = "refs"
     HOOKS = "hooks"
     NOTIFICATIONS = "notifications"
+    # The web status where somebody is signed in; what it shows to everybody it reads as `web`.
+    ACCESS = "access"
 
     @property
     def account(self) -> str:

@@ -213,3 +213,17 @@ class NotificationState(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+
+
+class AccountRole(StrEnum):
+    """What an account may do, from little to all; each may do what those before it may."""
+
+    READER = "reader"
+    DEVELOPER = "developer"
+    MANAGER = "manager"
+    ADMINISTRATOR = "administrator"
+
+    def includes(self, other: AccountRole) -> bool:
+        """Whether this role may do all that the other may."""
+        order = list(AccountRole)
+        return order.index(self) >= order.index(other)

@@ -13,6 +13,7 @@ from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.releases import Planned, PlannedBuild
 from cleanroom_db.states import SignatureState
 from cleanroom_images.catalogue import Catalogue
+from cleanroom_master.demands import demanded
 from cleanroom_master.refs import contents
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Flaky, Gate, Recipe, RefKind, Target
@@ -80,12 +81,6 @@ class Planner:
                 hint=f"put a {OWN_RECIPE} into the repository, or 'cleanroom product add --recipe'",
             )
         return loader.from_json(product.recipe)
-
-
-def demanded(settings: Settings, recipe: Recipe, channel: str) -> tuple[str, ...]:
-    """What must hold before a release goes into a channel: what the site demands and what the recipe adds to it."""
-    site = (*settings.words("gates.all"), *settings.words(f"gates.{channel}"))
-    return tuple(dict.fromkeys((str(Gate.BUILDS), *site, *recipe.gates_of(channel))))
 
 
 def _stricter(one: Flaky, other: Flaky) -> Flaky:

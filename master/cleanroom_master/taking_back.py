@@ -6,53 +6,18 @@ generation that has it; what was withdrawn never does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import generations, publications, releases, requests
 from cleanroom_db.connection import Database
-from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference, Leaving
+from cleanroom_db.generations import Leaving
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
+from cleanroom_master.asking_back import Return, fixes, plan_rollback, require_insistence
 from cleanroom_master.making import Change, make
 from cleanroom_master.publish.repository import Repository
-
-
-class SecurityFix(InputError):
-    """What is to be taken back mends a hole in security."""
-
-
-@dataclass(frozen=True)
-class Return:
-    """What going back to a generation comes to. `kept_out`: it has them, but they were withdrawn since."""
-
-    difference: Difference
-    kept_out: tuple[ChannelPackage, ...]
-
-
-def plan_rollback(database: Database, current: int, target: int) -> Return:
-    """What a rollback would change. Raises InputError for a generation that consumers never saw."""
-    generations.get(database, target)
-    difference = generations.difference(database, current, target)
-    # What is the same in both cannot be withdrawn: the current generation has it.
-    kept_out = tuple(package for package in difference.added if package.withdrawn_by is not None)
-    return Return(difference, kept_out)
-
-
-def fixes(leaving: Iterable[ChannelRelease]) -> list[str]:
-    """The releases among these that mend a hole in security, each in words."""
-    return [f"{one.product} {one.ref} in {one.channel} ({one.evidence})" for one in leaving if one.evidence is not None]
-
-
-def require_insistence(fixed: Sequence[str], *, forced: bool) -> None:
-    """Raise SecurityFix when security fixes would be taken back by somebody who does not insist."""
-    if fixed and not forced:
-        raise SecurityFix(
-            f"this would take security fixes back: {', '.join(fixed)}",
-            hint="--force does it all the same; the warning is kept with the generation",
-        )
 
 
 def rollback(database: Database, repository: Repository, request: Request) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from database_server import Server, running_server
+from people import settings_of
 from publishing import signer
 from shop import Shop
 from starlette.testclient import TestClient
@@ -19,6 +20,7 @@ from cleanroom_master.logs import LogStore
 from cleanroom_master.publish.signing import Signer
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
+from cleanroom_master.web.visitors import Access
 
 __all__ = ["signer"]
 
@@ -89,6 +91,7 @@ def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
+        Access(connect(Role.ACCESS), settings_of(tmp_path)),
     )
 
 

@@ -24,6 +24,7 @@ TABLES = [
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
+    *("account", "account_grant", "session", "api_token", "sign_in_failure"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -32,6 +33,26 @@ ALLOWED = {
     Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
     Role.HOOKS: {"webhook_delivery": "ID", "look_wish": "IU"},
     Role.NOTIFICATIONS: {"state_change": "U", "standing": "IU", "notification": "IU", "service": "IU"},
+    Role.ACCESS: {
+        "account": "I",
+        "account_grant": "I",
+        "session": "IUD",
+        "api_token": "U",
+        "sign_in_failure": "ID",
+        "audit": "I",
+        "release": "U",
+        "build": "I",
+        "attempt": "I",
+        "gate_result": "ID",
+        "gate_waiver": "I",
+        "conflict_check": "D",
+        "dependent_choice": "D",
+        "union_choice": "D",
+        "publication": "IU",
+        "repository_request": "I",
+        "trial": "I",
+        "reproduction": "I",
+    },
     Role.MASTER: {
         "ref_event": "U",
         "release": "IU",

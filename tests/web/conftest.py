@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from browsing import Served
 from database_server import Server, running_server
+from people import settings_of
 from playwright.sync_api import Browser, sync_playwright
 
 from cleanroom_db.connection import Database
@@ -21,6 +22,7 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
+from cleanroom_master.web.visitors import Access
 
 _numbers = itertools.count(1)
 
@@ -46,6 +48,7 @@ def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
+        Access(Database(server.url(Role.ACCESS, name), wait=0.5), settings_of(state)),
     )
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     running = uvicorn.Server(uvicorn.Config(create(site), log_level="warning", timeout_graceful_shutdown=1))

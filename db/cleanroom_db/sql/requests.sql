@@ -16,3 +16,9 @@ UPDATE cleanroom.repository_request
 
 -- name: note
 UPDATE cleanroom.repository_request SET why = %(why)s, result = %(result)s WHERE id = %(id)s AND state = 'pending'
+
+-- name: lock_all
+SELECT pg_advisory_xact_lock(hashtextextended('cleanroom.repository_request', 0))
+
+-- name: latest_rollback
+SELECT * FROM cleanroom.repository_request WHERE kind = 'rollback' ORDER BY id DESC LIMIT 1

@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> int:
 
 def _commands() -> Commands:
     from cleanroom_master.cli import (
+        accounts,
         bisections,
         channels,
         configuration,
@@ -56,6 +57,7 @@ def _commands() -> Commands:
         site,
         telling,
         test_cases,
+        tokens,
     )
 
     commands = Commands()
@@ -73,6 +75,8 @@ def _commands() -> Commands:
         guests,
         repository,
         telling,
+        accounts,
+        tokens,
     ):
         module.register(commands)
     return commands

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
-from cleanroom_db import generations, products, promotions, publications, ref_events, releases, requests
+from cleanroom_db import products, promotions, publications, ref_events, releases
 from cleanroom_db.publications import Publication
-from cleanroom_db.states import PublicationState, RefEventState, ReleaseState, RequestKind
+from cleanroom_db.states import PublicationState, RefEventState, ReleaseState
 from cleanroom_db.view import release_view
+from cleanroom_master.asking_back import ask_withdrawal
 from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
-from cleanroom_master.planning import demanded
-from cleanroom_master.taking_back import fixes, require_insistence
+from cleanroom_master.demands import demanded
 from cleanroom_recipes import loader, names
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
@@ -55,8 +55,8 @@ def register(commands: Commands) -> None:
         verb.add_argument("ref")
         if name in ("wait", "watch"):
             verb.add_argument("--timeout", type=float, default=3600.0, metavar="S", help="longest wait in seconds")
-        if reason:
-            verb.add_argument("--reason", required=True, help="is kept in the audit log")
+        if reason or name == "retry":
+            verb.add_argument("--reason", required=bool(reason), default="", help="is kept in the audit log")
     waiver = release.verb(
         "waive",
         waive,
@@ -185,7 +185,7 @@ def _require_hope(context: Context, product: str, ref: str) -> None:
 def retry(context: Context, arguments: argparse.Namespace) -> None:
     """Queue new attempts of the builds that did not pass."""
     release = releases.find(context.database, arguments.product, arguments.ref)
-    again = releases.retry(context.database, release.id, getpass.getuser())
+    again = releases.retry(context.database, release.id, getpass.getuser(), arguments.reason)
     told = f"{len(again)} builds of {release.product} {release.ref} are tried again"
     context.emit(
         {"builds": len(again)}, told if again else f"dependents of {release.product} {release.ref} are tried again"
@@ -269,19 +269,13 @@ def withdraw(context: Context, arguments: argparse.Namespace) -> None:
     """Take a release out of its channels, for good."""
     release = releases.find(context.database, arguments.product, arguments.ref)
     name = f"{release.product} {release.ref}"
-    there = generations.channels_of(context.database, release.id)
-    fixed = fixes(one for one in there if arguments.channel in (None, one.channel))
-    require_insistence(fixed, forced=arguments.force)
-    asked = requests.ask(
+    asked = ask_withdrawal(
         context.database,
-        RequestKind.WITHDRAW,
+        release,
+        arguments.channel,
         actor=getpass.getuser(),
-        subject=name,
         reason=arguments.reason,
-        release_id=release.id,
-        channel=arguments.channel,
         forced=arguments.force,
-        detail={"channel": arguments.channel, "security_fixes": fixed},
     )
     done = asking.settled(context, asked, arguments.timeout, f"withdrawal of {name}")
     channels, warnings = (list(done.result.get(word, ())) for word in ("channels", "warnings"))

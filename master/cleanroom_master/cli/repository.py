@@ -12,7 +12,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_db import generations, requests
 from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference
 from cleanroom_db.states import RequestKind
-from cleanroom_master import taking_back
+from cleanroom_master import asking_back
 from cleanroom_master.cli import asking
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
@@ -153,19 +153,16 @@ def rollback(context: Context, arguments: argparse.Namespace) -> None:
     current = generations.current(context.database)
     if current is None:
         raise InputError("nothing is published yet")
-    plan = taking_back.plan_rollback(context.database, current.number, arguments.generation)
-    fixed = taking_back.fixes(plan.difference.releases_removed)
-    taking_back.require_insistence(fixed, forced=arguments.force)
+    plan = asking_back.plan_rollback(context.database, current.number, arguments.generation)
     context.progress(describe(plan.difference))
-    asked = requests.ask(
+    asked = asking_back.ask_rollback(
         context.database,
-        RequestKind.ROLLBACK,
-        actor=getpass.getuser(),
-        subject=f"generation {arguments.generation}",
-        reason=arguments.reason,
+        plan,
+        current=current.number,
         target=arguments.generation,
+        actor=getpass.getuser(),
+        reason=arguments.reason,
         forced=arguments.force,
-        detail={"from": current.number, "to": arguments.generation, "security_fixes": fixed},
     )
     done = asking.settled(context, asked, arguments.timeout, f"rollback to generation {arguments.generation}")
     data = {

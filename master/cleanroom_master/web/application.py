@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager
 from importlib import resources
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from cleanroom_master.web import errors
+from cleanroom_master.web import errors, refusals, visitors
 from cleanroom_master.web.api import application as api
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
 from cleanroom_master.web.measures import Meter
 from cleanroom_master.web.pages import (
+    actions,
     changes,
     environments,
     feeds,
@@ -28,6 +29,7 @@ from cleanroom_master.web.pages import (
     release,
     releases,
     repository,
+    signing_in,
     test_cases,
     trends,
 )
@@ -40,8 +42,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
-        changes,
-        feeds,
+        *(changes, feeds, signing_in, actions),
     )
 )
 
@@ -49,7 +50,10 @@ ROUTERS = tuple(
 def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     """The web status of a site, to be run by an ASGI server. Without a receiver no webhooks are taken."""
     # Its own pages about itself would load scripts from elsewhere.
-    application = FastAPI(title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
+    application = FastAPI(
+        title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life,
+        dependencies=[Depends(visitors.identify)],
+    )  # fmt: skip
     application.state.site = site
     application.state.news = News(site.database.url)
     application.state.meter = Meter(site.database)
@@ -59,6 +63,7 @@ def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     application.router.routes.append(_interface(api.create(site, receiver)))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
+    refusals.register(application, application.state.pages)
     # The last one is the outermost.
     application.add_middleware(Shared, news=application.state.news)
     application.add_middleware(Headers)
@@ -78,4 +83,7 @@ async def _life(application: FastAPI) -> AsyncIterator[None]:
     application.state.news.start()
     yield
     application.state.news.stop()
-    application.state.site.database.close()
+    site: Site = application.state.site
+    site.database.close()
+    if site.access is not None:
+        site.access.database.close()

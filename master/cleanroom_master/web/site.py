@@ -14,6 +14,7 @@ from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 from cleanroom_master.places import Places
+from cleanroom_master.web.visitors import Access
 
 # Handlers run in so many threads, each with at most one connection: more readers wait for a thread.
 THREADS = 8
@@ -23,7 +24,7 @@ _DATABASE_WAIT = 2.0
 
 @dataclass(frozen=True)
 class Site:
-    """One site: its record, its files, its addresses."""
+    """One site: its record, its files, its addresses, and how people get in (None: nobody signs in)."""
 
     database: Database
     logs: LogStore
@@ -31,6 +32,7 @@ class Site:
     web_url: str
     repository_url: str
     buildbot_url: str
+    access: Access | None = None
 
     @classmethod
     def open(cls, settings: Settings) -> Site:
@@ -44,6 +46,7 @@ class Site:
             settings.web_url,
             settings.repository_url,
             settings.buildbot_url,
+            Access.open(settings),
         )
 
 

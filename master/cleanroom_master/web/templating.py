@@ -11,7 +11,8 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cleanroom_master.web import text
+from cleanroom_master.permissions import ACTIONS
+from cleanroom_master.web import text, visitors
 from cleanroom_master.web.live import News
 from cleanroom_master.web.site import Site
 
@@ -54,7 +55,14 @@ class Pages:
             time=text.time, duration=text.duration, size=text.size, path=text.path, lines=text.lines
         )
         self._environment.globals.update(
-            navigation=NAVIGATION, site=site, static=_static_addresses(), look=look, release_address=release_address
+            navigation=NAVIGATION,
+            site=site,
+            static=_static_addresses(),
+            look=look,
+            release_address=release_address,
+            visitor=visitors.of,
+            actions=ACTIONS,
+            actions_of=actions_of,
         )
 
     def seen(self) -> Callable[..., int]:
@@ -81,7 +89,8 @@ class Pages:
         body = self._environment.get_template(template).render(request=request, **values).encode()
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         # Asked for again each time, so that what is shown is what is so.
-        further = {"Cache-Control": "no-cache", "ETag": tag, **(headers or {})}
+        kept = "no-cache" if visitors.of(request).holder is None else "private, no-cache"
+        further = {"Cache-Control": kept, "Vary": "Cookie, Authorization", "ETag": tag, **(headers or {})}
         if status == 200 and tag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=further)
         return HTMLResponse(body, status, further)
@@ -90,6 +99,20 @@ class Pages:
 def look(word: object) -> str:
     """How a state is shown: one of the few looks that the style sheet has."""
     return _LOOK_OF.get(str(word), "calm")
+
+
+def actions_of(release: Mapping[str, Any]) -> list[str]:
+    """The words of what can be done to a release (as `release_view` has it) in its state, whoever may do it."""
+    channels = {one["channel"] for one in release["published"]}
+    fitting = {
+        "approve": release["state"] == "held",
+        "hold": release["state"] in ("waiting", "building", "held"),
+        "retry": release["state"] in ("failed", "held", "cancelled"),
+        "waive": release["state"] in ("waiting", "building", "failed", "held"),
+        "promote": "testing" in channels and "stable" not in channels,
+        "withdraw": bool(channels) or release["state"] == "passed",
+    }
+    return [word for word, fits in fitting.items() if fits]
 
 
 def release_address(product: str, ref: str) -> str:

@@ -15,7 +15,7 @@ from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.gates import BuildFacts, Facts, Part, Waiver, decide, tally, waiver_problem
 from cleanroom_db.states import GateState, SignatureState
 from cleanroom_db.unions import Together, Tried
-from cleanroom_master.planning import demanded
+from cleanroom_master.demands import demanded
 from cleanroom_recipes import loader
 from cleanroom_recipes.model import Flaky, Gate, Outcome, RefKind
 

@@ -1,19 +1,24 @@
-"""Who may read. Until a site says otherwise, everybody may.
-
-`application.state.permit` is asked with each request, where there is one; it raises `Refused` with 401 or 403.
-"""
+"""Who may read: whoever may read the pages. A program says who it is by `Authorization: Bearer TOKEN`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from fastapi import Request
 
-Permit = Callable[[Request], Awaitable[None]]
+from cleanroom_base.errors import InputError
+from cleanroom_db.sessions import TooManyAttempts
+from cleanroom_db.tokens import TokenRefused
+from cleanroom_master.web import visitors
+from cleanroom_master.web.api.problems import Refused
+from cleanroom_master.web.visitors import SignInNeeded
 
 
 async def may_read(request: Request) -> None:
     """Raise Refused unless who asks may read."""
-    permit: Permit | None = request.app.state.permit
-    if permit is not None:
-        await permit(request)
+    try:
+        await visitors.identify(request)
+    except (TokenRefused, SignInNeeded) as error:
+        raise Refused(401, "You are not let in", f"{error.message}.", hint=error.hint or "") from error
+    except TooManyAttempts as error:
+        raise Refused(429, "Too many attempts failed", f"{error.message}.", hint=error.hint or "") from error
+    except InputError as error:
+        raise Refused(403, "You may not read", f"{error.message}.", hint=error.hint or "") from error

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 
 from cleanroom_master.web.api import facts, problems, published
-from cleanroom_master.web.api.access import Permit, may_read
+from cleanroom_master.web.api.access import may_read
 from cleanroom_master.web.api.problems import MEDIA_TYPE, PROBLEMS
 from cleanroom_master.web.site import Site
 from cleanroom_master.web.webhooks import receiving
@@ -15,14 +15,14 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 
 VERSION = "1"
 ADDRESS = f"/api/v{VERSION}"
-_COMMON: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 403, 404, 422, 500, 503)}
+_COMMON: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (401, 403, 404, 422, 429, 500, 503)}
 _ABOUT = """\
 The facts of the pages of a Cleanroom, for programs. Lists go on where their Link header says (`rel="next"`); every
 answer has an entity tag for `If-None-Match`; what goes wrong is told as RFC 9457 has it. Keys are added, never renamed.
 """
 
 
-def create(site: Site, receiver: Receiver | None = None, permit: Permit | None = None) -> FastAPI:
+def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     """The interface of a site, to be mounted at `ADDRESS`. Without a receiver no webhooks are taken."""
     application = FastAPI(
         title="Cleanroom",
@@ -33,7 +33,7 @@ def create(site: Site, receiver: Receiver | None = None, permit: Permit | None =
         servers=[{"url": ADDRESS}],
         root_path_in_servers=False,
     )
-    application.state.site, application.state.receiver, application.state.permit = site, receiver, permit
+    application.state.site, application.state.receiver = site, receiver
     for router in (facts.router, published.router):
         application.include_router(
             router, dependencies=[Depends(may_read)], responses={**_COMMON, 304: {"description": "Not Modified"}}

@@ -42,7 +42,7 @@ class Problem(BaseModel):
 # The answers that operations can give beside what they are for.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase}
-    for status in (400, 401, 403, 404, 405, 408, 413, 422, 500, 503)
+    for status in (400, 401, 403, 404, 405, 408, 413, 422, 429, 500, 503)
 }
 
 
