@@ -98,5 +98,5 @@ def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
 @pytest.fixture
 def web(pages: Site) -> Iterator[TestClient]:
     """A reader of the web status, who shares no page with another: each shows what was committed before."""
-    with TestClient(create(pages), headers={"Authorization": "none"}) as client:
+    with TestClient(create(pages), headers={"Cookie": "own=page"}) as client:
         yield client

@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import schemathesis
 import uvicorn
 from database_server import add_product, begin, claim
 from hypothesis import HealthCheck, Phase, given, settings
+from people import join, settings_of
 from recorded import F, P, build, claimed, published
 from schemathesis import APIOperation, GenerationMode
 from schemathesis.checks import load_all_checks
 from starlette.testclient import TestClient
 
-from cleanroom_db import phases, services
+from cleanroom_db import accounts, phases, services, tokens
 from cleanroom_db.connection import Database
+from cleanroom_db.roles import Role
+from cleanroom_db.states import AccountRole
 from cleanroom_db.view import release_view
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
+from cleanroom_master.web.visitors import Access
 
 API = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -153,6 +160,36 @@ def test_addresses_of_repositories_keep_their_secrets(web: TestClient, owner: Da
         cursor.execute("UPDATE cleanroom.product SET url = 'https://anna:secret@example.org/hello.git'")
     assert get(web, "/products/hello")["url"] == "https://example.org/hello.git"
     assert "secret" not in web.get(f"{API}/products").text
+
+
+def test_who_may_not_read_pages_may_not_read_here(
+    pages: Site, connect: Callable[[Role], Database], owner: Database, tmp_path: Path
+) -> None:
+    add_product(owner)
+    join(owner, "anna", AccountRole.READER)
+    join(owner, "none")
+    later = datetime.now(UTC) + timedelta(days=1)
+
+    def token(name: str) -> str:
+        account = accounts.get(owner, name).id
+        return tokens.add(
+            owner, account, name, "ci", role=AccountRole.READER, product=None, expires_at=later, actor="root"
+        )[1]
+
+    closed = Access(connect(Role.ACCESS), settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none"))
+    with TestClient(create(replace(pages, access=closed))) as web:
+
+        def asked(path: str, authorization: str = "") -> tuple[int, str]:
+            answer = web.get(path, headers={"Authorization": authorization} if authorization else {})
+            return answer.status_code, answer.headers["content-type"]
+
+        assert asked(f"{API}/products") == (401, PROBLEM)
+        assert asked(f"{API}/products", "Bearer wrong") == (401, PROBLEM)
+        assert asked(f"{API}/products", f"Bearer {token('none')}") == (403, PROBLEM)
+        assert asked(f"{API}/products", f"Bearer {token('anna')}") == (200, "application/json")
+        for path in ("/metrics", "/product/hello/feed.atom", "/product/hello/badge.svg"):
+            answer = web.get(path, headers={"Accept": "application/json"})
+            assert answer.status_code == 401
 
 
 @pytest.fixture
