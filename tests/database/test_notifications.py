@@ -155,6 +155,12 @@ def send_all(teller: Database, settings: Settings) -> list[Notification]:
     return sent
 
 
+def lost(owner: Database, tag: str) -> None:
+    """A release that the infrastructure spoiled."""
+    held = begin(owner, claimed(owner, tag))
+    attempts.finish(owner, held.attempt_id, held.owner, Outcome.INFRASTRUCTURE, "lost", attempts.RetryPolicy(limit=1))
+
+
 def test_one_message_a_change_of_state(owner: Database, teller: Database, tmp_path: Path) -> None:
     settings = settings_of(tmp_path, WEBHOOK.format(url="http://example.org", secret=tmp_path / "secret"))
     add_product(owner)
@@ -169,6 +175,9 @@ def test_one_message_a_change_of_state(owner: Database, teller: Database, tmp_pa
     # It goes on failing, which is no news; nor is it that somebody looks once more.
     build(owner, claimed(owner, "v3"), {"a": F, "b": F}, failing={"regress": "2 of 2 tests failed"})
     assert told(owner, teller, settings) == []
+    # What the infrastructure spoiled does not mend anything either.
+    lost(owner, "v3.1")
+    assert told(owner, teller, settings) == []
     published(owner, "v4", {"a": P, "b": P})
     assert told(owner, teller, settings) == [("fixed", "v4", "program"), ("published", "v4", "program")]
     assert told(owner, teller, settings) == []
@@ -178,8 +187,7 @@ def test_a_failure_of_what_never_passed_is_no_regression(owner: Database, teller
     settings = settings_of(tmp_path, WEBHOOK.format(url="http://example.org", secret=tmp_path / "secret"))
     add_product(owner)
     build(owner, claimed(owner, "v1"), {"a": F}, failing={"regress": "1 of 1 tests failed"})
-    held = begin(owner, claimed(owner, "v2"))
-    attempts.finish(owner, held.attempt_id, held.owner, Outcome.INFRASTRUCTURE, "lost", attempts.RetryPolicy(limit=1))
+    lost(owner, "v2")
     assert told(owner, teller, settings) == []
 
 
@@ -260,7 +268,7 @@ def test_what_is_not_taken_is_tried_again_with_growing_pauses(
     add_product(owner)
     published(owner, "v1", {"a": P})
     told(owner, teller, settings)
-    web_server.statuses, web_server.said = [500, 302, 400], b"\x1b[31mno"
+    web_server.statuses, web_server.said = [500, 307, 400], b"\x1b[31mno"
     web_server.headers = {"Location": f"{web_server.url}/elsewhere"}
     pauses, keys = [], set()
     for _ in range(3):

@@ -6,7 +6,6 @@ import argparse
 
 from cleanroom_base.settings import SETTINGS
 from cleanroom_master.cli.frame import Commands, Context
-from cleanroom_master.notifications import endpoints
 
 
 def register(commands: Commands) -> None:
@@ -18,6 +17,9 @@ def register(commands: Commands) -> None:
 
 def check(context: Context, _: argparse.Namespace) -> None:
     """Load the settings; the loader raises one InputError that lists all problems."""
+    # What reads them takes a while to load, which other commands need not wait for.
+    from cleanroom_master.notifications import endpoints
+
     settings = context.settings
     endpoints.load(settings)
     context.emit(

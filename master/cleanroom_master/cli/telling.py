@@ -8,7 +8,6 @@ import getpass
 from cleanroom_db import audit, notifications, webhooks
 from cleanroom_db.states import NotificationState
 from cleanroom_master.cli.frame import Commands, Context
-from cleanroom_master.notifications import endpoints
 
 _COLUMNS = ["id", "endpoint", "event", "state", "tries", "created_at", "problem"]
 _RECEIVED = ["id", "forge", "event", "product", "received_at", "delivery"]
@@ -51,7 +50,7 @@ def listed(context: Context, arguments: argparse.Namespace) -> None:
     found = notifications.latest(context.database, state=state, endpoint=arguments.endpoint, limit=arguments.limit)
     names = (*_COLUMNS, "key", "not_before", "settled_at", "content")
     rows = [{name: getattr(one, name) for name in names} for one in found]
-    context.rows(rows, _COLUMNS, f"no messages; {endpoints.FILE} in the site directory says whom to tell of what")
+    context.rows(rows, _COLUMNS, "no messages; notifications.toml in the site directory says whom to tell of what")
 
 
 def retry(context: Context, arguments: argparse.Namespace) -> None:
@@ -64,6 +63,9 @@ def retry(context: Context, arguments: argparse.Namespace) -> None:
 
 def told(context: Context, _: argparse.Namespace) -> None:
     """Show the endpoints; what is secret is not told."""
+    # What reads them takes a while to load, which other commands need not wait for.
+    from cleanroom_master.notifications import endpoints
+
     rows = [
         {
             "name": one.name,
