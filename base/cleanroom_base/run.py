@@ -250,17 +250,20 @@ def _communicate(
     """Feed and drain the process until it ends or the deadline (monotonic seconds) comes."""
     kept: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
     pending = memoryview(stdin) if isinstance(stdin, bytes) else memoryview(b"")
-    total = 0
+    total, ended = 0, False
     with selectors.DefaultSelector() as selector:
         _register(selector, process)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _timed_out(words)
-            # A program may leave a child behind that holds the pipe: once it ended, wait for no more output.
-            ready = selector.select(min(left, 0.5))
-            if not ready and process.poll() is not None:
-                break
+            # A program may leave a child behind that holds the pipe: once it ended, wait for no more output. What it
+            # printed before it ended may have come since the last look.
+            ready = selector.select(0 if ended else min(left, 0.5))
+            if not ready:
+                if ended:
+                    break
+                ended = process.poll() is not None
             for key, _ in ready:
                 if key.data == "stdin":
                     pending = _feed(process, selector, pending)

@@ -169,10 +169,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("worker.artifact_limit", number(1024, 1 << 44, whole=True), 4 << 30, "bytes of artifacts of a phase"),
     Setting("images.verify", number(0, 8760), 24.0, "hours after which images are compared with their seals; 0: never"),
     Setting("images.refresh", number(0, 8760), 0.0, "age at which images are built anew and tried, in hours; 0: never"),
+    Setting("images.keep", number(0, 1000, whole=True), 2, "former digests of each image that stay, for bisections"),
     Setting("network.subnet", text, "10.231.0.0/20", "IPv4 network of the guests on this host"),
     Setting("network.mirror_proxy", text, None, "HTTP proxy for package mirrors; default: run apt-cacher-ng"),
     Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),
     Setting("publisher.key_name", text, "Cleanroom repository", "user id of the signing key made at first start"),
+    Setting(
+        "publisher.key_days", days, 30.0, "days before its expiry at which status and doctor warn of a signing key"
+    ),
+    Setting("publisher.pkcs11_module", text, None, "library of the PKCS#11 token that has the signing keys"),
+    Setting("publisher.pin_file", text, None, "file with that token's PIN; default: publisher/pin in the state"),
     Setting("publisher.valid_days", days, 0.0, "days for which apt believes a signature (Valid-Until); 0: for ever"),
     Setting("publisher.poll", seconds, 10.0, "pause between two looks at the table of publications, in seconds"),
     Setting("repository.port", port, 9480, "port of the published repository"),

@@ -183,6 +183,20 @@ class UsedImage(Entity):
 
 
 @dataclass(frozen=True)
+class PackageState(Entity):
+    """Which packages were installed when a phase of an attempt had ended; `release_id` None: it was a night's.
+
+    `digest` names the set of packages.
+    """
+
+    digest: str
+    attempt: int
+    at: datetime
+    release_id: int | None
+    ref: str
+
+
+@dataclass(frozen=True)
 class PackageList(Entity):
     """The file with the packages that were installed in a build; `release_id` None: it was a trial's."""
 
@@ -359,6 +373,26 @@ def package_lists(database: Database, product: str, target: str) -> list[Package
     with database.transaction() as cursor:
         rows = cursor.rows(_SQL["package_lists"], product=product, target=target, limit=_LISTS)
     return [PackageList.from_row(row) for row in reversed(rows)]
+
+
+def package_states(database: Database, product: str, target: str, phase: str) -> list[PackageState]:
+    """The states in which a product's latest runs of a phase for a target ended, nights' too, oldest first."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["package_states"], product=product, target=target, phase=phase, limit=_LISTS)
+    return [PackageState.from_row(row) for row in reversed(rows)]
+
+
+def packages_of(database: Database, digest: str) -> Mapping[str, str]:
+    """The packages of a state: versions by name; of rpm packages by `rpm:` and the name."""
+    with database.transaction() as cursor:
+        found: Mapping[str, str] = cursor.value(_SQL["packages_of"], digest=digest)
+    return found
+
+
+def own_packages(database: Database, product: str) -> set[str]:
+    """The names of all packages that releases of a product made."""
+    with database.transaction() as cursor:
+        return {row["package"] for row in cursor.rows(_SQL["own_packages"], product=product)}
 
 
 def _bisection(cursor: Cursor, how: str, bisection_id: int) -> Bisection:

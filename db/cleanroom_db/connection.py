@@ -31,6 +31,7 @@ LOCK_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10
 _PAUSE = 0.2
 _COPY_SPECIAL = re.compile(r"[\\\t\n\r]")
+_COPY_PLAIN = frozenset({int, float})
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _LONGEST_PAUSE = 2.0
 _PASSWORD = re.compile(r"(//[^:/@]*:)[^@]*@")
@@ -315,6 +316,8 @@ def _copied(value: object) -> str:
     """A value in COPY's text format: no value is \\N, and what separates rows and columns is escaped."""
     if value is None:
         return "\\N"
+    if type(value) in _COPY_PLAIN:
+        return str(value)
     text = value if type(value) is str else str(_adapted(value))
     return text.translate(_COPY_ESCAPES) if _COPY_SPECIAL.search(text) else text
 

@@ -8,7 +8,7 @@ at the disk, says either `switched` or `discard`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,10 +76,6 @@ class ChannelPackage(Entity):
         """Whether a generation has it."""
         return self.added_in <= number and (self.removed_in is None or self.removed_in > number)
 
-    def again(self) -> NewPackage:
-        """The same, to enter its channel once more."""
-        return NewPackage(**{field.name: getattr(self, field.name) for field in fields(NewPackage)})
-
 
 @dataclass(frozen=True)
 class Aged:
@@ -137,6 +133,7 @@ def prepare(
     actor: str,
     reason: str,
     added: Iterable[NewPackage] = (),
+    brought_back: Iterable[int] = (),
     removed: Iterable[int] = (),
     publications: Iterable[int] = (),
     returning: Iterable[tuple[int, str]] = (),
@@ -147,16 +144,17 @@ def prepare(
 ) -> Generation:
     """Record the next generation before it is switched to.
 
-    `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the releases (with their
-    channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no package ever comes
-    back into the channels that it leaves. Its number is the next free one, or `at_least`. Raises InputError if a
-    package of that version is there already, or if another generation is not switched to yet.
+    `brought_back` and `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the
+    releases (with their channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no
+    package ever comes back into the channels that it leaves. Its number is the next free one, or `at_least`. Raises
+    InputError if a package of that version is there already, or if another generation is not switched to yet.
     """
     with database.transaction() as cursor:
         row = cursor.row(_SQL["begin"], actor=plain(actor), reason=plain(reason), at_least=at_least)
         assert row is not None
         number = row["number"]
         cursor.execute(_SQL["remove_packages"], number=number, ids=list(removed))
+        cursor.execute(_SQL["bring_back"], number=number, ids=list(brought_back))
         cursor.insert_many(_SQL["add_packages"], [_values(package, number) for package in added])
         fulfilled = list(publications)
         cursor.execute(_PUBLICATIONS["attach"], generation=number, ids=fulfilled)

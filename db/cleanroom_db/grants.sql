@@ -61,6 +61,7 @@ GRANT INSERT, DELETE ON cleanroom.channel_release TO cleanroom_publisher;
 GRANT UPDATE (removed_in, removal, why) ON cleanroom.channel_release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.security_fix TO cleanroom_publisher;
 GRANT UPDATE (state, why, result, generation, finished_at) ON cleanroom.repository_request TO cleanroom_publisher;
+GRANT INSERT, UPDATE ON cleanroom.signing_key, cleanroom.provenance TO cleanroom_publisher;
 GRANT UPDATE (state, generation, why) ON cleanroom.publication TO cleanroom_publisher;
 GRANT UPDATE (state, why) ON cleanroom.release TO cleanroom_publisher;
 GRANT INSERT ON cleanroom.audit TO cleanroom_publisher;

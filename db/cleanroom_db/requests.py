@@ -22,6 +22,9 @@ _AUDITED = {
     RequestKind.ROLLBACK: "repository rollback",
     RequestKind.WITHDRAW: "release withdraw",
     RequestKind.REPAIR: "repository repair",
+    RequestKind.ROTATE_KEY: "repository key rotate",
+    RequestKind.RETIRE_KEY: "repository key retire",
+    RequestKind.EXTEND_KEY: "repository key extend",
 }
 
 
@@ -29,7 +32,8 @@ _AUDITED = {
 class Request(Entity):
     """Something asked of the publisher. `target` is the generation to go back to, `generation` the one that came of it.
 
-    `channel` None: of a withdrawal, all. `forced`: whoever asked was warned, and insists.
+    `channel` None: of a withdrawal, all. `forced`: whoever asked was warned, and insists. `parameters`: what else its
+    kind needs.
     """
 
     id: int
@@ -46,6 +50,7 @@ class Request(Entity):
     generation: int | None
     requested_at: datetime
     finished_at: datetime | None
+    parameters: Mapping[str, Any]
 
 
 def ask(
@@ -59,6 +64,7 @@ def ask(
     release_id: int | None = None,
     channel: str | None = None,
     forced: bool = False,
+    parameters: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> Request:
     """Ask the publisher; `subject` and `detail` are for the audit log, where what changes something is noted.
@@ -77,6 +83,7 @@ def ask(
             release=release_id,
             channel=channel,
             forced=forced,
+            parameters=parameters or {},
         )
         assert row is not None
         if kind in _AUDITED:

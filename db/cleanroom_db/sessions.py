@@ -48,14 +48,14 @@ def begin(database: Database, account: int, address: str, ages: Ages) -> str:
     return secret
 
 
-def find(database: Database, secret: str, ages: Ages) -> int | None:
-    """The account of a session, which is used by that; None where it is over."""
+def find(database: Database, secret: str, ages: Ages, *, used: bool = True) -> int | None:
+    """The account of a session, None where it is over; `used`: somebody is there, and it goes on."""
     with database.transaction() as cursor:
         row = cursor.row(_SQL["find"], secret=digest(secret), idle=ages.idle, age=ages.age)
         if row is None:
             return None
         # A row a minute is enough to know that it is used.
-        if row["stale"]:
+        if used and row["stale"]:
             cursor.execute(_SQL["seen"], secret=digest(secret))
         return int(row["account"])
 

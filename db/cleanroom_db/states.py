@@ -90,6 +90,9 @@ class RequestKind(StrEnum):
     VERIFY = "verify"
     REPAIR = "repair"
     COLLECT = "collect"
+    ROTATE_KEY = "rotate-key"
+    RETIRE_KEY = "retire-key"
+    EXTEND_KEY = "extend-key"
 
 
 class RequestState(StrEnum):

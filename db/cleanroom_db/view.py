@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import comparisons, gates, reproductions, unions, way
+from cleanroom_db import comparisons, gates, provenance, reproductions, unions, way
 from cleanroom_db.comparisons import Base, Recorded
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.reproductions import Reproduction
@@ -44,6 +44,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         held_to = _gates(cursor, release)
         waivers = gates.waivers(cursor, release["id"])
         together = unions.tried(cursor, release["id"])
+        signed = provenance.of_release(cursor, release["id"])
     view = _chosen(release, "id product ref commit version state kind channel requested_by tag_kind tagger signature")
     view["why"] = _why(release, builds)
     view |= _times(release, "tagged_at recorded_at claimed_at created_at finished_at")
@@ -55,6 +56,13 @@ def release_view(database: Database, product: str, ref: str) -> View:
         {**_chosen(row, "channel generation why"), "how": row["removal"], "at": iso(row["at"])} for row in removed
     ]
     view["security_fix"] = fix
+    view["provenance"] = [
+        {
+            **_chosen(row, "channel target format name file sha256 statement_sha256 bill_sha256 signed_by"),
+            "signed_at": iso(row["signed_at"]),
+        }
+        for row in signed
+    ]
     view["comparison"] = _compared([build["comparison"] for build in builds])
     view["comparison_with_previous"] = _compared([build["comparison_with_previous"] for build in builds])
     view["gates"] = held_to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,7 +211,7 @@ def _mmdebstrap(
     # No mirror is named: mmdebstrap knows the one to use for a suite, and the image that is extended has its own.
     suite = described.suite if described.extends is None else ""
     completed = run(
-        ["mmdebstrap", "--format=tar", *options, suite, tar],
+        [*_mounting(), "mmdebstrap", "--format=tar", *options, suite, tar],
         timeout=_INSTALL_TIMEOUT,
         check=False,
         output=listen,
@@ -223,6 +224,12 @@ def _mmdebstrap(
             f"mmdebstrap could not install {described.name}:\n  " + "\n  ".join(end),
             hint="is the package mirror reachable from this host ('apt-get update')?",
         )
+
+
+def _mounting() -> list[str]:
+    """What a program stands behind that mounts: the mounts are its own, so that they end with it also where it is
+    killed. Without root it has a namespace of its own already. Source: unshare(1)."""
+    return ["unshare", "--mount", "--propagation", "private", "--"] if os.geteuid() == 0 else []
 
 
 def _make_disk(tree: Path, disk: Path, digest: str) -> None:

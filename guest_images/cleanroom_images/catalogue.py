@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleanroom_base.errors import InputError
+from cleanroom_base.settings import Settings
 from cleanroom_images.description import NAME, Description, of_image
 from cleanroom_images.descriptions import Descriptions
 from cleanroom_images.store import Image, ImageMissing, Store
@@ -29,11 +30,19 @@ class Entry:
 class Catalogue:
     """The images of one installation."""
 
-    def __init__(self, state: Path, site: Path | None = None, chosen: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, state: Path, site: Path | None = None, chosen: Mapping[str, str] | None = None, *, former: int = 0
+    ) -> None:
         """`state` is where built images lie, `site` the directory whose `guest_images` describes further ones;
-        `chosen` has digests, by the images' names, that are to be taken for the present ones."""
-        self.store = Store(state, chosen)
+        `chosen` has digests, by the images' names, that are to be taken for the present ones; so many `former` ones of
+        each image are kept."""
+        self.store = Store(state, chosen, former=former)
         self._descriptions = Descriptions(site, self._imported)
+
+    @classmethod
+    def of(cls, settings: Settings, chosen: Mapping[str, str] | None = None) -> Catalogue:
+        """The images of an installation."""
+        return cls(settings.state, settings.site, chosen, former=settings.whole("images.keep"))
 
     def described(self, name: str) -> bool:
         """Whether there is a description of that name."""

@@ -3,10 +3,12 @@
     STATE/images/NAME/DIGEST/        tree/ disk.ext4 kernel initrd manifest
     STATE/images/NAME/DIGEST.json    the seal: what was sealed and when; written last
     STATE/images/NAME/current        a link to DIGEST, flipped by one rename
+    STATE/images/NAME/former         the DIGESTs that were the present one before, oldest first
     STATE/images/NAME/users/USER     holds the DIGEST that a guest, or whoever else has that name, needs
 
 A builder may be killed at any moment: what it leaves starts with a dot and is cleared away by the next one. A digest
-that is not the present one, that nobody needs, and that nobody is just building, is removed by `tidy`.
+that is not the present one nor one of the last before it, that nobody needs, and that nobody is just building, is
+removed by `tidy`.
 """
 
 from __future__ import annotations
@@ -84,10 +86,12 @@ class Image:
 class Store:
     """The images of one installation."""
 
-    def __init__(self, state: Path, chosen: Mapping[str, str] | None = None) -> None:
-        """`chosen` has digests, by the images' names, that are to be taken for the present ones."""
+    def __init__(self, state: Path, chosen: Mapping[str, str] | None = None, *, former: int = 0) -> None:
+        """`chosen` has digests, by the images' names, that are to be taken for the present ones; of each image so many
+        `former` ones are kept though nobody needs them."""
         self.directory = state / "images"
         self._chosen = chosen or {}
+        self._kept = former
 
     def names(self) -> list[str]:
         """The names of all images that are built."""
@@ -146,13 +150,24 @@ class Store:
         return self.image(image.name, image.digest)
 
     def switch(self, image: Image) -> None:
-        """Make a sealed image the present one; those before it go unless somebody needs them."""
+        """Make a sealed image the present one; those before it go, but for the last, unless somebody needs them."""
         with self.held(image.name, exclusive=True):
+            # First: who ends between the two leaves one that is noted as former and still the present one.
+            self._note_former(image.name, self._present(image.name))
             _link(self.directory / image.name / "current", image.digest)
         self.settle(image.name)
 
+    def former(self, name: str) -> list[str]:
+        """The digests that were the present image `name` before and are there still, oldest first."""
+        try:
+            noted = (self.directory / name / "former").read_text(encoding="ascii").split()
+        except FileNotFoundError:
+            return []
+        present = self._present(name)
+        return [digest for digest in noted if digest != present and self._seal(name, digest).exists()]
+
     def settle(self, name: str) -> None:
-        """Remove what is not the present image `name`, and nobody needs any more."""
+        """Remove what is not the present image `name` nor one of the last, and nobody needs any more."""
         with self.held(name, exclusive=True):
             self._set_aside(name)
         self._clear(name)
@@ -257,10 +272,23 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def _note_former(self, name: str, digest: str | None) -> None:
+        """Note that a digest is to be replaced; the list stays as short as what is still there."""
+        if digest is not None:
+            file = self.directory / name / "former"
+            noted = [one for one in self.former(name) if one != digest]
+            temporary = file.with_name(f".{file.name}")
+            temporary.write_text("\n".join([*noted, digest]) + "\n", encoding="ascii")
+            temporary.replace(file)
+
     def _set_aside(self, name: str) -> None:
-        """Take away the digests that are neither present nor needed, quickly. The caller has the image held alone."""
+        """Take away the digests that are neither present nor needed nor among the last ones, quickly.
+
+        The caller has the image held alone.
+        """
         home = self.directory / name
-        needed = {self._present(name), *self._in_use(name)}
+        last = self.former(name)[-self._kept :] if self._kept else []
+        needed = {self._present(name), *self._in_use(name), *last}
         for seal in home.glob("*.json"):
             if seal.stem not in needed:
                 seal.unlink()

@@ -15,4 +15,6 @@ def published(directory: Path, channel: str, image: str) -> Repository | None:
     yum = (current / "yum" / image / channel / "repodata").is_dir()
     if not (apt or yum):
         return None
-    return Repository(channel, (current / "keys/cleanroom.asc").read_text(encoding="ascii"), apt, yum)
+    key, retired = current / "keys/cleanroom.asc", current / "keys/retired.asc"
+    signed_once = retired.read_text(encoding="ascii") if retired.exists() else ""
+    return Repository(channel, key.read_text(encoding="ascii"), apt, yum, signed_once)

@@ -96,7 +96,7 @@ class Demo:
         self._tell(views, installed)
 
     def _require_image(self) -> None:
-        Catalogue(self._settings.state, self._settings.site).image(IMAGE)
+        Catalogue.of(self._settings).image(IMAGE)
 
     def tally(self) -> DemoRepository:
         """The small C product that comes with Cleanroom, in a repository of its own."""
@@ -109,7 +109,7 @@ class Demo:
         return DemoRepository(self._settings, self._home, "hello", self._fetch_hello, "debian/")
 
     def _fetch_hello(self, tree: Path) -> None:
-        image = Catalogue(self._settings.state, self._settings.site).image(IMAGE)
+        image = Catalogue.of(self._settings).image(IMAGE)
         assert image.tree is not None
         fetch_source("hello", tree, of=image.tree, work=self._home / "fetch")
 

@@ -68,7 +68,7 @@ from cleanroom_recipes.events import (
     Version,
 )
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
-from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_packages
+from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
@@ -76,6 +76,8 @@ CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION)
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
 _ASKED = 50
+# Test cases that become rows in one transaction: each is a commit, and an event has few hundred.
+_CASES_AT_ONCE = 5000
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
 _ARTIFACTS = "artifacts"
@@ -255,6 +257,8 @@ class Dispatch:
             # What is installed is of many products: the recipe of one of them does not say how.
             return {union.PHASE: union.phase(target)}
         plans = {plan.name: plan for plan in self._planner.phases(recipe, target)}
+        if recipe.vary_date and isinstance(subject, trials.Trial) and subject.conditions.get("varied") is True:
+            plans = {name: with_other_date(plan) for name, plan in plans.items()}
         return {**plans, COMPARISON: comparison(recipe, target)}
 
     def renew(self, job: Job) -> bool:
@@ -411,6 +415,8 @@ class PhaseRun:
         self._steps: dict[str, tuple[int, OpenLog]] = {}
         self._artifacts: list[Artifact] = []
         self._finished: PhaseFinished | None = None
+        # Of the step whose tests were told last, those that are not rows yet.
+        self._told: tuple[str, list[TestResult]] = ("", [])
         self._begun = time.monotonic()
         self._replay = replay
         self._keeps = keeps
@@ -529,6 +535,8 @@ class PhaseRun:
     def record(self, events: Iterable[Event]) -> None:
         """Make rows and log lines of events. Raises LeaseLost."""
         for event in events:
+            if not isinstance(event, Tests):
+                self._write_tests()
             match event:
                 case Reset() | StartingState():
                     self._state(event)
@@ -608,10 +616,22 @@ class PhaseRun:
         if failed:
             known = self.seen.failed_cases.setdefault(event.step, [])
             known.extend(failed[: NAMED + 1 - len(known)])
-        results = [
+        if event.step != self._told[0]:
+            self._write_tests()
+            self._told = (event.step, [])
+        told = self._told[1]
+        told += [
             TestResult(case.name, case.outcome, case.seconds, case.message or "", case.line) for case in event.cases
         ]
-        phases.add_tests(self._database, self._job.lease, self._row, event.step, results)
+        if len(told) >= _CASES_AT_ONCE:
+            self._write_tests()
+
+    def _write_tests(self) -> None:
+        """Make rows of the tests that were told. Raises LeaseLost."""
+        step, told = self._told
+        self._told = (step, [])
+        if told:
+            phases.add_tests(self._database, self._job.lease, self._row, step, told)
 
     def take_artifacts(self) -> Outcome | None:
         """Check what was brought against what was announced, and keep it; an outcome if something is wrong."""
@@ -671,6 +691,8 @@ class PhaseRun:
         return self._end(Outcome.INFRASTRUCTURE, why, time.monotonic() - self._begun, 0.0)
 
     def _end(self, outcome: Outcome, why: str, seconds: float, command_seconds: float) -> Outcome:
+        # Of a worker that was lost in the middle of a list.
+        self._write_tests()
         self.ended = (outcome, why)
         if self._replay is None:
             self._job.outcomes[self._plan.name] = (outcome, why)

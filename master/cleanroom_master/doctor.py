@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cleanroom_base.errors import CleanroomError
 from cleanroom_base.settings import Settings
@@ -14,6 +15,7 @@ from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
 from cleanroom_master.conflicts import check
+from cleanroom_master.places import Places
 from cleanroom_master.publish import signing
 from cleanroom_master.publish.site import repository_directory
 from cleanroom_workers.host import Host
@@ -36,8 +38,6 @@ PROGRAMS = {
     "rpm": "rpm",
     "rpmsign": "rpm",
 }
-# Consumers need time to fetch a key whose validity was extended.
-_KEY_DAYS = 30
 _ELSEWHERE = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
@@ -56,7 +56,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything; nothing is changed but what looking needs (a libvirt daemon is started and used)."""
     return [
         finding
-        for look in (_programs, _solver, _disk, _database, _ports, _images, _isolations)
+        for look in (_programs, _solver, _disk, _database, _ports, _keys, _images, _isolations)
         for finding in _guarded(look, settings)
     ]
 
@@ -123,27 +123,47 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(key, True, f"{settings.whole(key)} is free")
 
 
-def _key(settings: Settings) -> Iterator[Finding]:
-    """When the key expires with which everything is signed; consumers refuse what comes after that."""
+def _keys(settings: Settings) -> Iterator[Finding]:
+    """When the keys expire with which everything is signed; consumers refuse what comes after that."""
     published = repository_directory(settings) / "current/keys/cleanroom.asc"
-    if not published.exists():
-        return
-    expires = signing.expiry(published)
-    if expires is None:
-        yield Finding("signing key", True, "never expires")
-        return
-    left = (expires - datetime.now(UTC)).days
-    yield Finding(
-        "signing key",
-        left >= _KEY_DAYS,
-        f"expires on {expires:%Y-%m-%d}, in {left} days",
-        f"gpg --homedir {settings.state}/publisher/gnupg --quick-set-expire FINGERPRINT {signing.VALIDITY},"
-        " then start the publisher anew",
-    )
+    home = Places(settings).signing
+    if published.exists() and _is_empty(home / "private-keys-v1.d"):
+        remedy = "bring them back from a backup; if they are lost: cleanroom repository key rotate --lost"
+        yield Finding("signing keys", False, f"vanished from {home}: nothing can be published", remedy)
+    # Consumers need time to fetch a key whose validity was extended.
+    least = settings.number("publisher.key_days")
+    for fingerprint, expires in signing.expiries(published).items() if published.exists() else ():
+        if expires is None:
+            yield Finding(f"signing key {fingerprint}", True, "never expires")
+            continue
+        left = (expires - datetime.now(UTC)) / timedelta(days=1)
+        when = f"expires on {expires:%Y-%m-%d}, in {left:.0f} days" if left > 0 else f"expired on {expires:%Y-%m-%d}"
+        yield Finding(
+            f"signing key {fingerprint}",
+            left >= least,
+            when,
+            "cleanroom repository key rotate (a new key, both sign for a while), or cleanroom repository key extend",
+        )
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether nothing is in a directory, or it is not there; false where that is not ours to see."""
+    try:
+        return not any(directory.iterdir())
+    except FileNotFoundError:
+        return True
+    except PermissionError:
+        return False
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What will not work before long, unless somebody does something: keys that expire."""
+    findings = [finding for finding in _guarded(_keys, settings) if not finding.works]
+    return [f"{finding.what} {finding.detail}; do: {finding.remedy}" for finding in findings]
 
 
 def _images(settings: Settings) -> Iterator[Finding]:
-    for entry in Catalogue(settings.state, settings.site).entries():
+    for entry in Catalogue.of(settings).entries():
         if entry.image is None:
             yield Finding(
                 f"image {entry.name}", False, "not built", f"cleanroom image build {entry.name}", optional=True

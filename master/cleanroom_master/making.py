@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleanroom_base.errors import CleanroomError, InputError
+from cleanroom_base.errors import CleanroomError
 from cleanroom_db import generations
 from cleanroom_db.connection import Database, Row
 from cleanroom_db.generations import ChannelPackage, Leaving, NewPackage
 from cleanroom_master.publish.package import Package, recorded_format
 from cleanroom_master.publish.page import Withdrawn
-from cleanroom_master.publish.repository import Repository
+from cleanroom_master.publish.repository import Repository, Unacceptable
 
 _REASON = 1000
 # So many withdrawn packages are on the consumer's page.
@@ -27,14 +27,16 @@ class Change:
     """What a generation changes, who wants it, and why.
 
     `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
-    left out; `added` and `removed` are what the record notes, in comparison with the current one. `publications`,
-    `returning`, `leaving`, `request` and `withdrawing` are as `generations.prepare` has them. `anew`: nothing is
-    taken over from what was written before; `sign_anew`: nothing but signatures.
+    left out; `added`, `brought_back` (with another start alone) and `removed` are what the record notes, in comparison
+    with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
+    `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`: nothing
+    but signatures.
     """
 
     actor: str
     reason: str
     added: Sequence[NewPackage] = ()
+    brought_back: Sequence[ChannelPackage] = ()
     removed: Sequence[ChannelPackage] = ()
     publications: Sequence[int] = ()
     returning: Sequence[tuple[int, str]] = ()
@@ -69,6 +71,7 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         actor=change.actor,
         reason=change.reason[:_REASON],
         added=change.added,
+        brought_back=[package.id for package in change.brought_back],
         removed=[package.id for package in change.removed],
         publications=change.publications,
         returning=change.returning,
@@ -79,10 +82,7 @@ def make(database: Database, repository: Repository, change: Change) -> int:
     )
     number = generation.number
     try:
-        since = _write(database, repository, number, current, change)
-        problems = repository.verify(number, since=since, also=change.start)
-        if problems:
-            raise InputError("a client would not accept the repository", problems=problems)
+        _write(database, repository, number, current, change)
         repository.switch(number)
     except CleanroomError:
         if repository.current() != number:
@@ -93,13 +93,16 @@ def make(database: Database, repository: Repository, change: Change) -> int:
     return number
 
 
-def _write(database: Database, repository: Repository, number: int, current: int | None, change: Change) -> int | None:
-    """Write a generation that the record describes; returns the one of which what is the same needs no check."""
+def _write(database: Database, repository: Repository, number: int, current: int | None, change: Change) -> None:
+    """Write a generation that the record describes, and verify it."""
     told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
     start = current if change.start is None else change.start
     if change.anew or (start is not None and not repository.readable(start)):
         repository.build(number, map(published, generations.contents(database, number)), anew=True, withdrawn=told)
-        return None
+        problems = repository.verify(number)
+        if problems:
+            raise Unacceptable("a client would not accept the repository", problems=problems)
+        return
     # What the record calls added and removed is in comparison with the current generation, not with another start.
     added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
     repository.change(
@@ -110,7 +113,6 @@ def _write(database: Database, repository: Repository, number: int, current: int
         withdrawn=told,
         sign_anew=change.sign_anew,
     )
-    return current
 
 
 def _withdrawn(row: Row) -> Withdrawn:

@@ -89,6 +89,6 @@ def _stricter(one: Flaky, other: Flaky) -> Flaky:
 
 def check_targets(settings: Settings, recipe: Recipe) -> None:
     """Raise InputError when a target's image is neither described nor imported."""
-    catalogue = Catalogue(settings.state, settings.site)
+    catalogue = Catalogue.of(settings)
     for target in recipe.targets:
         catalogue.entry(target.image)

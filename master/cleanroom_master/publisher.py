@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,7 +29,7 @@ from cleanroom_db.publications import Pending, ReleasedFile
 from cleanroom_db.requests import Request
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind, RequestState
-from cleanroom_master import security, upkeep
+from cleanroom_master import attesting, key_keeping, security, upkeep
 from cleanroom_master.conflicts.check import Checker
 from cleanroom_master.conflicts.together import Leaving, hold_back
 from cleanroom_master.files import FileStore
@@ -51,6 +52,11 @@ _CHANGES_LIMIT = 1 << 20
 # A .udeb is for Debian's installer, which has indexes of its own: it stays an artifact.
 _APT = ("deb",)
 _RPM = ("rpm", "source-rpm")
+_KEY_WORK = {
+    RequestKind.ROTATE_KEY: key_keeping.rotate,
+    RequestKind.RETIRE_KEY: key_keeping.retire,
+    RequestKind.EXTEND_KEY: key_keeping.extend,
+}
 
 
 class FileGone(InputError):
@@ -105,6 +111,7 @@ class Publisher:
         self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
+        self._attesting = threading.Lock()
         self._preparing: dict[int, Future[_Candidate | None]] = {}
         self.patience = _PATIENCE_FOR_ALL
 
@@ -114,6 +121,7 @@ class Publisher:
 
     def recover(self) -> None:
         """After a start: let the record follow what is visible, and clear away what a kill left."""
+        key_keeping.load(self._database, self._repository.signer)
         # What is on its way into the pool would be cleared away under those who bring it.
         self._forget_preparations()
         recover(self._database, self._repository)
@@ -154,9 +162,14 @@ class Publisher:
             case RequestKind.COLLECT:
                 self._forget_preparations()
                 upkeep.collect_on_request(self._database, self._repository, self._keeping, request)
+            case RequestKind.ROTATE_KEY | RequestKind.RETIRE_KEY | RequestKind.EXTEND_KEY:
+                # Nobody signs while the keys change.
+                self._forget_preparations()
+                _KEY_WORK[request.kind](self._database, self._repository, request)
 
     def renew(self) -> None:
-        """Sign what is published anew, if it is time for that."""
+        """Retire keys whose time has come, and sign what is published anew, if it is time for that."""
+        key_keeping.retire_due(self._database, self._repository.signer)
         upkeep.renew(self._database, self._repository)
 
     def keep_up(self) -> None:
@@ -194,20 +207,31 @@ class Publisher:
     def _prepared(self) -> tuple[list[_Candidate], list[BaseException]]:
         """Releases whose packages are in the pool, in the order in which they came; and what went wrong.
 
-        They are prepared side by side. Those that are ready wait a moment for the others, so that together they are
-        one generation, and no longer: one whose signing is slow comes with a later one.
+        They are prepared side by side. Those that are ready wait a moment for the others, and for those that come
+        meanwhile, so that together they are one generation, and no longer: one whose signing is slow comes with a
+        later one.
         """
-        for publication in publications.pending(self._database, limit=_BATCH):
-            if publication.id not in self._preparing:
-                self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
+        self._take_up()
+        if not self._preparing:
+            return [], []
         wait(self._preparing.values(), timeout=_PATIENCE_FOR_ONE, return_when=FIRST_COMPLETED)
-        wait(self._preparing.values(), timeout=self.patience)
+        deadline = time.monotonic() + self.patience
+        while not wait(self._preparing.values(), timeout=max(deadline - time.monotonic(), 0)).not_done:
+            if not self._take_up() or time.monotonic() > deadline:
+                break
         done = [number for number, future in sorted(self._preparing.items()) if future.done()]
         found = [self._preparing.pop(number) for number in done]
         trouble = [error for future in found if (error := future.exception()) is not None]
         ready = [one for future in found if future.exception() is None and (one := future.result()) is not None]
         waiting = publications.still_pending(self._database, [one.publication.id for one in ready])
         return [one for one in ready if one.publication.id in waiting], trouble
+
+    def _take_up(self) -> bool:
+        """Begin to prepare the releases that wait and are not prepared yet; says whether there were any."""
+        new = [one for one in publications.pending(self._database, limit=_BATCH) if one.id not in self._preparing]
+        for publication in new:
+            self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
+        return bool(new)
 
     def _prepare(self, publication: Pending) -> _Candidate | None:
         """Take a release's packages into the pool; None if it was refused, or waits no more."""
@@ -217,8 +241,12 @@ class Publisher:
             wanted = [file for file in files if file.kind in (*_APT, *_RPM, "dsc")]
             # Side by side: rpm's own programs take most of the time.
             with ThreadPoolExecutor() as threads:
-                candidate.packages += threads.map(lambda file: self._take(publication, file, files), wanted)
-            self._note_security(publication, files)
+                taken = threads.map(lambda file: self._take(publication, file, files), wanted)
+                self._note_security(publication, files)
+                candidate.packages += taken
+            # Two releases may bring the same bytes; and gpg's agent makes one signature after the other anyway.
+            with self._attesting:
+                attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
         except InputError as error:
             publications.refuse(self._database, publication.id, str(error))
             return None
@@ -310,6 +338,11 @@ class Publisher:
                 publications=[one.publication.id for one in candidates],
             ),
         )
+
+
+def _told(error: InfrastructureError) -> str:
+    """What is wrong and what to do, in one line."""
+    return error.message if error.hint is None else f"{error.message} ({error.hint})"
 
 
 def _leaving(candidate: _Candidate) -> Leaving:
@@ -418,7 +451,7 @@ def work(settings: Settings) -> None:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
                 recovered = False
                 with contextlib.suppress(InfrastructureError):
-                    publications.explain_waiting(database, error.message)
+                    publications.explain_waiting(database, _told(error))
                 listener.wait(_AFTER_TROUBLE)
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from twisted.internet.error import CannotListenError
@@ -24,7 +27,15 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_base.settings import Settings, load
 from cleanroom_master.publish.site import repository_directory
 
-_IMMUTABLE = re.compile(r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*")
+_IMMUTABLE = re.compile(
+    r"(apt|yum/[^/]+/[^/]+)/pool/.*|.*/by-hash/.*|.*/repodata/[0-9a-f]{64}-[^/]*|yum/[^/]+/[^/]+/states/.*"
+)
+_SIGNED = "/repodata/repomd.xml"
+_SIGNATURE = f"{_SIGNED}.asc"
+_MIRRORS = "/mirrorlist"
+# So long, in seconds, and of so many clients at most, it is remembered which repomd.xml they were given.
+_PATIENCE = 60.0
+_REMEMBERED = 10_000
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 _TYPES = {
     ".asc": "text/plain; charset=us-ascii",
@@ -39,12 +50,19 @@ _OTHER_TYPE = "application/octet-stream"
 
 
 class PublishedTree(Resource):
-    """The current generation below a repository's directory."""
+    """The current generation below a repository's directory.
 
-    def __init__(self, directory: Path) -> None:
+    A client that knows nothing of the mirrorlist gets the signature of that repomd.xml which its address was given
+    last, also when the generation was switched meanwhile.
+    """
+
+    def __init__(self, directory: Path, url: str = "") -> None:
+        """`url` is the address that the repository calls its own."""
         super().__init__()
         self.isLeaf = True
         self._directory = directory.resolve()
+        self._url = url
+        self._given: OrderedDict[tuple[str, str], tuple[float, Path]] = OrderedDict()
 
     def render(self, request: Request) -> bytes | int:
         """Answer with one file; ranges and If-Modified-Since are the library's."""
@@ -52,6 +70,8 @@ class PublishedTree(Resource):
             raise UnsupportedMethod((b"GET", b"HEAD"))
         place = "/".join(part.decode(errors="replace") for part in request.postpath)
         file = self._find(place or "index.html")
+        if file is not None and place.endswith((_SIGNED, _SIGNATURE)):
+            file = self._of_one_generation(f"{request.getClientAddress().host}", place, file)
         if file is None:
             body: bytes | int = notFound(message="There is no such file in the repository.").render(request)
             return body
@@ -59,11 +79,29 @@ class PublishedTree(Resource):
         request.setHeader("Cache-Control", caching)
         request.setHeader("X-Content-Type-Options", "nosniff")
         request.setHeader("Content-Security-Policy", "default-src 'none'; style-src 'self'")
+        if place.endswith(_MIRRORS) and _is_guest(request):
+            # To guests this host has another address.
+            own = f"http://{request.getHeader('host')}"
+            request.setHeader("Content-Type", "text/plain; charset=utf-8")
+            return file.read_text(encoding="utf-8").replace(self._url, own).encode()
         served = File(str(file))
         # Said here, because the library would declare a .gz or .xz file to be an encoding of something else.
         served.type, served.encoding = _TYPES.get(file.suffix, _OTHER_TYPE), None
         content: bytes | int = served.render_GET(request)
         return content
+
+    def _of_one_generation(self, client: str, place: str, file: Path) -> Path:
+        """A repomd.xml, noting who gets it; or the signature of the one that the client was given."""
+        now = time.monotonic()
+        if place.endswith(_SIGNED):
+            self._given.pop((client, place), None)
+            self._given[client, place] = (now, file)
+            if len(self._given) > _REMEMBERED:
+                self._given.popitem(last=False)
+            return file
+        at, given = self._given.get((client, place.removesuffix(".asc")), (-_PATIENCE, file))
+        signature = given.with_name(given.name + ".asc")
+        return signature if now - at < _PATIENCE and signature.is_file() else file
 
     def _find(self, place: str) -> Path | None:
         """The plain file at a place of the current generation, wherever its links lead inside the repository."""
@@ -88,16 +126,19 @@ def main(settings: Settings) -> None:
         # Guests are led to the loopback address, see cleanroom_workers.network.
         _addresses(settings.text("repository.bind"), ["127.0.0.1"]),
         settings.whole("repository.port"),
+        settings.repository_url,
     )
 
 
-def serve(directory: Path, addresses: Iterable[str], port: int) -> None:
-    """Serve the repository in `directory` at some addresses until the process is told to end."""
+def serve(directory: Path, addresses: Iterable[str], port: int, url: str = "") -> None:
+    """Serve the repository in `directory`, which calls itself `url`, at some addresses until the process is told to
+    end.
+    """
     # The reactor is made by its import; this process is the one that wants it.
     from twisted.internet import reactor
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
-    tree = Site(PublishedTree(directory))
+    tree = Site(PublishedTree(directory, url))
     for address in addresses:
         try:
             reactor.listenTCP(port, tree, interface=address)
@@ -108,6 +149,18 @@ def serve(directory: Path, addresses: Iterable[str], port: int) -> None:
                 " or end what uses the port",
             ) from error
     reactor.run()
+
+
+def _is_guest(request: Request) -> bool:
+    """Whether a guest asks: only they are led to the loopback address from elsewhere."""
+    here, there = (_plain(address.host) for address in (request.getHost(), request.getClientAddress()))
+    return here.is_loopback and not there.is_loopback
+
+
+def _plain(address: str) -> IPv4Address | IPv6Address:
+    """An address; one of IPv4 that is written as one of IPv6 as what it is."""
+    found = ip_address(address)
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _addresses(bind: str, extra: Iterable[str]) -> list[str]:

@@ -48,7 +48,7 @@ def rollback(database: Database, repository: Repository, request: Request) -> No
         Change(
             actor=request.actor,
             reason=f"rollback to generation {request.target}: {request.reason}{_told(fixed)}",
-            added=[one.again() for one in plan.difference.added if one.id not in out],
+            brought_back=[one for one in plan.difference.added if one.id not in out],
             removed=plan.difference.removed,
             returning=_returning(plan),
             leaving=[Leaving(Removal.ROLLBACK, why, tuple(one.id for one in plan.difference.releases_removed))],

@@ -17,7 +17,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, Leaving
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
-from cleanroom_master import retention
+from cleanroom_master import attesting, retention
 from cleanroom_master.files import FileStore
 from cleanroom_master.making import Change, make, published
 from cleanroom_master.publish.repository import Collected, Repository
@@ -48,7 +48,7 @@ class Keeping:
 def verify(database: Database, repository: Repository, request: Request) -> None:
     """Look at every file of the current generation, and say in the request what differs. Raises InputError."""
     current = _current(repository)
-    problems = repository.verify(current)
+    problems = _differences(database, repository, current)
     result = {"generation": current, "problems": _told(problems)}
     requests.finish(database, request.id, RequestState.DONE, "", result)
 
@@ -56,7 +56,7 @@ def verify(database: Database, repository: Repository, request: Request) -> None
 def repair(database: Database, repository: Repository, files: FileStore, request: Request) -> None:
     """Make what differs anew; what cannot be had again is said. Raises InputError."""
     current = _current(repository)
-    problems = repository.verify(current)
+    problems = _differences(database, repository, current)
     if not problems:
         requests.finish(database, request.id, RequestState.DONE, "", {"generation": current, "problems": []})
         return
@@ -72,7 +72,8 @@ def repair(database: Database, repository: Repository, files: FileStore, request
 
 
 def _mend(database: Database, repository: Repository, files: FileStore, current: int) -> Iterable[Problem]:
-    """Bring back packages whose files differ; gives those that are gone for good."""
+    """Bring back packages whose files differ, and what is beside them; gives those that are gone for good."""
+    yield from attesting.mend(database, repository, files, current)
     for package in generations.contents(database, current):
         kept = files.path(package.built_sha256)
         if not repository.mend(published(package), kept if kept.is_file() else None):
@@ -131,6 +132,10 @@ def retire(database: Database, repository: Repository, rules: Iterable[Rule]) ->
         names = ", ".join(rule.words for rule in rules)
         make(database, repository, Change("publisher", f"retention: {names}", removed=removed, leaving=leaving))
     return len(removed)
+
+
+def _differences(database: Database, repository: Repository, current: int) -> list[Problem]:
+    return [*repository.verify(current), *attesting.problems(database, repository, current)]
 
 
 def _current(repository: Repository) -> int:

@@ -29,7 +29,6 @@ TEXT_LIMIT = 65_536
 ITEM_LIMIT = 10_000
 INTEGER_LIMIT = 2**63 - 1
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +57,27 @@ class Items:
 
 def to_plain(value: object) -> Any:
     """The JSON form of a dataclass of this package: objects, lists, text, numbers, true, false, null."""
-    if type(value) in _PLAIN:
-        return value
-    if is_dataclass(value) and not isinstance(value, type):
-        return (
-            str(value)
-            if hasattr(value, "parse")
-            else {name: to_plain(getattr(value, name)) for name in _field_names(type(value))}
-        )
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(value[key]) for key in sorted(value)}
-    if isinstance(value, tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return str(value) if isinstance(value, StrEnum | Path) else value
+    kind: Any = type(value)
+    return _writer(kind)(value)
 
 
 @functools.cache
-def _field_names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _writer(kind: Any) -> Callable[[Any], Any]:
+    """How a value of one type is written: as with reading, asked once for a type and not for each of many values."""
+    if is_dataclass(kind) and not hasattr(kind, "parse"):
+        names = tuple(field.name for field in fields(kind))
+        return lambda value: {name: to_plain(getattr(value, name)) for name in names}
+    if issubclass(kind, Mapping):
+        return lambda value: {str(key): to_plain(value[key]) for key in sorted(value)}
+    if issubclass(kind, tuple):
+        return lambda value: [to_plain(item) for item in value]
+    if issubclass(kind, datetime):
+        return lambda value: value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str if is_dataclass(kind) or issubclass(kind, StrEnum | Path) else _unchanged
+
+
+def _unchanged(value: object) -> object:
+    return value
 
 
 def from_plain(kind: type[T], value: object, *, what: str) -> T:
@@ -138,11 +138,11 @@ class _Reader:
     """How a value of one type is read: made once for a type, since asking for annotations takes longest.
 
     `read` gets the value, its place and the list of problems. What is wrong with the value itself is raised as
-    ValueError; what is wrong inside of one that is `nested` is noted with its place.
+    ValueError; what is wrong inside of it is noted with its place. What has no inside is read by `scalar` alone.
     """
 
     read: Callable[[object, str, list[Problem]], Any]
-    nested: bool = False
+    scalar: Callable[[object], Any] | None = None
 
     def noting(self, value: object, place: str, problems: list[Problem]) -> Any:
         """Read a value; on a problem, note it and return None."""
@@ -168,18 +168,20 @@ def _reader(kind: Any, bounds: tuple[object, ...] = ()) -> _Reader:
         first, second = typing.get_args(kind)
         return _list_reader(_reader(first), most) if origin is tuple else _table_reader(first, second, most)
     if hasattr(kind, "parse"):
-        return _Reader(lambda value, _place, _problems: _read_parsed(kind, value))
+        return _scalar_reader(lambda value: _read_parsed(kind, value))
     if is_dataclass(kind):
         return _object_reader(typing.cast(type, kind))
-    scalar = _SCALARS[kind](bounds) if kind in _SCALARS else _word(kind)
-    return _Reader(lambda value, _place, _problems: scalar(value))
+    return _scalar_reader(_SCALARS[kind](bounds) if kind in _SCALARS else _word(kind))
+
+
+def _scalar_reader(scalar: Callable[[object], Any]) -> _Reader:
+    return _Reader(lambda value, _place, _problems: scalar(value), scalar)
 
 
 def _optional(inner: _Reader) -> _Reader:
-    def read(value: object, place: str, problems: list[Problem]) -> Any:
-        return None if value is None else inner.read(value, place, problems)
-
-    return _Reader(read, inner.nested)
+    if (scalar := inner.scalar) is not None:
+        return _scalar_reader(lambda value: None if value is None else scalar(value))
+    return _Reader(lambda value, place, problems: None if value is None else inner.read(value, place, problems))
 
 
 def _list_reader(item: _Reader, most: int) -> _Reader:
@@ -189,7 +191,7 @@ def _list_reader(item: _Reader, most: int) -> _Reader:
         _check_items(len(value), most)
         return tuple(item.noting(one, f"{place}[{index}]", problems) for index, one in enumerate(value))
 
-    return _Reader(read, nested=True)
+    return _Reader(read)
 
 
 def _table_reader(key_kind: Any, value_kind: Any, most: int) -> _Reader:
@@ -206,7 +208,7 @@ def _table_reader(key_kind: Any, value_kind: Any, most: int) -> _Reader:
             table[key] = value_reader.noting(value[key], inside, problems)
         return table
 
-    return _Reader(read, nested=True)
+    return _Reader(read)
 
 
 def _read_parsed(kind: Any, value: object) -> Any:
@@ -236,14 +238,15 @@ def _object_reader(kind: type) -> _Reader:
             if reader is None:
                 problems.append(unknown_key(place, str(name), readers))
                 continue
+            scalar = reader.scalar
             try:
-                found[name] = reader.read(given, _join(place, name) if reader.nested else "", problems)
+                found[name] = scalar(given) if scalar else reader.read(given, _join(place, name), problems)
             except ValueError as error:
                 problems.append(Problem(_join(place, name), str(error)))
         problems += [Problem(_join(place, name), "is missing") for name in required if name not in value]
         return kind(**found) if len(problems) == before else None
 
-    return _Reader(read, nested=True)
+    return _Reader(read)
 
 
 def _join(place: str, key: str) -> str:

@@ -227,13 +227,14 @@ class Timeouts:
 class Condition:
     """A phase runs only where there is something to do: `why_not` says what is missing otherwise.
 
-    It holds if any of these holds: packages are now published (`previous`), or the source has one of the
-    files `source`.
+    It holds if any of these holds: packages are now published (`previous`), the source has one of the files `source`,
+    or the field Testsuite of its debian/control has a word that begins with one of `suites`.
     """
 
     why_not: Annotated[str, Text(500)]
     previous: bool = False
     source: tuple[Annotated[str, Text(500)], ...] = ()
+    suites: tuple[Annotated[str, Text(100)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,8 @@ class Recipe:
     besides those of which it is found out; `rebuild_with_dependencies`: before one of these releases, this product is
     not only tested with it but built anew. `replays` says how often a phase is run again whose tests failed, `flaky`
     what becomes of a release whose tests then passed. With `reproducible` what was built is built again and compared,
-    also where no gate asks for it. `notify` are the site's endpoints that are told of changes of its state.
+    also where no gate asks for it; with `vary_date` programs are then told another date, by a library that is
+    preloaded. `notify` are the site's endpoints that are told of changes of its state.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -313,6 +315,7 @@ class Recipe:
     flaky: Flaky = Flaky.HOLDS
     reproducible: bool = False
     notify: Annotated[tuple[EndpointName, ...], Items(20)] = ()
+    vary_date: bool = False
 
     def phase(self, name: str, general: str | None = None) -> PhaseRecipe:
         """What the product says about the phase `name`, or about `general`, whose case it is; else the defaults."""

@@ -37,6 +37,16 @@ from cleanroom_recipes.model import (
 
 # The step that brings packages to exact versions.
 EXACT = "exact-packages"
+# The step that installs what tells programs another date.
+OTHER_DATE = "other-date"
+# $LIB is the dynamic linker's, ld.so(8). Source of the variables: faketime(1) and libfaketime's README. The offset has
+# another day, month, year and day of the week.
+_OTHER_DATE = {
+    "LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1",
+    "FAKETIME": "+34410180",
+    "NO_FAKE_STAT": "1",
+    "DONT_FAKE_MONOTONIC": "1",
+}
 # The phase of a trial that compares what it built with the release's own.
 COMPARISON = "compare"
 
@@ -116,6 +126,23 @@ def with_packages(phase: PhasePlan, packages: Mapping[str, str]) -> PhasePlan:
         environment={"CLEANROOM_EXACT": "\n".join(f"{name}={packages[name]}" for name in sorted(packages))},
     )
     return replace(phase, steps=(*before, step, *phase.steps[len(before) :]))
+
+
+def with_other_date(phase: PhasePlan) -> PhasePlan:
+    """A phase that builds, with another date for the product's code, by more than a year; others as they are.
+
+    That is libfaketime's work: a container has its host's clock. Times of files stay what they are.
+    """
+    if not phase.makes_artifacts:
+        return phase
+    before = tuple(itertools.takewhile(lambda step: step.blame is Blame.INFRASTRUCTURE, phase.steps))
+    program = builders.program(phase.format, StepDefinition(OTHER_DATE, f"common/{OTHER_DATE}"))
+    step = StepPlan(name=OTHER_DATE, program=program, timeout=phase.timeout, blame=Blame.INFRASTRUCTURE)
+    after = (
+        replace(step, environment={**step.environment, **_OTHER_DATE}) if step.user is User.BUILDER else step
+        for step in phase.steps[len(before) :]
+    )
+    return replace(phase, steps=(*before, step, *after))
 
 
 def comparison(recipe: Recipe, target: Target) -> PhasePlan:

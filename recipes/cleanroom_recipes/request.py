@@ -26,13 +26,14 @@ class Repository:
     """A channel of the published repository that guests have for a package source.
 
     `apt` and `yum`: whether it has such packages, or once had, for the phase's image. `key` is the public key that
-    signs it, in ASCII armour.
+    signs it, in ASCII armour; `retired` has those that signed packages once, or is empty.
     """
 
     channel: ChannelName
     key: Annotated[str, Text(65_536)]
     apt: bool
     yum: bool
+    retired: Annotated[str, Text(65_536)] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def release(site: LiveSite) -> Any:
 
 def test_status(site: LiveSite) -> None:
     status = site.ask("status")
-    assert list(status) == ["state", "web_url", "repository_url", "buildbot_url", "services"]
+    assert list(status) == ["state", "web_url", "repository_url", "buildbot_url", "services", "warnings"]
     for service in status["services"]:
         assert list(service) == ["name", "state", "since", "process", "restarts"]
 
@@ -37,7 +37,7 @@ def test_release_show(release: Any) -> None:
         keys(
             "id product ref commit version state kind channel requested_by tag_kind tagger signature why tagged_at"
             " recorded_at claimed_at created_at finished_at builds published comparison comparison_with_previous gates"
-            " waivers removed security_fix union next"
+            " waivers removed security_fix union provenance next"
         )
     )
     [build] = release["builds"]

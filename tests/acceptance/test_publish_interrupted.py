@@ -40,13 +40,12 @@ signer = Signer(Path(home), Path(runtime), user_id="Test repository")
 repository = Repository(Path(directory), signer, origin="Test", url="http://repository.example")
 sys.addaudithook(hook)
 repository.discard_unfinished()
-packages = list(repository.read(repository.current()).packages)
+packages = []
 for file in sorted(Path(files).glob("*.deb")) + sorted(Path(files).glob("*.rpm")):
     added = repository.add_to_pool(file, sha256(file))
     packages.append(added.published_in("testing", "debian-12/" + added.format))
 following = repository.current() + 1
-repository.build(following, packages)
-assert repository.verify(following, since=following - 1) == []
+repository.change(following, start=following - 1, added=packages, removed=[])
 repository.switch(following)
 print(json.dumps(seen))
 """

@@ -1,6 +1,7 @@
 import gzip
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tiny_packages import make_deb, make_rpm, make_source, sha256
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_master.publish.apt import listed
 from cleanroom_master.publish.package import Package, VersionConflict
-from cleanroom_master.publish.repository import Repository
+from cleanroom_master.publish.repository import Repository, Unacceptable
 from cleanroom_master.publish.signing import Signer
 
 
@@ -169,11 +170,18 @@ def test_a_channel_that_was_emptied_stays(tmp_path: Path, repository: Repository
 
 
 def test_a_generation_is_later_than_the_one_before_in_whole_seconds(repository: Repository):
-    for number in (1, 2, 3):
-        publish(repository, number)
-    moments = [repository.read(number).at for number in (1, 2, 3)]
+    numbers = (1, 2, 3, 4, 5, 6)
+    for number in numbers:
+        repository.build(number, [])
+        repository.switch(number)
+    made = [repository.read(number) for number in numbers]
+    moments = [one.at for one in made]
     assert moments == sorted(set(moments))
     assert all(moment.microsecond == 0 for moment in moments)
+    # What is signed says no time of the future, and never an earlier one than before.
+    dates = [one.dated for one in made]
+    assert dates == sorted(dates)
+    assert dates[-1] <= datetime.now(UTC)
 
 
 def test_a_generation_that_was_shown_is_never_built_again(repository: Repository):
@@ -254,6 +262,7 @@ def test_verification_notices_every_file_that_was_touched(tmp_path: Path, reposi
         "apt/dists/testing/debian-12/source/Sources.gz",
         "yum/debian-12/testing/repodata/repomd.xml",
         "yum/debian-12/testing/repodata/repomd.xml.asc",
+        "yum/debian-12/testing/mirrorlist",
         "keys/cleanroom.asc",
         "generation.json",
         "index.html",
@@ -303,6 +312,50 @@ def test_an_rpm_that_was_not_signed_does_not_pass(
     repository.build(1, [package])
     (problem,) = repository.verify(1)
     assert problem.place == "yum"
+
+
+def test_what_clients_would_refuse_is_refused_while_it_is_written(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+):
+    old = add(repository, make_deb(tmp_path))
+    publish(repository, 1, old)
+    good = add(repository, make_deb(tmp_path, version="2.0"))
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "rpmsign").symlink_to("/bin/true")
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        unsigned = add(repository, make_rpm(tmp_path))
+    # dpkg-deb takes it, and apt could read nothing of the whole index.
+    unreadable = add(repository, make_deb(tmp_path, "bad", more_control="Depends: libc6 (>=\n"))
+    for bad, place in ((unsigned, "yum"), (unreadable, "apt")):
+        with pytest.raises(Unacceptable) as refused:
+            repository.change(2, start=1, added=[good, bad], removed=[])
+        assert places(refused.value.problems) == {place}
+        assert [path.name for path in (repository.directory / "generations").iterdir()] == ["1"]
+    repository.change(2, start=1, added=[good], removed=[])
+    assert repository.verify(2) == []
+
+
+def test_each_state_of_a_yum_repository_has_an_address_that_stays(tmp_path: Path, repository: Repository):
+    first = publish(repository, 1, add(repository, make_rpm(tmp_path)))
+    place = "yum/debian-12/testing"
+    lines = (first / place / "mirrorlist").read_text().splitlines()
+    assert lines[1] == f"http://repository.example/{place}/"
+    state = lines[0].removeprefix(f"http://repository.example/{place}/").rstrip("/")
+    second = publish(repository, 2, *repository.read(1).packages, add(repository, make_rpm(tmp_path, version="2.0")))
+    assert lines[0] not in (second / place / "mirrorlist").read_text()
+    for file in (first / place / "repodata").iterdir():
+        assert (second / place / state / "repodata" / file.name).samefile(file)
+    assert (second / place / state / "pool").samefile(second / place / "pool")
+    # It stays for those that began with it; once no generation has it, it goes.
+    needed = repository.read(2).packages
+    repository.remove_unneeded(needed, set(), older_than=timedelta())
+    assert (second / place / state).is_dir()
+    repository.remove_generations(keep={2})
+    repository.remove_unneeded(needed, set(), older_than=timedelta())
+    assert not (second / place / state).exists()
+    assert repository.verify(2) == []
 
 
 def test_a_repository_signed_by_another_key_does_not_pass(tmp_path: Path, repository: Repository):

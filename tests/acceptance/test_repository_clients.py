@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -248,6 +250,39 @@ def test_a_client_that_read_the_old_generation_can_finish(tmp_path: Path, site: 
     apt.run("install", "tiny=1.0")
 
 
+def test_clients_that_update_while_generations_come_and_go_see_no_error(tmp_path: Path, site: Site):
+    """The long form, with many clients and a publisher that is killed, is `make bench PART=soak`."""
+    apt, dnf = Apt(tmp_path / "apt", site), Dnf(tmp_path / "dnf", site)
+    ended = threading.Event()
+
+    def update(client: Callable[[], str]) -> int:
+        count = 0
+        while not ended.is_set() or count == 0:
+            client()
+            count += 1
+        return count
+
+    repository, original = site.repository, site.packages[:]
+    with ThreadPoolExecutor() as threads:
+        updates = [threads.submit(update, one) for one in (apt.update, lambda: dnf.run("makecache"))]
+        for number in range(2, 6):
+            files = [make_deb(site.files, version=f"{number}.0"), make_rpm(site.files, version=f"{number}.0")]
+            added = [
+                repository.add_to_pool(file, sha256(file)).published_in("testing", f"debian-12/{kind}")
+                for file, kind in zip(files, ("deb", "rpm"), strict=True)
+            ]
+            repository.change(number, start=number - 1, added=added, removed=[])
+            repository.switch(number)
+        # Back to where it began.
+        repository.change(6, start=1, added=[], removed=[])
+        repository.switch(6)
+        ended.set()
+        assert all(one.result() > 0 for one in updates)
+    assert set(repository.read(6).packages) == set(original)
+    apt.update()
+    assert apt.run("download", "tiny=1.0")
+
+
 def test_tampered_packages_are_refused(tmp_path: Path, site: Site):
     apt, dnf = Apt(tmp_path / "apt", site), Dnf(tmp_path / "dnf", site)
     apt.update()
@@ -271,7 +306,7 @@ def test_an_unsigned_rpm_is_refused(tmp_path: Path, site: Site):
     repomd = forged / "repodata/repomd.xml"
     (forged / "repodata/repomd.xml.asc").write_bytes(site.signer.detach_sign(repomd.read_bytes()))
     configuration = dnf.root / "repos/test.repo"
-    configuration.write_text(re.sub("baseurl=.*", f"baseurl=file://{forged}", configuration.read_text()))
+    configuration.write_text(re.sub("mirrorlist=.*", f"baseurl=file://{forged}", configuration.read_text()))
     assert "not signed" in dnf.run("install", "tiny", ok=False)
 
 
@@ -302,3 +337,39 @@ def test_a_key_of_someone_else_is_not_accepted(tmp_path: Path, site: Site):
     with Signer(tmp_path / "other", tmp_path / "runtime", user_id="Someone else") as other:
         (apt.root / "etc/apt/keyrings/test.asc").write_bytes(other.public_key())
     assert "NO_PUBKEY" in apt.update(ok=False)
+
+
+def test_clients_go_on_while_one_key_takes_over_from_another(tmp_path: Path, site: Site, two_keys: Signer):
+    """apt and dnf that know the first key alone; then those that fetched the key file again during the overlap."""
+    second, first = (key.fingerprint for key in two_keys.known)
+    published = {key: two_keys.exported(key).decode() for key in (first, second)}
+    two_keys.use([first], {first: published[first]})
+    site.signer = two_keys
+    shutil.rmtree(tmp_path / "repository")
+    site.repository = Repository(tmp_path / "repository", two_keys, origin="Test", url=site.url)
+    site.packages.clear()
+    site.publish(make_deb(site.files, "one"), make_rpm(site.files, "one"))
+    apt, dnf = Apt(tmp_path / "apt", site), Dnf(tmp_path / "dnf", site)
+    apt.update()
+    dnf.run("install", "one")
+
+    two_keys.use([first, second], published)
+    site.publish(make_deb(site.files, "two"), make_rpm(site.files, "two"))
+    apt.update()
+    apt.run("install", "two")
+    dnf.run("install", "two")
+    # New consumers during the overlap, and old ones that fetched the key file again.
+    fresh = Apt(tmp_path / "fresh-apt", site)
+    fresh.update()
+    assert "rotation" in requests.get(site.url + "/", timeout=10).text
+
+    two_keys.use([second], published)
+    site.publish(make_deb(site.files, "three"), make_rpm(site.files, "three"))
+    assert "NO_PUBKEY" in apt.update(ok=False)
+    fresh.update()
+    fresh.run("install", "one", "three")
+    # dnf fetches the key file again by itself.
+    dnf.run("install", "three")
+    # The first rpm bears the signature of the first key, and whoever comes now is told of it.
+    newcomer = Dnf(tmp_path / "newcomer", site)
+    newcomer.run("install", "one", "three")

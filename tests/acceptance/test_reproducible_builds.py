@@ -12,8 +12,18 @@ from cleanroom_master.logs import LogStore
 from cleanroom_master.places import Places
 
 # Of each, what the circumstances give; one line each.
-CIRCUMSTANCES = ("pwd", "date +%F", "id -un", "id -u", "umask", "hostname", "echo $HOME", "locale | grep ^LC_ALL")
-GATE = 'gates = ["reproducible"]\n'
+CIRCUMSTANCES = (
+    "pwd",
+    "date +%F",
+    "date -u +%F",
+    "id -un",
+    "id -u",
+    "umask",
+    "hostname",
+    "echo $HOME",
+    "locale | grep ^LC_ALL",
+)
+GATE = 'gates = ["reproducible"]\nvary_date = true\n'
 
 
 def product(site: LiveSite, name: str, command: str) -> None:

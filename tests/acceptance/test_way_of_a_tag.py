@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -11,6 +12,7 @@ from live_site import PRODUCTS, SCRIPT, SCRIPTS, LiveSite
 from surroundings import IMAGE
 
 from cleanroom_master.consumer import Consumer
+from cleanroom_master.publish.attachments import PROVENANCE
 
 HOOK = """#!/bin/sh
 while read -r old new ref; do
@@ -23,6 +25,30 @@ PHASES = {
     **dict.fromkeys(("build", "install", "regress", "remove"), "passed"),
     **dict.fromkeys(("upgrade", "upgrade-snapshots", "upgrade-testing", "upgrade-stable"), "skipped"),
 }
+
+
+def require_provenance(site: LiveSite, shown: Any, name: str, tmp_path: Path) -> None:
+    """Download a package and the key, and check what is signed of the package, as a consumer does."""
+    [signed] = [one for one in shown["provenance"] if one["file"] == name]
+    downloads = {
+        name: signed["statement_url"].removesuffix(PROVENANCE),
+        "key.asc": f"{site.settings.repository_url}/keys/cleanroom.asc",
+    }
+    for file, address in downloads.items():
+        answer = requests.get(address, timeout=30)
+        answer.raise_for_status()
+        (tmp_path / file).write_bytes(answer.content)
+    told = site.ask(
+        *("provenance", "verify", str(tmp_path / name), "--key", str(tmp_path / "key.asc")),
+        *("--provenance", signed["statement_url"]),
+    )
+    assert (told["verified"], told["commit"], told["bill_of_materials"]["checked"]) == (True, shown["commit"], True)
+    assert told["builder"].endswith("/provenance.html#builder-container")
+    build = next(phase for phase in told["phases"] if phase["name"] == "build")
+    assert build["tests"]["passed"] == 17
+    statement = site.ask("provenance", "show", name, "--provenance", signed["statement_url"])
+    dependencies = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert any(one["uri"].startswith("pkg:deb/debian/gcc@") for one in dependencies if "uri" in one)
 
 
 @pytest.mark.timeout(840)
@@ -55,6 +81,8 @@ def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, 
     repository = site.ask("repository", "show")
     files = {package["file"] for channel in repository["channels"] for package in channel["packages"]}
     assert {"tally_1.0_amd64.deb", "tally-1.0-1.x86_64.rpm"} <= {Path(file).name for file in files}
+    for name in ("tally_1.0_amd64.deb", "tally-1.0-1.x86_64.rpm"):
+        require_provenance(site, shown, name, tmp_path)
 
     consumer = Consumer(site.settings, image=IMAGE, channel="testing")
     try:

@@ -20,13 +20,16 @@ from cleanroom_master.cli.frame import plain, table
 from cleanroom_workers.locks import attempted
 
 PARTS = ("guests", "claims", "events", "way", "regression", "publish", "web")
+# A quarter of an hour: where it is asked for.
+LONG = ("soak",)
+_HELP = f"of: {', '.join((*PARTS, *LONG))} (default: all but {', '.join(LONG)})"
 _FILE = Path("bench.json")
 
 
 def main() -> int:
     """Measure the parts that are asked for, or all; what was measured of others before is kept in the file."""
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
-    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help=f"of: {', '.join(PARTS)} (default: all)")
+    parser.add_argument("part", nargs="*", choices=[*PARTS, *LONG, []], help=_HELP)
     parser.add_argument("--runs", type=int, metavar="N", help="measure so often (events: so many)")
     options = parser.parse_args()
     # What was started is to be ended also when somebody ends this process.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import many_packages
+import released
 from figures import Row, ratio
 from installation import fresh, home, say
 from many_packages import make_deb, make_rpm
@@ -27,13 +28,11 @@ from many_packages import make_deb, make_rpm
 from cleanroom_base import run
 from cleanroom_base.errors import InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings
-from cleanroom_db import generations, requests
+from cleanroom_db import generations
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import NewPackage
 from cleanroom_db.roles import Role
-from cleanroom_db.states import RequestKind
-from cleanroom_master.files import FileStore
 from cleanroom_master.places import Places
 from cleanroom_master.publish import control
 from cleanroom_master.publish.inspect import hash_file
@@ -46,37 +45,12 @@ RUNS = 7
 _NEW = 90_000
 _LONG = 3600.0
 _TIMEOUT = 300.0
-_SECOND = 1.5
 _TITLE = (
     "three packages published into so many of each kind, medians in seconds (ours: apt and yum; reprepro, aptly: apt;"
     " createrepo_c --update with rpmsign and gpg: yum, one package)"
 )
+_CREATE = ("createrepo_c", "--quiet", "--no-database", "--simple-md-filenames", "--general-compress-type=gz")
 _KEY = "Bench <bench@example.invalid>"
-_RELEASE = """
-WITH event AS (
-    INSERT INTO cleanroom.ref_event (product, ref, commit, state)
-    VALUES ('bench', %(ref)s, %(commit)s, 'claimed') RETURNING id
-), release AS (
-    INSERT INTO cleanroom.release
-        (product, ref, commit, kind, state, ref_event_id, recipe, recipe_digest, channel, requested_by, finished_at)
-    SELECT 'bench', %(ref)s, %(commit)s, 'tag', 'passed', id, '{}', '', 'testing', 'bench', now() FROM event
-    RETURNING id
-), build AS (
-    INSERT INTO cleanroom.build (release_id, target, phases)
-    SELECT id, target, '{build}' FROM release, unnest(%(targets)s::text[]) AS target RETURNING id, target
-), attempt AS (
-    INSERT INTO cleanroom.attempt (build_id, number, series_start, outcome, finished_at)
-    SELECT id, 1, 1, 'passed', now() FROM build RETURNING id, build_id
-), artifact AS (
-    INSERT INTO cleanroom.artifact (attempt_id, phase, file, sha256, size, kind)
-    SELECT attempt.id, 'build', one.file, one.sha256, one.size, one.kind
-      FROM attempt JOIN build ON build.id = attempt.build_id
-      JOIN unnest(%(files)s::text[], %(sums)s::text[], %(sizes)s::bigint[], %(kinds)s::text[], %(places)s::text[])
-           AS one (file, sha256, size, kind, target) ON one.target = build.target
-)
-INSERT INTO cleanroom.publication (release_id, channel, requested_by) SELECT id, 'testing', 'bench' FROM release
-RETURNING release_id
-"""
 
 
 def measure(runs: int | None = None) -> dict[str, Any]:
@@ -107,10 +81,16 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
         }
         for row in rows
     ]
-    rest = [{name: row.get(name) for name in ("packages", "rollback", "switch", "memory_mib")} for row in rows]
+    rest = [
+        {name: row.get(name) for name in ("packages", "rollback", "rollback_of_half", "switch", "memory_mib")}
+        for row in rows
+    ]
     return [
         (_TITLE, compared),
-        ("a rollback, the switch itself (seconds), and the publisher's peak of memory", rest),
+        (
+            "rollbacks of a few and of half of all packages, the switch itself (seconds), and the publisher's memory",
+            rest,
+        ),
     ]
 
 
@@ -120,15 +100,12 @@ def _share(row: Row, peer: str) -> float | None:
 
 
 def _measure(work: Path, size: int, runs: int) -> Row:
-    say(f"publish: making {size} .deb and {size} .rpm")
-    for kind in ("deb", "rpm", "new"):
-        (work / kind).mkdir()
-    debs = [make_deb(work / "deb", number) for number in range(size)]
-    rpms = [make_rpm(work / "rpm", number) for number in range(size)]
+    debs, rpms = _packages(size)
+    (work / "new").mkdir()
     fresh_debs = [[make_deb(work / "new", _NEW + 3 * turn + one) for one in range(3)] for turn in range(runs)]
     fresh_rpms = [make_rpm(work / "new", _NEW + turn) for turn in range(runs)]
     signer = _Gpg(work)
-    row: Row = _createrepo(work, signer, fresh_rpms)
+    row: Row = _createrepo(work, signer, rpms[0].parent, fresh_rpms)
     row |= _ours(debs, rpms, [[*three[:2], rpm] for three, rpm in zip(fresh_debs, fresh_rpms, strict=True)])
     say(f"publish: {json.dumps(row)}")
     for peer in (_reprepro, _aptly):
@@ -138,26 +115,45 @@ def _measure(work: Path, size: int, runs: int) -> Row:
     return row
 
 
+def _packages(size: int) -> tuple[list[Path], list[Path]]:
+    """So many .deb and .rpm, the latter with their indexes; they are kept from one measurement to the next."""
+    kept = home() / f"tiny-packages-{size}"
+    if not kept.is_dir():
+        begun = time.monotonic()
+        partial = kept.with_name(kept.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for kind in ("deb", "rpm"):
+            (partial / kind).mkdir(parents=True)
+        for number in range(size):
+            make_deb(partial / "deb", number)
+            make_rpm(partial / "rpm", number)
+        run.run([*_CREATE, partial / "rpm"], timeout=_LONG)
+        partial.rename(kept)
+        say(f"publish: {size} .deb and {size} .rpm with their indexes took {time.monotonic() - begun:.1f} s to make")
+    return sorted((kept / "deb").glob("*.deb")), sorted((kept / "rpm").glob("*.rpm"))
+
+
 # -- ours ----------------------------------------------------------------------------------------------------------
 
 
 def _ours(debs: list[Path], rpms: list[Path], releases: list[list[Path]]) -> Row:
     with fresh("publish", CLEANROOM_PUBLISHER_POLL="60") as settings:
         database = open_database(settings, Role.OWNER)
-        with database.transaction() as cursor:
-            cursor.execute("INSERT INTO cleanroom.product (name, url) VALUES ('bench', 'https://example.org/b.git')")
+        released.add_product(database)
         with open_signer(settings) as key:
             repository = open_repository(settings, key)
             say("publish: putting them into our repository")
             _fill(database, repository, debs, rpms)
         with _publisher(settings) as process:
             taken = [_publish(database, settings, number, files) for number, files in enumerate(releases)]
-            back = [_rollback(database, repository, 2 + number % 2) for number in range(len(releases))]
+            back = [_rollback(database, 3 + number % 2) for number in range(len(releases))]
             memory = _peak(process)
+            half = [_rollback(database, number) for number in (1, 3)]
         row: Row = {
             "ours": _median(taken),
             "ours_all": [round(one, 3) for one in taken],
             "rollback": _median(back),
+            "rollback_of_half": round(max(half), 3),
             "switch": _median([_switch(repository) for _ in releases], 6),
             "memory_mib": memory,
         }
@@ -166,7 +162,7 @@ def _ours(debs: list[Path], rpms: list[Path], releases: list[list[Path]]) -> Row
 
 
 def _fill(database: Database, repository: Repository, debs: list[Path], rpms: list[Path]) -> None:
-    """Packages as the pool would have them, and the first generation with all of them."""
+    """Packages as the pool would have them; half of them in the first generation, and all in the second."""
     known = [*map(_deb_facts, debs), *_rpm_facts(rpms)]
     packages = []
     for file, facts in zip([*debs, *rpms], known, strict=True):
@@ -179,7 +175,6 @@ def _fill(database: Database, repository: Repository, debs: list[Path], rpms: li
         packages.append(facts.published_in("testing", f"debian-12/{facts.format}"))
         _address(repository, packages[-1], place)
     os.sync()
-    repository.build(1, packages)
     built = [
         NewPackage(
             *(one.channel, one.target, one.format, one.name, one.version, one.architecture, one.file),
@@ -187,9 +182,11 @@ def _fill(database: Database, repository: Repository, debs: list[Path], rpms: li
         )
         for one in packages
     ]
-    generations.prepare(database, actor="bench", reason="what is there", added=built)
-    repository.switch(1)
-    generations.switched(database, 1)
+    for number, part in ((1, slice(0, None, 2)), (2, slice(1, None, 2))):
+        repository.build(number, packages[part] if number == 1 else packages)
+        generations.prepare(database, actor="bench", reason="what is there", added=built[part])
+        repository.switch(number)
+        generations.switched(database, number)
     with database.transaction() as cursor:
         cursor.execute("ANALYZE")
 
@@ -242,54 +239,18 @@ def _publisher(settings: Settings) -> Iterator[int]:
 
 
 def _publish(database: Database, settings: Settings, number: int, files: list[Path]) -> float:
-    store = FileStore(Places(settings).artifacts)
-    sums = [hash_file(file) for file in files]
-    for file, (sha256, _) in zip(files, sums, strict=True):
-        copy = file.with_name(f"copy-{file.name}")
-        shutil.copyfile(file, copy)
-        store.take(copy, sha256)
-    kinds = [file.suffix[1:] for file in files]
-    _pause()
-    begun = time.monotonic()
-    with database.transaction() as cursor:
-        release = cursor.value(
-            _RELEASE,
-            ref=f"v{number}",
-            commit=f"{number:040x}",
-            targets=sorted({f"debian-12/{kind}" for kind in kinds}),
-            files=[file.name for file in files],
-            sums=[sha256 for sha256, _ in sums],
-            sizes=[size for _, size in sums],
-            kinds=kinds,
-            places=[f"debian-12/{kind}" for kind in kinds],
-        )
-    return _until(database, "SELECT state = 'published' FROM cleanroom.release WHERE id = %(id)s", release, begun)
+    released.keep(settings, files)
+    with released.Watch(database) as watch:
+        begun = time.monotonic()
+        watch.release(released.record(database, number, files))
+        return time.monotonic() - begun
 
 
-def _rollback(database: Database, repository: Repository, target: int) -> float:
-    _pause()
-    begun = time.monotonic()
-    asked = requests.ask(
-        database, RequestKind.ROLLBACK, actor="bench", subject="bench", reason="measured", target=target
-    )
-    return _until(
-        database, "SELECT state = 'done' FROM cleanroom.repository_request WHERE id = %(id)s", asked.id, begun
-    )
-
-
-def _pause() -> None:
-    """Each generation has a second of its own, so more than one a second wait for each other: that is not measured."""
-    time.sleep(_SECOND)
-
-
-def _until(database: Database, condition: str, row: int, begun: float) -> float:
-    while True:
-        with database.transaction() as cursor:
-            if cursor.value(condition, id=row):
-                return time.monotonic() - begun
-        if time.monotonic() - begun > _TIMEOUT:
-            raise TimedOut("the publisher has not done it")
-        time.sleep(0.002)
+def _rollback(database: Database, target: int) -> float:
+    with released.Watch(database) as watch:
+        begun = time.monotonic()
+        watch.request(released.ask_for_rollback(database, target))
+        return time.monotonic() - begun
 
 
 def _switch(repository: Repository) -> float:
@@ -367,13 +328,8 @@ def _aptly(work: Path, signer: _Gpg, debs: list[Path], releases: list[list[Path]
     return {"aptly": _median(_timed(publish, releases))}
 
 
-def _createrepo(work: Path, signer: _Gpg, files: list[Path]) -> Row:
-    """createrepo_c over all packages, then with one more, which is signed, as is the result."""
-    directory = work / "rpm"
-    create = ["createrepo_c", "--quiet", "--no-database", "--simple-md-filenames", "--general-compress-type=gz"]
-    say("publish: filling createrepo_c's")
-    run.run([*create, directory], timeout=_LONG)
-    # Ours wants its first indexes; they are as they are before anything is added.
+def _createrepo(work: Path, signer: _Gpg, directory: Path, files: list[Path]) -> Row:
+    """createrepo_c over all packages with one more, which is signed, as is the result."""
     published = work / "createrepo"
     run.run(["cp", "--archive", "--link", directory, published], timeout=_LONG)
 
@@ -389,7 +345,7 @@ def _createrepo(work: Path, signer: _Gpg, files: list[Path]) -> Row:
             f"_gpg_name {signer.key}",
         ]
         run.run([*sign, published / file.name], environment=signer.environment, timeout=_TIMEOUT)
-        run.run([*create, "--update", published], timeout=_LONG)
+        run.run([*_CREATE, "--update", published], timeout=_LONG)
         repomd = published / "repodata/repomd.xml"
         repomd.with_suffix(".xml.asc").unlink(missing_ok=True)
         run.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from database_server import Server, running_server
 from people import settings_of
-from publishing import signer
+from publishing import home_of_two_keys, open_two_keys, signer, two_keys
 from shop import Shop
 from starlette.testclient import TestClient
 
@@ -22,7 +22,7 @@ from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
 from cleanroom_master.web.visitors import Access
 
-__all__ = ["signer"]
+__all__ = ["home_of_two_keys", "open_two_keys", "signer", "two_keys"]
 
 _numbers = itertools.count(1)
 
@@ -98,5 +98,5 @@ def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
 @pytest.fixture
 def web(pages: Site) -> Iterator[TestClient]:
     """A reader of the web status, who shares no page with another: each shows what was committed before."""
-    with TestClient(create(pages), headers={"Cookie": "own=page"}) as client:
+    with TestClient(create(pages), headers={"Cookie": "reader=alone"}) as client:
         yield client

@@ -25,6 +25,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.releases import Planned, PlannedBuild
 from cleanroom_db.states import BisectionAxis, BisectionState, TrialPurpose, Verdict
+from cleanroom_db.trials import NewTrial
 from cleanroom_images.store import Image, Store
 from cleanroom_master.bisection import evidence
 from cleanroom_master.bisection.driver import Driver
@@ -33,7 +34,7 @@ from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs.mirror import Mirror
-from cleanroom_recipes.model import Outcome
+from cleanroom_recipes.model import Outcome, RefKind
 from cleanroom_recipes.plan import EXACT
 
 TARGET = "debian-12/script"
@@ -504,8 +505,61 @@ def test_packages_that_broke_something_are_found(here: Site) -> None:
         here.driver.turn()
     found = bisections.get(here.owner, bisection)
     assert (found.state, found.suspects) == (BisectionState.FOUND, (2,))
-    with pytest.raises(InputError, match="were built with the same packages"):
+    with pytest.raises(InputError, match="had the same packages"):
         here.start(axis=BisectionAxis.DEPENDENCIES, good="r0", bad="r1")
+
+
+def night(here: Site, number: int, **versions: str) -> None:
+    """The product is tested on a night, so many days after another time; `regress` ends with these packages."""
+    recipe = {"name": "hello"}
+    builds = [(TARGET, ("regress",))]
+    asked = ("hello", "r0", here.commits[4], RefKind.TAG, recipe, "testing", builds, "schedule", {})
+    trial = trials.request(here.owner, NewTrial(TrialPurpose.NIGHTLY, *asked))
+    [work] = [work for work in attempts.due(here.owner) if work.trial_id == trial]
+    held = Lease(work.id, "farm")
+    assert attempts.lease(here.owner, held.attempt_id, held.owner, 60)
+    row = phases.start(here.owner, held, 0, "regress")
+    phases.set_packages(here.owner, held, row, versions)
+    phases.finish(here.owner, held, row, Outcome.PASSED, seconds=1, command_seconds=1)
+    attempts.finish(here.owner, held.attempt_id, held.owner, Outcome.PASSED, "", ONCE)
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number)
+    with here.owner.transaction() as cursor:
+        cursor.execute("UPDATE cleanroom.phase SET started_at = %(at)s WHERE id = %(id)s", at=at, id=row)
+
+
+def test_packages_that_nights_had_are_looked_at(here: Site) -> None:
+    release(here, "r0", 4, Outcome.PASSED, file=listed(here, make="4.3"))
+    with here.owner.transaction() as cursor:
+        # What the product itself made is no dependency.
+        cursor.execute("UPDATE cleanroom.artifact SET package = 'hello'")
+    night(here, 1, hello="1", library="1.0", perl="5")
+    night(here, 2, hello="2", library="1.0", perl="5")
+    night(here, 3, hello="2", library="2.0", perl="5", **{"rpm:x": "1"})
+    night(here, 4, hello="2", library="2.0", perl="6")
+    night(here, 5, hello="2", library="2.1", perl="6")
+    asked = {"axis": BisectionAxis.DEPENDENCIES, "at": "v2", "parallel": 1}
+    bisection = here.start(good="2026-01-02T12:00", bad="2026-01-06T12:00", **asked)
+    rows = bisections.candidates(here.owner, bisection)
+    assert [row.subject for row in rows] == [
+        "r0: 2 packages",
+        "r0: library 1.0 -> 2.0",
+        "r0: perl 5 -> 6",
+        "r0: library 2.0 -> 2.1",
+    ]
+    assert rows[1].conditions["packages"] == {"library": "2.0", "perl": "5"}
+
+    def say(_: int) -> str:
+        return "pass" if trials.list_latest(here.owner)[0].conditions["packages"]["library"] == "1.0" else "fail"
+
+    farm = here.farm(say)
+    here.driver.turn()
+    while farm.work(only=1):
+        here.driver.turn()
+    found = bisections.get(here.owner, bisection)
+    assert (found.state, found.suspects) == (BisectionState.FOUND, (1,))
+    # A phase that builds is looked at by what builds had, of which there is one here.
+    with pytest.raises(InputError, match="said which packages it had before 2026-01-02"):
+        here.start(good="2026-01-02T12:00", bad="2027-01-06T12:00", phase="build", test=None, **asked)
 
 
 def test_packages_that_the_mirror_has_no_more_cannot_be_judged(here: Site) -> None:

@@ -29,6 +29,7 @@ from cleanroom_recipes import events, loader, request
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import GuestNetwork, Isolation, Outcome, RefKind
+from cleanroom_recipes.plan import OTHER_DATE
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
 RECIPE = loader.load(b'builder = "deb"\n', source="the recipe", name="hello", url="https://example.org/hello.git")
@@ -166,15 +167,16 @@ def test_test_cases_are_kept_as_they_were_told(dispatch: Dispatch, job: Job) -> 
         events.TestCase(odd, Outcome.FAILED, 1e-05, odd, 7),
         events.TestCase("\\N", Outcome.FLAKY, None, None, None),
         *(events.TestCase("twice", outcome) for outcome in (Outcome.PASSED, Outcome.FAILED)),
-        *(events.TestCase(f"many {number}", Outcome.FAILED, line=number + 8) for number in range(1200)),
+        # More than become rows at once.
+        *(events.TestCase(f"many {number}", Outcome.FAILED, line=number + 8) for number in range(7200)),
     ]
     told = list(events.in_events(NOW, "compile", cases))
-    assert len(told) == 3
+    assert len(told) == 15
     begun, output, ended = step("compile", "made\n")
     assert isinstance(ended, events.StepFinished)
     play(dispatch, job, "build", begun, output, *told, replace(ended, remark="some were left out"), finished()).close()
     phase = shown(dispatch)["phases"][0]
-    assert phase["tests"] == {"passed": 2, "failed": 1202, "skipped": 0, "flaky": 1}
+    assert phase["tests"] == {"passed": 2, "failed": 7202, "skipped": 0, "flaky": 1}
     assert (phase["steps"][0]["outcome"], phase["steps"][0]["remark"]) == ("passed", "some were left out")
     failing = phase["failing"]
     assert failing[:2] == [
@@ -199,8 +201,17 @@ def test_a_product_that_fails_is_not_tried_again(dispatch: Dispatch, job: Job) -
 
 def test_a_worker_that_says_no_end_was_lost_and_what_it_said_is_kept(dispatch: Dispatch, job: Job) -> None:
     told = [reset(), events.StepStarted(NOW, "compile", 0), events.Output(NOW, "compile", "half a\n")]
-    assert play(dispatch, job, "build", *told).close() is Outcome.INFRASTRUCTURE
+    tests = [
+        next(events.in_events(NOW, step, [events.TestCase(name, Outcome.FAILED)]))
+        for step, name in (("compile", "one"), ("compile", "two"), ("other", "three"))
+    ]
+    assert play(dispatch, job, "build", *told, *tests).close() is Outcome.INFRASTRUCTURE
     build = shown(dispatch)
+    assert [(case["step"], case["name"]) for case in build["phases"][0]["failing"]] == [
+        ("compile", "one"),
+        ("compile", "two"),
+        ("other", "three"),
+    ]
     [recorded] = build["phases"][0]["steps"]
     assert recorded["outcome"] == "infrastructure"
     assert dispatch.logs.read(recorded["log"]["sha256"]) == b"half a\n"
@@ -382,3 +393,19 @@ def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> No
     dispatch.finish(job)
     ended = trials.get(dispatch.database, trial)
     assert (ended.outcome, ended.why) == (Outcome.FAILED, "debian-12/deb: build: no")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "varied"), [("", True), ("vary_date = true\n", True), ("vary_date = true\n", False)]
+)
+def test_a_build_that_is_made_again_has_another_date_where_its_recipe_says_so(
+    dispatch: Dispatch, recipe: str, varied: bool
+) -> None:
+    loaded = loader.load(f'builder = "deb"\n{recipe}'.encode(), source="it", name="hello", url="https://example.org/x")
+    new = NewTrial(
+        *(TrialPurpose.BISECTION, "hello", COMMIT, COMMIT, RefKind.COMMIT, loader.to_json(loaded), "snapshots"),
+        *([("debian-12/deb", ("build",))], "test", to_plain(Conditions(varied=varied))),
+    )
+    trials.request(dispatch.database, new)
+    steps = [step.name for step in begin(dispatch).plans["build"].steps]
+    assert (OTHER_DATE in steps) is (varied and bool(recipe))

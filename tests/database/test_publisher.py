@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -190,6 +192,69 @@ def test_nobody_waits_for_another_s_slow_signing(shop: Shop, tmp_path: Path) -> 
     while publisher.busy:
         publisher.turn()
     assert shop.state(slow) == (ReleaseState.PUBLISHED, "published in testing, generation 2")
+
+
+class Busy(Repository):
+    """A repository beside which another release passes while one is taken in."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def add_to_pool(self, source: Path, sha256: str, *, file: str | None = None) -> PackageFile:
+        if self.meanwhile is not None:
+            passed, self.meanwhile = self.meanwhile, None
+            passed()
+        return super().add_to_pool(source, sha256, file=file)
+
+
+def test_what_passes_while_others_are_prepared_leaves_with_them(shop: Shop, tmp_path: Path) -> None:
+    shop.passed("v1", make_deb(tmp_path))
+    later = make_deb(tmp_path, version="2.0")
+    repository = shop.repository(Busy)
+    assert isinstance(repository, Busy)
+    repository.meanwhile = lambda: shop.passed("v2", later)
+    publisher = shop.publisher(repository)
+    publisher.patience = 60.0
+    assert publisher.turn() == 2
+    assert [one.number for one in generations.history(shop.owner)] == [1]
+
+
+# A rpmsign that waits, for one package, until somebody lets it go on.
+SLOW_RPMSIGN = """#!/bin/sh
+case "$*" in
+*/slow-*) while [ ! -e {gate} ]; do sleep 0.05; done ;;
+esac
+exec {rpmsign} "$@"
+"""
+
+
+def test_of_twenty_that_pass_at_once_none_waits_for_the_slow_one_and_none_is_lost(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With gpg's and rpm's own programs; one of them is slow for one package."""
+    programs, gate = tmp_path / "programs", tmp_path / "gate"
+    programs.mkdir()
+    rpmsign = programs / "rpmsign"
+    rpmsign.write_text(SLOW_RPMSIGN.format(gate=gate, rpmsign=shutil.which("rpmsign")))
+    rpmsign.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    slow = shop.passed("v0", make_rpm(tmp_path, "slow"), kind="rpm")
+    quick = [shop.passed(f"v{number}", make_deb(tmp_path, f"tiny{number}")) for number in range(1, 18)]
+    quick += [shop.passed(f"v{number}", make_rpm(tmp_path, f"round{number}"), kind="rpm") for number in (18, 19)]
+    publisher = shop.publisher()
+    publisher.patience, settled = 2.0, 0
+    while settled < 19:
+        settled += publisher.turn()
+    assert {shop.state(release)[0] for release in quick} == {ReleaseState.PUBLISHED}
+    assert shop.state(slow)[0] is ReleaseState.PASSED
+    # One, unless this machine is so slow that they are not ready together.
+    used = len(generations.history(shop.owner))
+    assert used < 5
+    gate.touch()
+    while publisher.busy:
+        publisher.turn()
+    assert shop.state(slow) == (ReleaseState.PUBLISHED, f"published in testing, generation {used + 1}")
+    assert len(shop.published()) == 20
+    assert shop.repository().verify(used + 1) == []
 
 
 def test_a_clock_that_jumped_back_stops_nothing(shop: Shop, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ TABLES = [
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
     *("account", "account_grant", "session", "api_token", "sign_in_failure"),
+    *("signing_key", "provenance"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -88,6 +89,8 @@ ALLOWED = {
         "union_member": "ID",
     },
     Role.PUBLISHER: {
+        "signing_key": "IU",
+        "provenance": "IU",
         "generation": "IUD",
         "channel_package": "IUD",
         "channel_release": "IUD",

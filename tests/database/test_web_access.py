@@ -126,6 +126,18 @@ def test_a_used_session_goes_on(owner: Database, connect: Callable[[Role], Datab
         assert cursor.value("SELECT now() - seen_at < interval '1 minute' FROM cleanroom.session")
 
 
+def test_an_open_page_is_nobody_who_is_there(application: FastAPI, owner: Database) -> None:
+    join(owner, "anna")
+    anna = Person(application)
+    anna.sign_in("anna")
+    for headers, seen in (({"Sec-Fetch-Dest": "empty"}, False), ({"Sec-Fetch-Dest": "document"}, True)):
+        with owner.transaction() as cursor:
+            cursor.execute("UPDATE cleanroom.session SET seen_at = now() - interval '50 minutes'")
+        assert anna.web.get("/queue", headers=headers).status_code == 200
+        with owner.transaction() as cursor:
+            assert cursor.value("SELECT now() - seen_at < interval '1 minute' FROM cleanroom.session") is seen
+
+
 def test_a_new_password_and_a_removal_end_sessions(application: FastAPI, owner: Database) -> None:
     join(owner, "anna", AccountRole.ADMINISTRATOR)
     anna = Person(application)
@@ -201,6 +213,13 @@ def test_nobody_is_signed_in_by_another_site(application: FastAPI, owner: Databa
     fields = {"name": "mallory", "password": PASSWORD, "token": "0" * 64}
     assert Person(application).send("/sign-in", fields).status_code == 403
     assert Person(application).send("/sign-in", {**fields, "token": ""}).status_code == 403
+
+
+def test_everybody_gets_a_form_of_his_own(application: FastAPI) -> None:
+    """Pages are shared by those who ask at the same time; this one has a secret."""
+    forms = [Person(application) for _ in range(3)]
+    tokens_of_forms = {one.fields("/sign-in", "/sign-in")["token"] for one in forms}
+    assert len(tokens_of_forms) == len({one.web.cookies["cleanroom_visit"] for one in forms}) == 3
 
 
 def test_a_form_is_small_and_a_form(application: FastAPI) -> None:

@@ -340,10 +340,21 @@ def test_a_token_acts_without_a_form(application: FastAPI, owner: Database) -> N
 
 
 @pytest.mark.parametrize(
-    "address", ["/actions/nothing/1", "/actions/approve/0", "/actions/approve/x", "/actions/hold/99"]
+    ("address", "status", "told"),
+    [
+        ("/actions/nothing/1", 404, "there is no action 'nothing'"),
+        ("/actions/hold/99", 404, "there is no release 99"),
+        ("/actions/approve/0", 400, "release_id"),
+        ("/actions/approve/x", 400, "release_id"),
+        (f"/actions/approve/{2**63}", 400, "release_id"),
+        ("/actions/rollback/99", 404, "there is no generation 99"),
+    ],
 )
-def test_what_is_not_there_is_said(person: Make, address: str) -> None:
+def test_what_is_not_there_is_said(person: Make, owner: Database, address: str, status: int, told: str) -> None:
+    out(owner, "v1")
     anna = person("anna", AccountRole.ADMINISTRATOR)
-    assert anna.web.get(address).status_code in (400, 404)
+    assert told in anna.page(address, status).text
     token = anna.fields("/account", "/sign-out")["token"]
-    assert anna.send(address, {"token": token, "reason": "why"}).status_code in (400, 404)
+    answer = anna.send(address, {"token": token, "reason": "why", "seen": "0.1"})
+    assert answer.status_code in (400, 404)
+    assert [one for one in entries(owner, actor="anna", allowed=True) if one.action != "sign in"] == []

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_workers import variation
 from cleanroom_workers.guest import GuestPoweredOff
 from cleanroom_workers.host import Host
 from cleanroom_workers.libvirt_access import State
@@ -28,6 +30,13 @@ def test_an_emulated_guest_starts_runs_and_ends(host: Host) -> None:
         assert name == written == guest.name
         assert 2500 < int(size) < 3072
         assert identity == "id"
+        # A build that is made again has another date; before and after its steps it is the right one.
+        days = []
+        for ahead in (True, False):
+            guest.succeed(variation.clock(datetime.now(UTC), ahead=ahead), timeout=60)
+            seconds = int(guest.succeed(["date", "+%s"], timeout=60).text) - datetime.now(UTC).timestamp()
+            days.append(round(seconds / 86_400))
+        assert days == [398, 0]
         guest.copy_in_bytes(b"content", "/srv/file")
         assert guest.succeed(["cat", "/srv/file"], timeout=60).text == "content"
         with pytest.raises(GuestPoweredOff):

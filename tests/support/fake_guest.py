@@ -59,6 +59,8 @@ class FakeGuest:
         self.users: list[str] = []
         self.installed: dict[str, bytes] = {}
         self.asked_for: list[Sequence[str]] = []
+        # The times to which its clock was set, each with how many steps had ended.
+        self.clock: list[tuple[int, int]] = []
 
     def run(
         self,
@@ -76,6 +78,10 @@ class FakeGuest:
         assert timeout >= 0
         if command[0] == "tar":
             self._receive(stdin)
+            return Completed(tuple(command), 0, b"", b"", 0.0)
+        if command[0] == "date":
+            assert user == "root"
+            self.clock.append((int(command[-1].partition("@")[2]), len(self.commands)))
             return Completed(tuple(command), 0, b"", b"", 0.0)
         if command[0] in ("dpkg-query", "rpm"):
             return Completed(tuple(command), 0, self.installed.get(command[0], b""), b"", 0.0)

@@ -194,7 +194,7 @@ def _refresh(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     site = settings.load()
-    catalogue = Catalogue(site.state, site.site)
+    catalogue = Catalogue.of(site)
     status = 0
     for name in options.names:
         try:
@@ -222,7 +222,7 @@ def _run_phase(options: argparse.Namespace) -> int:
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
     phase, digest = wanted.phase, wanted.conditions.image_digest
-    host = Host(site, Catalogue(site.state, site.site, {phase.image: digest} if digest else None))
+    host = Host(site, Catalogue.of(site, {phase.image: digest} if digest else None))
     limits = replace(
         host.limits,
         **{

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cleanroom_recipes.model import Declared
@@ -85,12 +85,34 @@ def read_control(source: Path) -> str | None:
     return None
 
 
+def suites(source: Path, beginnings: Sequence[str]) -> list[str]:
+    """The words of the field Testsuite at the top of debian/control that begin with one of `beginnings`.
+
+    None where debian/control is not plain. Source of the format: deb-src-control(5). Raises OSError.
+    """
+    control = read_control(source)
+    fields = None if control is None else _top(control)
+    words = (fields or {}).get("testsuite", "").replace(",", " ").split()
+    return [word for word in words if word.startswith(tuple(beginnings))]
+
+
 def declared_in(control: str) -> dict[str, str] | None:
     """The fields about dependencies and conflicts of building at the top of a debian/control, by their names in lower
     case and order, each value on one line; None where not every reader would read the same.
 
     Source of the format: Debian Policy, chapters 5 and 7; deb-src-control(5).
     """
+    fields = _top(control)
+    if fields is None or "source" not in fields:
+        return None
+    wanted = {name: fields[name].replace("\t", " ") for name in sorted(fields) if name.startswith(_WANTED)}
+    if not all(value.isprintable() for value in wanted.values()):
+        return None
+    return {name: " ".join(value.split()) for name, value in wanted.items()}
+
+
+def _top(control: str) -> dict[str, str] | None:
+    """The fields of the first paragraph by their names in lower case; None where readers would differ."""
     fields: dict[str, str] = {}
     name = ""
     for line in control.split("\n"):
@@ -106,7 +128,4 @@ def declared_in(control: str) -> dict[str, str] | None:
             fields[name] += f" {line}"
         else:
             return None
-    wanted = {name: fields[name].replace("\t", " ") for name in sorted(fields) if name.startswith(_WANTED)}
-    if "source" not in fields or not all(value.isprintable() for value in wanted.values()):
-        return None
-    return {name: " ".join(value.split()) for name, value in wanted.items()}
+    return fields

@@ -53,7 +53,7 @@ class Host:
 
     def __init__(self, settings: Settings, catalogue: Catalogue | None = None) -> None:
         self.settings = settings
-        self.catalogue = catalogue or Catalogue(settings.state, settings.site)
+        self.catalogue = catalogue or Catalogue.of(settings)
         self._daemon = Daemon(settings)
         self._network = guest_network.Network(settings)
         self._caching_proxy = CachingProxy(settings)

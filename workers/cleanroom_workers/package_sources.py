@@ -9,6 +9,8 @@ from cleanroom_recipes.request import Repository
 # Others than those of the repositories that steps make of the packages under test.
 _NAME = "published"
 _KEY = f"/etc/apt/keyrings/cleanroom-{_NAME}.asc"
+# For packages alone: apt is not led to it.
+_RETIRED = f"/etc/pki/rpm-gpg/cleanroom-{_NAME}-retired.asc"
 
 
 def published(repository: Repository, image: str, url: str) -> dict[str, str]:
@@ -25,8 +27,10 @@ def published(repository: Repository, image: str, url: str) -> dict[str, str]:
         direct = f'Acquire::http::Proxy::{urlsplit(url).hostname} "DIRECT";\n'
         files[f"/etc/apt/apt.conf.d/99{_NAME}"] = direct
     if repository.yum:
+        keys = [_KEY, *([_RETIRED] if repository.retired else [])]
+        files |= {_RETIRED: repository.retired} if repository.retired else {}
         files[f"/etc/yum.repos.d/{_NAME}.repo"] = (
             f"[{_NAME}]\nname={repository.channel} for {image}\nbaseurl={url}/yum/{image}/{repository.channel}/\n"
-            f"enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file://{_KEY}\n"
+            f"enabled=1\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey={' '.join(f'file://{key}' for key in keys)}\n"
         )
     return files

@@ -12,7 +12,7 @@ import io
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -21,10 +21,21 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.run import CommandTimedOut, Completed, Output, OutputLimitExceeded
 from cleanroom_recipes import events, names
 from cleanroom_recipes.events import MESSAGE_LIMIT, WHY_LIMIT, TestCase
-from cleanroom_recipes.model import Blame, Builder, GuestNetwork, Input, Isolation, Network, Outcome, RefKind, Report
+from cleanroom_recipes.model import (
+    Blame,
+    Builder,
+    GuestNetwork,
+    Input,
+    Isolation,
+    Network,
+    Outcome,
+    RefKind,
+    Report,
+    User,
+)
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import artifacts, failure_reason, installed, package_sources, room, variation
+from cleanroom_workers import artifacts, declarations, failure_reason, installed, package_sources, room, variation
 from cleanroom_workers.guest import plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
@@ -47,6 +58,7 @@ true
 """
 _LIST_TIMEOUT = 120.0
 _LIST_LIMIT = 16 << 20
+_CLOCK_TIMEOUT = 60.0
 
 _PATHS = {
     "CLEANROOM_SOURCE": f"{_HOME}/source.tar",
@@ -194,7 +206,10 @@ class _Phase:
             return None
         if condition.previous and self._request.previous and any(self._request.previous.iterdir()):
             return None
-        if condition.source and self._request.source and _has_any(self._request.source, condition.source):
+        source = self._request.source
+        if condition.source and source and _has_any(source, condition.source):
+            return None
+        if condition.suites and source and declarations.suites(source, condition.suites):
             return None
         return condition.why_not
 
@@ -226,6 +241,25 @@ class _Phase:
         if done.exit_status != 0:
             end = done.stderr[-500:].decode(errors="replace").strip()
             raise InfrastructureError(f"the circumstances of the build in {guest.name} could not be varied: {end}")
+
+    @contextlib.contextmanager
+    def _other_date(self, guest: Guest, step: StepPlan) -> Iterator[None]:
+        """Have the guest's clock be another one while the product's code runs: apt and TLS need the right one."""
+        if not (self._varied and step.user is User.BUILDER and variation.has_clock(guest.isolation)):
+            yield
+            return
+        environment = plain_environment("root")
+        command = variation.clock(events.now(), ahead=True)
+        done = guest.run(command, timeout=_CLOCK_TIMEOUT, environment=environment)
+        if done.exit_status != 0:
+            raise InfrastructureError(f"the clock of {guest.name} cannot be set")
+        try:
+            yield
+        finally:
+            # Where the guest is gone the step has said so.
+            with contextlib.suppress(CleanroomError):
+                command = variation.clock(events.now(), ahead=False)
+                guest.run(command, timeout=_CLOCK_TIMEOUT, environment=environment)
 
     # -- what goes in ------------------------------------------------------------------------------------
 
@@ -371,15 +405,16 @@ class _Phase:
         left = self._deadline - time.monotonic()
         timeout = max(min(step.timeout, left), 0.0)
         try:
-            completed = guest.run(
-                variation.command(step.user, _program(position)) if self._varied else ["sh", _program(position)],
-                timeout=timeout,
-                output=output.feed,
-                environment=self._environment(step),
-                user=step.user.value,
-                directory=_HOME,
-                output_limit=self._surroundings.log_limit,
-            )
+            with self._other_date(guest, step):
+                completed = guest.run(
+                    variation.command(step.user, _program(position)) if self._varied else ["sh", _program(position)],
+                    timeout=timeout,
+                    output=output.feed,
+                    environment=self._environment(step),
+                    user=step.user.value,
+                    directory=_HOME,
+                    output_limit=self._surroundings.log_limit,
+                )
         except CommandTimedOut:
             late = timeout < step.timeout
             what, limit = ("the phase", self._plan.timeout) if late else (f"step {step.name}", step.timeout)

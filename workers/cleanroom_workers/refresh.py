@@ -32,7 +32,7 @@ def refresh(settings: Settings, names: Iterable[str], tell: Callable[[str], None
 
     One that cannot be refreshed stays as it is. Raises InputError when one is not described.
     """
-    catalogue = Catalogue(settings.state, settings.site)
+    catalogue = Catalogue.of(settings)
     wanted = list(names) or catalogue.due(0)
     for name in wanted:
         if not catalogue.described(name):

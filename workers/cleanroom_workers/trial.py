@@ -40,7 +40,7 @@ def try_image(settings: Settings, image: Image, tell: Callable[[str], None]) -> 
     and in each in which guests of that image were wanted lately. Raises ImageRefused."""
     # Virtual machines boot: that they can is to be seen, and a snapshot of an image that is refused is waste.
     booting = replace(settings, values={**settings.values, "worker.snapshots": "no"})
-    host = Host(booting, Catalogue(settings.state, settings.site, {image.name: image.digest}))
+    host = Host(booting, Catalogue.of(settings, {image.name: image.digest}))
     usual = settings.text("worker.isolation")
     wanted = {wish.kind.isolation for wish in host.demand.wishes() if wish.kind.image == image.name}
     tried: set[str] = set()

@@ -2,8 +2,9 @@
 
 Varied are the path of the tree, the user's name, number and home, the time zone (so that the date there is another
 one), the locale, the umask, a variable in the environment, and the order of files in a directory. Host name, machine
-id and the time of day are other ones in every guest. Not varied is the date in UTC: a container has its host's clock,
-and a library that is preloaded to lie about it makes builds fail that are fine.
+id and the time of day are other ones in every guest. The date in UTC is another one, by more than a year, where the
+guest has a clock of its own, as virtual machines do. A container has its host's; there the recipe's `vary_date` has a
+library preloaded that lies about it, which not every build that is fine survives.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from cleanroom_recipes.model import User
+from cleanroom_recipes.model import Isolation, User
 
 _USER = "again"
 _NUMBER = 4711
@@ -34,6 +35,8 @@ if [ $((source * {_SHARE})) -le "$memory" ]; then
   mount -t tmpfs -o "mode=0755,size=$((memory / 4 * 3))k" tmpfs {_PLACE} || echo 'the order of files is not varied'
 fi
 """
+# In seconds: another day, month, year and day of the week.
+_AHEAD = 34_410_180
 # What a step of the user's is run by: its program is the first word.
 _AS_USER = 'umask 0002; exec sh "$1"'
 
@@ -57,6 +60,16 @@ def environment(user: User, now: datetime) -> Mapping[str, str]:
         "SHELL": "/bin/bash",
         "VARIED_BUILD": "yes",
     }
+
+
+def has_clock(isolation: str) -> bool:
+    """Whether guests of that kind have a clock of their own."""
+    return isolation != Isolation.CONTAINER
+
+
+def clock(now: datetime, *, ahead: bool) -> list[str]:
+    """The command by which root sets a guest's clock: to the time that it is, or `ahead` of it."""
+    return ["date", "--utc", f"--set=@{int(now.timestamp()) + (_AHEAD if ahead else 0)}"]
 
 
 def command(user: User, program: str) -> list[str]:

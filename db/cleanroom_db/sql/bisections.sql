@@ -147,3 +147,30 @@ SELECT artifact.sha256, artifact.size, attempt.id AS attempt, attempt.started_at
    AND coalesce(trial.purpose <> 'bisection', true)
  ORDER BY attempt.started_at DESC, attempt.id DESC
  LIMIT %(limit)s
+
+-- name: package_states
+-- In which states of the packages a product's runs of a phase for a target ended: releases and nights. What other
+-- trials had installed was never published, or was chosen by them.
+SELECT phase.package_state AS digest, attempt.id AS attempt, phase.started_at AS at, build.release_id,
+       coalesce(release.ref, trial.ref) AS ref
+  FROM cleanroom.phase
+  JOIN cleanroom.attempt ON attempt.id = phase.attempt_id
+  JOIN cleanroom.build ON build.id = attempt.build_id
+  LEFT JOIN cleanroom.release ON release.id = build.release_id
+  LEFT JOIN cleanroom.trial ON trial.id = build.trial_id
+ WHERE phase.name = %(phase)s AND phase.replay = 0 AND phase.package_state IS NOT NULL
+   AND build.target = %(target)s AND coalesce(release.product, trial.product) = %(product)s
+   AND coalesce(trial.purpose = 'nightly', true)
+ ORDER BY phase.started_at DESC, attempt.id DESC
+ LIMIT %(limit)s
+
+-- name: packages_of
+SELECT packages FROM cleanroom.package_state WHERE digest = %(digest)s
+
+-- name: own_packages
+SELECT DISTINCT artifact.package
+  FROM cleanroom.release
+  JOIN cleanroom.build ON build.release_id = release.id
+  JOIN cleanroom.attempt ON attempt.build_id = build.id
+  JOIN cleanroom.artifact ON artifact.attempt_id = attempt.id
+ WHERE release.product = %(product)s AND artifact.package IS NOT NULL

@@ -18,6 +18,12 @@ INSERT INTO cleanroom.channel_package
     (channel, target, format, name, version, architecture, file, sha256, built_sha256, size, release_id, added_in)
 VALUES %s
 
+-- name: bring_back
+INSERT INTO cleanroom.channel_package
+    (channel, target, format, name, version, architecture, file, sha256, built_sha256, size, release_id, added_in)
+SELECT channel, target, format, name, version, architecture, file, sha256, built_sha256, size, release_id, %(number)s
+  FROM cleanroom.channel_package WHERE id = ANY(%(ids)s) ORDER BY id
+
 -- name: remove_packages
 UPDATE cleanroom.channel_package SET removed_in = %(number)s WHERE id = ANY(%(ids)s) AND removed_in IS NULL
 

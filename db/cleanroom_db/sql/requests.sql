@@ -1,6 +1,6 @@
 -- name: insert
-INSERT INTO cleanroom.repository_request (kind, actor, reason, target, release_id, channel, forced)
-VALUES (%(kind)s, %(actor)s, %(reason)s, %(target)s, %(release)s, %(channel)s, %(forced)s)
+INSERT INTO cleanroom.repository_request (kind, actor, reason, target, release_id, channel, forced, parameters)
+VALUES (%(kind)s, %(actor)s, %(reason)s, %(target)s, %(release)s, %(channel)s, %(forced)s, %(parameters)s)
 RETURNING *
 
 -- name: get

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_base.settings import Settings
@@ -110,21 +113,54 @@ def _image_place(database: Database, product: str, image: str, used: Sequence[Us
     return digests.index(own[-1].digest)
 
 
-def package_states(
-    settings: Settings, database: Database, product: str, commit: str, target: str, ends: tuple[str, str]
-) -> list[NewCandidate]:
-    """The states of the packages that builds recorded, from that of the good end to that of the bad one.
+@dataclass(frozen=True)
+class _State:
+    """A state of the packages that was recorded; `read` gives them, or what is wrong with them."""
 
-    An end is a release or a time. Raises InputError if they are not two different states.
+    attempt: int
+    at: datetime
+    release_id: int | None
+    ref: str
+    read: Callable[[], tuple[Mapping[str, str], str | None]]
+
+
+def package_states(
+    settings: Settings,
+    database: Database,
+    product: str,
+    commit: str,
+    target: str,
+    ends: tuple[str, str],
+    phase: str | None = None,
+) -> list[NewCandidate]:
+    """The states of the packages that were recorded, from that of the good end to that of the bad one.
+
+    Those are the states in which runs of a `phase` ended, in releases and in nights. Where these do not differ, and for
+    a phase that builds (None), they are what builds list in their .buildinfo. An end is a release or a time. Raises
+    InputError if they are not two different states.
     """
-    lists = bisections.package_lists(database, product, target)
-    good, bad = _places("states of the packages", ends, lambda end: _list_place(database, product, target, lists, end))
-    files = FileStore(settings.state / "artifacts")
+    listed = _listed(settings, database, product, target)
+    ended = _ended(database, product, target, phase) if phase is not None else []
+    for states in filter(None, (ended, listed)):
+        try:
+            return _between(database, product, commit, target, ends, states)
+        except InputError:
+            if states is listed or not listed:
+                raise
+    return _between(database, product, commit, target, ends, listed)
+
+
+def _between(
+    database: Database, product: str, commit: str, target: str, ends: tuple[str, str], states: Sequence[_State]
+) -> list[NewCandidate]:
+    good, bad = _places(
+        "states of the packages", ends, lambda end: _state_place(database, product, target, states, end)
+    )
     found: list[NewCandidate] = []
     before: Mapping[str, str] = {}
-    for one in lists[good : bad + 1]:
-        packages, problem = _read(files, one)
-        if found and problem is None and packages == before and one is not lists[bad]:
+    for one in states[good : bad + 1]:
+        packages, problem = one.read()
+        if found and problem is None and packages == before and one is not states[bad]:
             continue
         difference = changes(before, packages) if before and packages else ""
         found.append(
@@ -141,16 +177,17 @@ def package_states(
         before = packages or before
     _require_ends(found)
     if found[0].conditions == found[-1].conditions:
-        raise InputError(f"{ends[0]} and {ends[1]} of {product} were built with the same packages")
+        raise InputError(f"{ends[0]} and {ends[1]} of {product} had the same packages")
     return found
 
 
-def _list_place(database: Database, product: str, target: str, lists: Sequence[PackageList], end: str) -> int:
+def _state_place(database: Database, product: str, target: str, states: Sequence[_State], end: str) -> int:
     time = _time(end)
     if time is not None:
-        return _last_before(time, [one.at for one in lists], f"no build of {product} for {target} listed its packages")
+        otherwise = f"no build of {product} for {target} said which packages it had"
+        return _last_before(time, [one.at for one in states], otherwise)
     release = releases.find(database, product, end)
-    places = [place for place, one in enumerate(lists) if one.release_id == release.id]
+    places = [place for place, one in enumerate(states) if one.release_id == release.id]
     if not places:
         raise InputError(
             f"the build of {product} {end} for {target} left no list of its packages (.buildinfo)",
@@ -159,7 +196,32 @@ def _list_place(database: Database, product: str, target: str, lists: Sequence[P
     return places[-1]
 
 
-def _read(files: FileStore, one: PackageList) -> tuple[dict[str, str], str | None]:
+def _ended(database: Database, product: str, target: str, phase: str) -> list[_State]:
+    """What was installed when runs of a phase had ended, but for what the product itself made."""
+    own = bisections.own_packages(database, product)
+
+    @functools.cache
+    def read(digest: str) -> tuple[Mapping[str, str], str | None]:
+        # Of rpm packages there is no step that has exact versions installed.
+        packages = {
+            name: version
+            for name, version in bisections.packages_of(database, digest).items()
+            if name not in own and names.is_name(names.DEBIAN_PACKAGE, name)
+        }
+        return packages, None if packages else "no package of Debian is known of it"
+
+    found = bisections.package_states(database, product, target, phase)
+    return [_State(one.attempt, one.at, one.release_id, one.ref, partial(read, one.digest)) for one in found]
+
+
+def _listed(settings: Settings, database: Database, product: str, target: str) -> list[_State]:
+    """What builds say in their .buildinfo."""
+    files = FileStore(settings.state / "artifacts")
+    found = bisections.package_lists(database, product, target)
+    return [_State(one.attempt, one.at, one.release_id, one.ref, partial(_read, files, one)) for one in found]
+
+
+def _read(files: FileStore, one: PackageList) -> tuple[Mapping[str, str], str | None]:
     """The packages of a list with their versions, or what is wrong with it."""
     try:
         if one.size > _LIST_LIMIT:

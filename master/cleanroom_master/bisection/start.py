@@ -61,7 +61,9 @@ def prepare(settings: Settings, database: Database, wish: Wish) -> NewBisection:
     release = _release(database, wish.product, wish.bad)
     recipe = Planner(settings).recipe_at(commits[-1], product)
     target, criterion = _criterion(database, wish, release, recipe)
-    found = _candidates(settings, database, wish, target, commits)
+    builds = {phase.name for phase in plan(recipe, target) if phase.makes_artifacts}
+    tested = None if criterion.phase in builds else criterion.phase
+    found = _candidates(settings, database, wish, target, commits, tested)
     return NewBisection(
         product.name,
         str(target),
@@ -117,8 +119,9 @@ def _commits(settings: Settings, database: Database, product: Product, wish: Wis
 
 
 def _candidates(
-    settings: Settings, database: Database, wish: Wish, target: Target, commits: list[str]
+    settings: Settings, database: Database, wish: Wish, target: Target, commits: list[str], tested: str | None
 ) -> list[NewCandidate]:
+    """What is searched; `tested` is the phase that is judged where that builds nothing."""
     ends = (wish.good, wish.bad)
     match wish.axis:
         case BisectionAxis.COMMIT:
@@ -126,7 +129,7 @@ def _candidates(
         case BisectionAxis.IMAGE:
             return candidates.images(settings, database, wish.product, commits[-1], target.image, ends)
         case BisectionAxis.DEPENDENCIES:
-            return candidates.package_states(settings, database, wish.product, commits[-1], str(target), ends)
+            return candidates.package_states(settings, database, wish.product, commits[-1], str(target), ends, tested)
 
 
 def _release(database: Database, product: str, ref: str) -> Release | None:

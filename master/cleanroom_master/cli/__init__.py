@@ -7,6 +7,7 @@ Exit status: 0 done or passed, 1 the product failed, 2 usage or bad input, 3 inf
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ __all__ = ["main"]
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command and exit with its status."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Raised, so that what this process has started ends with it; under nohup(1) one of them is to do nothing.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
     sys.exit(run(sys.argv[1:] if words is None else words))
 
 
@@ -50,6 +55,7 @@ def _commands() -> Commands:
         guests,
         images,
         products,
+        provenance,
         queue,
         refs,
         releases,
@@ -75,6 +81,7 @@ def _commands() -> Commands:
         guests,
         repository,
         telling,
+        provenance,
         accounts,
         tokens,
     ):

@@ -68,6 +68,11 @@ class Noun:
 
     _verbs: Any
 
+    def noun(self, name: str, summary: str) -> Noun:
+        """Add a noun of this noun, such as `key` of `repository`."""
+        parser = self._verbs.add_parser(name, help=summary, description=summary)
+        return Noun(parser.add_subparsers(metavar="VERB", required=True))
+
     def verb(
         self,
         name: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def register(commands: Commands) -> None:
 
 
 def _catalogue(context: Context) -> Catalogue:
-    return Catalogue(context.settings.state, context.settings.site)
+    return Catalogue.of(context.settings)
 
 
 def build(context: Context, arguments: argparse.Namespace) -> None:
@@ -99,7 +100,8 @@ def list_all(context: Context, _: argparse.Namespace) -> None:
 
 def show(context: Context, arguments: argparse.Namespace) -> None:
     """Show one image."""
-    _emit(context, _catalogue(context).entry(arguments.name))
+    catalogue = _catalogue(context)
+    _emit(context, catalogue.entry(arguments.name), catalogue.store.former(arguments.name))
 
 
 def verify(context: Context, arguments: argparse.Namespace) -> None:
@@ -116,12 +118,13 @@ def remove(context: Context, arguments: argparse.Namespace) -> None:
     context.emit({"removed": arguments.name}, f"{arguments.name} is removed")
 
 
-def _emit(context: Context, entry: Entry) -> None:
+def _emit(context: Context, entry: Entry, former: Sequence[str] = ()) -> None:
     shown = _shown(entry)
     tree = entry.image.tree if entry.image else None
     lacking = [] if tree is None else [str(lack) for lack in missing(tree)]
     lines = [f"{key.replace('_', ' '):<14}{value}" for key, value in shown.items()]
-    context.emit({**shown, "missing": lacking}, "\n".join([*lines, *(f"{'missing':<14}{lack}" for lack in lacking)]))
+    lines += [f"{'missing':<14}{lack}" for lack in lacking] + [f"{'former':<14}{digest}" for digest in former]
+    context.emit({**shown, "missing": lacking, "former": list(former)}, "\n".join(lines))
 
 
 def _shown(entry: Entry) -> dict[str, object]:

@@ -19,6 +19,9 @@ from cleanroom_master.asking_back import ask_withdrawal
 from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
 from cleanroom_master.demands import demanded
+from cleanroom_master.publish.attachments import BILL, PROVENANCE
+from cleanroom_master.publish.generation import root_of
+from cleanroom_master.publish.package import Stream, file_path
 from cleanroom_recipes import loader, names
 
 COLUMNS = ["product", "ref", "version", "state", "created_at", "why"]
@@ -120,7 +123,17 @@ def list_latest(context: Context, arguments: argparse.Namespace) -> None:
 def show(context: Context, arguments: argparse.Namespace) -> None:
     """Show everything about one release."""
     view = release_view(context.database, arguments.product, arguments.ref)
+    add_addresses(view, context.settings.repository_url)
     context.emit(view, describe(view))
+
+
+def add_addresses(view: dict[str, Any], url: str) -> None:
+    """Say where the statement and the bill of materials of each published package are."""
+    for one in view["provenance"]:
+        image = one["target"].partition("/")[0]
+        root = root_of(Stream("yum" if one["format"] == "rpm" else "apt", one["channel"], image))
+        address = f"{url}/{root}/{file_path(one['name'], one['sha256'], one['file'])}"
+        one["statement_url"], one["bill_url"] = address + PROVENANCE, address + BILL
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:
@@ -162,6 +175,7 @@ def _end(
         if view is not None and show is not None:
             show(view)
         if view is not None and state in _DONE:
+            add_addresses(view, context.settings.repository_url)
             return view
         if time.monotonic() > deadline:
             raise TimedOut(
@@ -342,6 +356,9 @@ def describe(view: dict[str, Any]) -> str:
             lines.append(_indent(table(build["artifacts"], ["file", "size"])))
     for published in view["published"]:
         lines += ["", f"published in {published['channel']}, generation {published['generation']}"]
+    if view["provenance"]:
+        lines += ["", "how its packages were built, signed ('cleanroom provenance verify' checks it):"]
+        lines += [f"  {printable(address)}" for address in sorted({one["statement_url"] for one in view["provenance"]})]
     for gone in view["removed"]:
         lines += ["", f"not in {gone['channel']} since generation {gone['generation']}: {printable(gone['why'])}"]
     return "\n".join(line for line in lines if line is not None)

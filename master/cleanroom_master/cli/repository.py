@@ -13,7 +13,7 @@ from cleanroom_db import generations, requests
 from cleanroom_db.generations import ChannelPackage, ChannelRelease, Difference
 from cleanroom_db.states import RequestKind
 from cleanroom_master import asking_back
-from cleanroom_master.cli import asking
+from cleanroom_master.cli import asking, keys
 from cleanroom_master.cli.frame import Commands, Context, printable, table
 
 _PACKAGE = ("name", "version", "architecture", "format", "target", "file", "sha256", "size")
@@ -61,6 +61,7 @@ def register(commands: Commands) -> None:
         about="The publisher does it by itself once a day. repository.keep and repository.grace say what stays.",
     )
     asking.add_timeout(garbage)
+    keys.register(repository)
 
 
 def _number(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
@@ -50,7 +51,6 @@ def status(context: Context, _: argparse.Namespace) -> int:
     """Exit status 0 when everything runs, 3 otherwise."""
     found = describe(context.settings)
     services = found["services"]
-    assert isinstance(services, list)
     lines = [
         f"Cleanroom is {found['state']}",
         f"  web         {found['web_url']}",
@@ -61,12 +61,13 @@ def status(context: Context, _: argparse.Namespace) -> int:
         lines += ["", table(services, ["name", "state", "since", "process", "restarts"])]
     else:
         lines.append("  hint: cleanroom up --detach")
+    lines += [f"warning: {warning}" for warning in found["warnings"]]
     context.emit(found, "\n".join(lines))
     return 0 if found["state"] == "running" else InfrastructureError.exit_status
 
 
-def describe(settings: Settings) -> dict[str, object]:
-    """What `status` says: the state of the whole, the addresses, and every service."""
+def describe(settings: Settings) -> dict[str, Any]:
+    """What `status` says: the state of the whole, the addresses, every service, and what needs somebody before long."""
     services = supervisor.service_states(settings)
     if not services:
         state = "stopped"
@@ -80,6 +81,7 @@ def describe(settings: Settings) -> dict[str, object]:
         "repository_url": settings.repository_url + "/",
         "buildbot_url": settings.buildbot_url + "/",
         "services": services,
+        "warnings": doctor.warnings(settings),
     }
 
 

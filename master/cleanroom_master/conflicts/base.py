@@ -20,10 +20,14 @@ _NAMES = ("*_Packages", "*_Packages.gz", "*_Packages.xz", "*_Packages.zst", "*_P
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What lies below: its architecture as Debian calls it (None: nobody knows), and its lists of packages."""
+    """What lies below: its architecture as Debian calls it (None: nobody knows), and its lists of packages.
+
+    `remembered` is a file in which the solver keeps what it read of just these lists; it need not be there.
+    """
 
     architecture: str | None = None
     lists: tuple[Path, ...] = ()
+    remembered: Path | None = None
 
 
 class Bases(Protocol):
@@ -42,7 +46,8 @@ class ImageBases:
     """The images of this installation."""
 
     def __init__(self, settings: Settings) -> None:
-        self._catalogue = Catalogue(settings.state, settings.site)
+        self._catalogue = Catalogue.of(settings)
+        self._remembered = settings.state / "solver"
 
     @contextlib.contextmanager
     def __call__(self, image: str, /) -> Iterator[Base]:
@@ -63,4 +68,17 @@ class ImageBases:
         if directory is None or directory.is_symlink() or not directory.is_dir():
             return Base(built.architecture)
         found = sorted(path for pattern in _NAMES for path in directory.glob(pattern) if path.stat().st_size)
-        return Base(built.architecture, tuple(path for path in found if path.is_file() and not path.is_symlink()))
+        lists = tuple(path for path in found if path.is_file() and not path.is_symlink())
+        return Base(built.architecture, lists, self._place(image, built.digest) if lists else None)
+
+    def _place(self, image: str, digest: str) -> Path | None:
+        """Where the solver remembers the lists of an image; what it remembered of others of that name is dropped."""
+        place = self._remembered / image / digest
+        # To remember nothing costs half a second, no more: a full disk, or a state that is not ours to write.
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for old in place.parent.iterdir():
+                if not old.name.startswith(digest):
+                    old.unlink(missing_ok=True)
+            return place
+        return None

@@ -202,6 +202,7 @@ class Checker:
             "format": form,
             "architecture": _architecture(base, form, together.values()),
             "base": [str(path) for path in base.lists] if form == "deb" else [],
+            "remembered": str(base.remembered) if base.remembered is not None else None,
             # An rpm's own phase `install` has shown, with nothing but its own packages, that the system has the rest.
             "open": form == "rpm" or not base.lists,
             "known": conflicts.held_names(self._database, looked.place, form),

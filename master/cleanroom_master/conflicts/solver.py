@@ -13,6 +13,7 @@ import re
 import resource
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import solv
@@ -35,7 +36,9 @@ class Universe:
         if self.pool.setdisttype(solv.Pool.DISTTYPE_DEB if debian else solv.Pool.DISTTYPE_RPM) < 0:
             sys.exit("this libsolv does not know the relations of that format")
         self.pool.setarch(question["architecture"])
-        self.base = [self._list(path) for path in question["base"]]
+        self.base = bool(question["base"])
+        if self.base:
+            self._distribution(question["base"], question["remembered"])
         self.package: dict[int, Any] = {}
         self.identity: dict[int, int] = {}
         self.release: dict[int, int | None] = {}
@@ -50,6 +53,9 @@ class Universe:
         self.of_base = self._of_base()
         if question["open"]:
             self._assume(set(question["known"]))
+        # What no release under way has counts alike in every view.
+        self._contested = {self.package[number].name for number, owner in self.release.items() if owner is not None}
+        self._common = self._seen(self.by_name.keys() - self._contested, frozenset())
         self._views: dict[frozenset[int], tuple[set[int], list[int]]] = {}
 
     def active(self, releases: Iterable[int]) -> set[int]:
@@ -128,11 +134,16 @@ class Universe:
         if number is not None:
             found[number] = found.get(number, False) or whole
 
-    def _list(self, path: str) -> Any:
-        repository = self.pool.add_repo(path.rpartition("/")[2])
-        if not repository.add_debpackages(solv.xfopen(path)):
-            sys.exit(f"{path} cannot be read: {self.pool.errstr}")
-        return repository
+    def _distribution(self, paths: Sequence[str], remembered: str | None) -> None:
+        """Read the distribution's lists, or what was `remembered` of them in the solver's own form."""
+        repository = self.pool.add_repo("distribution")
+        if remembered is not None and repository.add_solv(remembered):
+            return
+        for path in paths:
+            if not repository.add_debpackages(solv.xfopen(path)):
+                sys.exit(f"{path} cannot be read: {self.pool.errstr}")
+        if remembered is not None:
+            _remember(repository, remembered)
 
     def _ours(self, release: int | None, given: dict[str, Any]) -> None:
         repository = self.pool.add_repo("published" if release is None else str(release))
@@ -166,22 +177,28 @@ class Universe:
 
     def _view(self, releases: frozenset[int]) -> tuple[set[int], list[int]]:
         if releases not in self._views:
-            active: set[int] = set()
-            disabled: list[int] = []
-            for name, numbers in self.by_name.items():
-                newest: int | None = None
-                for number in numbers:
-                    owner = self.release[number]
-                    if owner is not None and owner not in releases:
-                        continue
-                    if newest is None or self.package[newest].evrcmp(self.package[number]) <= 0:
-                        newest = number
-                disabled += [self.package[number].id for number in numbers if number != newest]
-                if newest is not None:
-                    active.add(newest)
-                    disabled += [one.id for one in self.of_base.get(name, ()) if one.evrcmp(self.package[newest]) <= 0]
-            self._views[releases] = (active, disabled)
+            active, disabled = self._seen(self._contested, releases)
+            self._views[releases] = (self._common[0] | active, self._common[1] + disabled)
         return self._views[releases]
+
+    def _seen(self, names: Iterable[str], releases: frozenset[int]) -> tuple[set[int], list[int]]:
+        """Of the packages of these names, those that count where these releases are published, and what does not."""
+        active: set[int] = set()
+        disabled: list[int] = []
+        for name in names:
+            numbers = self.by_name[name]
+            newest: int | None = None
+            for number in numbers:
+                owner = self.release[number]
+                if owner is not None and owner not in releases:
+                    continue
+                if newest is None or self.package[newest].evrcmp(self.package[number]) <= 0:
+                    newest = number
+            disabled += [self.package[number].id for number in numbers if number != newest]
+            if newest is not None:
+                active.add(newest)
+                disabled += [one.id for one in self.of_base.get(name, ()) if one.evrcmp(self.package[newest]) <= 0]
+        return active, disabled
 
     def _assume(self, known: set[str]) -> None:
         """What nobody of ours has, whatever the version, is taken to be the distribution's, but for known names."""
@@ -215,6 +232,19 @@ class Universe:
         if operator not in _FLAGS or not version:
             return self.pool.Dep(name)
         return self.pool.Dep(name).Rel(_FLAGS[operator], self.pool.Dep(version))
+
+
+def _remember(repository: Any, file: str) -> None:
+    """Keep a repository in the solver's own form; where that cannot be, the next one reads the lists again."""
+    unfinished = f"{file}.{os.getpid()}"
+    stream = solv.xfopen(unfinished, "w")
+    if stream is None:
+        return
+    written = repository.write(stream)
+    if stream.close() and written:
+        Path(unfinished).replace(file)
+    else:
+        Path(unfinished).unlink()
 
 
 _OR = re.compile(r" (?:\||or|and|if|unless|else|with|without) ")

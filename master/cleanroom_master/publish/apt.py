@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
 
-from cleanroom_master.publish import control, pieces
+from cleanroom_master.publish import control, pieces, progress
 from cleanroom_master.publish.generation import Draft, Generation, Part, PartName, Run
 from cleanroom_master.publish.package import PackageFile, Stream
 from cleanroom_master.publish.pieces import Memory, Pieces
-from cleanroom_master.publish.signing import Signer
+from cleanroom_master.publish.signing import Signer, signature_of
 
 # Always there, if empty, so that a consumer can subscribe before the first package for its machine is out.
 ARCHITECTURES = ("amd64", "arm64")
@@ -92,18 +91,26 @@ def _packages(generation: Generation, stream: Stream, architecture: str) -> Inde
     return Index(f"{stream.image}/binary-{architecture}/Packages", "Packages", parts)
 
 
+def place_of(channel: str) -> Path:
+    """Where a channel's suite is."""
+    return Path("apt/dists") / channel
+
+
 def write_channel(draft: Draft, channel: str, fresh: Pieces, memory: Memory, signer: Signer) -> None:
     """Write `apt/dists/<channel>`; what did not change is linked from a generation before."""
-    place = Path("apt/dists") / channel
+    place = place_of(channel)
     streams = draft.generation.apt_streams(channel)
     names = [name for index in indexes(draft.generation, channel) for name in (part.name for part in index.parts)]
     if draft.base is not None and draft.base.apt_streams(channel) == streams and draft.alike(draft.base, names):
         _link_channel(draft, draft.base.directory / place, place)
+        draft.progress.written(progress.indexes(channel))
     else:
         files = [
             file for one in indexes(draft.generation, channel) for file in _write(draft, place, one, fresh, memory)
         ]
+        draft.progress.written(progress.indexes(channel))
         _write_release(draft, place, channel, sorted(files, key=lambda file: file.path), signer)
+    draft.progress.written(str(place))
     kept = {file.by_hash: earlier / file.path for earlier in _there(draft.earlier, place) for file in _files(earlier)}
     for by_hash, file in kept.items():
         draft.link(file, place / by_hash)
@@ -168,7 +175,7 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "Label": generation.origin,
         "Suite": channel,
         "Codename": channel,
-        "Date": format_datetime(generation.at, usegmt=True),
+        "Date": format_datetime(generation.dated, usegmt=True),
         **_validity(draft),
         "Acquire-By-Hash": "yes",
         # An architecture's index has the packages for all architectures too; there is no index for them alone.
@@ -179,9 +186,10 @@ def _write_release(draft: Draft, place: Path, channel: str, files: list[IndexFil
         "SHA256": "".join(f"\n {file.sha256} {file.size} {file.path}" for file in files),
     }
     release = control.write(fields).encode()
-    with ThreadPoolExecutor() as threads:
-        detached, clear = threads.submit(signer.detach_sign, release), threads.submit(signer.clear_sign, release)
-    for name, content in zip(SIGNED, (release, detached.result(), clear.result()), strict=True):
+    # The end of the last line is not signed (RFC 4880, 7.1). So the signature of this text with one more empty line is
+    # that of the Release file itself, and one signature does for both files.
+    signed_text = signer.clear_sign(release + b"\n")
+    for name, content in zip(SIGNED, (release, signature_of(signed_text), signed_text), strict=True):
         draft.write(place / name, content)
 
 
@@ -189,11 +197,11 @@ def _validity(draft: Draft) -> dict[str, str]:
     """Until when clients believe it; so nobody can give them an old state for ever."""
     if draft.valid is None:
         return {}
-    return {"Valid-Until": format_datetime(draft.generation.at + draft.valid, usegmt=True)}
+    return {"Valid-Until": format_datetime(draft.generation.dated + draft.valid, usegmt=True)}
 
 
 def _link_channel(draft: Draft, existing: Path, place: Path) -> None:
-    for name in SIGNED:
-        draft.link(existing / name, place / name)
     for file in _files(existing):
         draft.link(existing / file.path, place / file.path)
+    for name in SIGNED:
+        draft.link(existing / name, place / name)

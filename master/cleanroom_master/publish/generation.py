@@ -19,6 +19,7 @@ from pathlib import Path
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_master.publish import storage
 from cleanroom_master.publish.package import Family, Package, Stream
+from cleanroom_master.publish.progress import Progress
 
 LISTING = "generation.json"
 LISTINGS = "listing"
@@ -61,20 +62,25 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a generation publishes. `at` is in UTC and whole seconds, and grows from one to the next.
+    """What a generation publishes. `at` and `dated` are in UTC and whole seconds.
 
-    `streams` are all that consumers may have subscribed to: one that was emptied stays, without packages. `pages` are
-    the files for people, with their sha256. `directory` is where its listings are.
+    `at` grows from one to the next, and may lie ahead of the clock: it is the time of the files. `dated` never goes
+    back: it is the date that clients compare with their own clocks. `streams` are all that consumers may have
+    subscribed to: one that was emptied stays, without packages. `pages` are the files for people, with their sha256.
+    `directory` is where its listings are. `keys` are the fingerprints of all keys that signed it, of which
+    `fingerprint` is the one that consumers know longest.
     """
 
     number: int
     at: datetime
+    dated: datetime
     origin: str
     fingerprint: str
     streams: tuple[Stream, ...]
     parts: Mapping[PartName, Part]
     directory: Path
     pages: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -119,8 +125,10 @@ class Generation:
         value = {
             "number": self.number,
             "at": self.at.isoformat(),
+            "dated": self.dated.isoformat(),
             "origin": self.origin,
             "fingerprint": self.fingerprint,
+            "keys": list(self.keys),
             "pages": self.pages,
             "streams": [dataclasses.asdict(stream) for stream in self.streams],
             "parts": [
@@ -146,7 +154,7 @@ class Draft:
     `earlier` are the directories of the generations before it, newest first, whose index files stay fetchable.
     `base` is the newest of them when it was made with the same key and origin: what did not change since is linked
     from it, and its signatures hold. `start` is the generation out of whose pieces it is written, often the same.
-    `valid` is how long clients shall believe a signature (None: for ever).
+    `valid` is how long clients shall believe a signature (None: for ever). `progress` says what is written.
     """
 
     generation: Generation
@@ -156,6 +164,7 @@ class Draft:
     start: Generation | None
     valid: timedelta | None = None
     written: list[Path] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
 
     def write(self, place: str | Path, content: bytes) -> None:
         """Write a new file; its time is the generation's, since clients ask "changed since?" in whole seconds."""
@@ -204,12 +213,15 @@ def read(directory: Path) -> Generation:
         return Generation(
             number=value["number"],
             at=datetime.fromisoformat(value["at"]),
+            # Before there were two times, the one was the other.
+            dated=datetime.fromisoformat(value.get("dated", value["at"])),
             origin=value["origin"],
             fingerprint=value["fingerprint"],
             streams=tuple(Stream(**stream) for stream in value["streams"]),
             parts={part.name: part for part in parts},
             directory=directory,
             pages=value["pages"],
+            keys=tuple(value.get("keys", [value["fingerprint"]])),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InfrastructureError(f"the listing of generation {directory.name} cannot be read: {error}") from error

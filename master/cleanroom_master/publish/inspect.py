@@ -52,7 +52,7 @@ def inspect(file: Path, *, checked: tuple[str, str, str] | None = None) -> Packa
         case ".dsc":
             return _inspect_dsc(file, sha256, size)
         case ".rpm":
-            return _inspect_rpm(file, sha256, size, checked or check_rpm(file))
+            return _inspect_rpm(file, sha256, size, checked or check_rpm(file, file.name))
     raise InputError(f"{file.name} is no package: its name must end in .deb, .dsc or .rpm")
 
 
@@ -62,19 +62,15 @@ def check_file_name(name: str) -> None:
         raise InputError(f"{name!r} is no acceptable name of a file")
 
 
-def check_rpm(file: Path) -> tuple[str, str, str]:
-    """The name, complete version and architecture of an rpm.
+def check_rpm(file: Path, name: str) -> tuple[str, str, str]:
+    """The name, complete version and architecture of an rpm in a file, which has a name of its own.
 
-    Raises InputError when it is no whole rpm, or not the one that its name says.
+    Raises InputError when it is no whole rpm, or not the one that `name` says.
     """
-    header = _read_rpm_header(file)
+    header = _read_rpm_header(file, name)
     with tempfile.TemporaryDirectory() as database:
-        _read_with(
-            ["rpm", "--dbpath", database, "--checksig", "--nosignature", file],
-            file,
-            "whole rpm",
-            timeout=_UNPACK_TIMEOUT,
-        )
+        command: list[str | Path] = ["rpm", "--dbpath", database, "--checksig", "--nosignature", file]
+        _read_with(command, name, "whole rpm", timeout=_UNPACK_TIMEOUT)
     return header
 
 
@@ -97,12 +93,12 @@ def open_plain(file: Path) -> io.BufferedReader:
 
 
 def _inspect_deb(file: Path, sha256: str, size: int) -> PackageFile:
-    completed = _read_with(["dpkg-deb", "--field", file], file, "Debian package")
+    completed = _read_with(["dpkg-deb", "--field", file], file.name, "Debian package")
     fields = control.parse(completed.stdout)
     name = _field(fields, "Package", _DEBIAN_NAME)
     version = _field(fields, "Version", _DEBIAN_VERSION)
     architecture = _field(fields, "Architecture", _DEBIAN_ARCHITECTURE)
-    _check_name(file, f"{name}_{_without_epoch(version)}_{architecture}.deb")
+    _check_name(file.name, f"{name}_{_without_epoch(version)}_{architecture}.deb")
     _check_deb_data(file)
     kept = {field: value for field, value in fields.items() if field.lower() not in _OF_THE_REPOSITORY}
     stanza = control.write(
@@ -126,7 +122,7 @@ def _inspect_dsc(file: Path, sha256: str, size: int) -> PackageFile:
     fields = control.parse(file.read_bytes())
     name = _field(fields, "Source", _DEBIAN_NAME)
     version = _field(fields, "Version", _DEBIAN_VERSION)
-    _check_name(file, f"{name}_{_without_epoch(version)}.dsc")
+    _check_name(file.name, f"{name}_{_without_epoch(version)}.dsc")
     companions: dict[str, str] = {}
     checksums = [f" {sha256} {size} {file.name}"]
     for line in fields.get("Checksums-Sha256", "").split("\n")[1:]:
@@ -158,19 +154,19 @@ def _inspect_rpm(file: Path, sha256: str, size: int, checked: tuple[str, str, st
     return PackageFile("rpm", file.name, sha256, sha256, size, name, version, architecture, entries, {})
 
 
-def _read_rpm_header(file: Path) -> tuple[str, str, str]:
+def _read_rpm_header(file: Path, file_name: str) -> tuple[str, str, str]:
     with tempfile.TemporaryDirectory() as database:
         command = ["rpm", "--dbpath", database, "--query", "--package", "--nosignature"]
-        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file, "rpm")
+        completed = _read_with([*command, "--queryformat", _RPM_QUERY, file], file_name, "rpm")
     words = completed.text.split("\n")
     if len(words) != 7:
-        raise InputError(f"{file.name} has a line break in its name or version")
+        raise InputError(f"{file_name} has a line break in its name or version")
     name, epoch, version, release, machine, is_source = words[:6]
     architecture = "src" if is_source == "1" else machine
     for word in (name, version, release, architecture):
         if not _RPM_WORD.fullmatch(word):
-            raise InputError(f"{file.name} calls itself {word!r}, which is no acceptable name or version")
-    _check_name(file, f"{name}-{version}-{release}.{architecture}.rpm")
+            raise InputError(f"{file_name} calls itself {word!r}, which is no acceptable name or version")
+    _check_name(file_name, f"{name}-{version}-{release}.{architecture}.rpm")
     prefix = "" if epoch in ("(none)", "0") else f"{int(epoch)}:"
     return name, f"{prefix}{version}-{release}", architecture
 
@@ -196,11 +192,11 @@ def _element(index: Path) -> str:
     return opening + inside + closing
 
 
-def _read_with(command: Sequence[str | Path], file: Path, what: str, *, timeout: float = _TIMEOUT) -> Completed:
+def _read_with(command: Sequence[str | Path], name: str, what: str, *, timeout: float = _TIMEOUT) -> Completed:
     try:
         return run(command, timeout=timeout, capture_limit=_DATA_LIMIT)
     except (CommandError, OutputLimitExceeded) as error:
-        raise InputError(f"{file.name} is no {what}") from error
+        raise InputError(f"{name} is no {what}") from error
 
 
 def _field(fields: dict[str, str], name: str, allowed: re.Pattern[str]) -> str:
@@ -214,6 +210,6 @@ def _without_epoch(version: str) -> str:
     return version.partition(":")[2] or version
 
 
-def _check_name(file: Path, expected: str) -> None:
-    if file.name != expected:
-        raise InputError(f"{file.name} is really {expected}: its name and its content disagree")
+def _check_name(name: str, expected: str) -> None:
+    if name != expected:
+        raise InputError(f"{name} is really {expected}: its name and its content disagree")

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import resources
 from itertools import groupby
 from operator import attrgetter
 
 import jinja2
 
+from cleanroom_master.publish.attachments import BILL, PROVENANCE, Attachments
 from cleanroom_master.publish.generation import Draft, Generation, root_of
 from cleanroom_master.publish.package import Package, Stream
 from cleanroom_master.publish.signing import Signer
@@ -39,27 +41,50 @@ class Withdrawn:
     reason: str
 
 
-def write(draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn]) -> dict[str, str]:
-    """Write `index.html` and `style.css` into the draft; returns their sha256."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string((_FILES / "page.html").read_text(encoding="utf-8"))
+def write(
+    draft: Draft, url: str, signer: Signer, withdrawn: Sequence[Withdrawn], attachments: Attachments
+) -> dict[str, str]:
+    """Write `index.html`, `provenance.html` and `style.css` into the draft; returns their sha256."""
     new = draft.generation
-    html = template.render(
+    html = _template("page.html").render(
         generation=new,
-        key=signer.key,
+        keys=signer.keys,
+        retired=bool(signer.retired_keys()),
         key_sha256=hashlib.sha256(signer.public_key()).hexdigest(),
         images=_by_image(new.streams),
         packages=_newest_first(_latest(new)),
         count=sum(run.packages for part in new.parts.values() for run in part.runs),
         withdrawn=withdrawn,
+        attached=lambda package: bool(attachments.of(package.sha256)),
+        provenance=PROVENANCE,
+        bill=BILL,
         root_of=root_of,
-        slug=re.sub(r"[^a-z0-9]+", "-", new.origin.lower()).strip("-") or "cleanroom",
+        slug=slug(new.origin),
         url=url,
     )
-    files = {"index.html": html.encode(), "style.css": (_FILES / "style.css").read_bytes()}
+    explained = _template("provenance.html").render(
+        generation=new, url=url, provenance=PROVENANCE, bill=BILL, keys=signer.keys
+    )
+    files = {
+        "index.html": html.encode(),
+        "provenance.html": explained.encode(),
+        "style.css": (_FILES / "style.css").read_bytes(),
+    }
     for place, content in files.items():
         draft.write(place, content)
     return {place: hashlib.sha256(content).hexdigest() for place, content in files.items()}
+
+
+def slug(origin: str) -> str:
+    """The site's name as a part of file names."""
+    return re.sub(r"[^a-z0-9]+", "-", origin.lower()).strip("-") or "cleanroom"
+
+
+@cache
+def _template(name: str) -> jinja2.Template:
+    """A page's template: to compile it takes longer than to fill it in."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string((_FILES / name).read_text(encoding="utf-8"))
 
 
 def _latest(new: Generation) -> Iterable[Package]:

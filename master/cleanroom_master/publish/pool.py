@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError
@@ -78,15 +79,25 @@ class Pool:
             _copy(source, arrived, sha256)
             checked = None
             if arrived.suffix == ".rpm":
-                # Signing changes nothing of what it is; that the result is whole is checked with its signature.
-                checked = check_rpm(arrived)
-                self._signer.sign_rpm(arrived)
+                checked = self._sign(source, arrived)
             package = dataclasses.replace(inspect(arrived, checked=checked), built_sha256=sha256)
             self._check_companions(package)
             self._settle(arrived, package.sha256)
         # The built checksum last: it is the one that says "done".
         self._note(package, package.sha256, package.built_sha256)
         return package
+
+    def _sign(self, source: Path, arrived: Path) -> tuple[str, str, str]:
+        """Sign an rpm, and say what it is.
+
+        Signing changes nothing of that. What came is looked at meanwhile, where it came from; if that is not what it
+        should be, the signed one goes nowhere.
+        """
+        with ThreadPoolExecutor(1) as threads:
+            signed = threads.submit(self._signer.sign_rpm, arrived)
+            checked = check_rpm(source, arrived.name)
+        signed.result()
+        return checked
 
     def add_companion(self, source: Path, sha256: str) -> None:
         """Take in a file that a .dsc names, before the .dsc itself."""
@@ -155,7 +166,7 @@ class Pool:
 
     def _note(self, package: PackageFile, *checksums: str) -> None:
         facts = json.dumps(dataclasses.asdict(package)).encode()
-        for checksum in checksums:
+        for checksum in dict.fromkeys(checksums):
             storage.make_lasting_directory(self._facts_path(checksum).parent)
             storage.replace(self._facts_path(checksum), facts)
 

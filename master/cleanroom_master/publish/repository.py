@@ -1,6 +1,7 @@
 """The published repository: a pool, numbered generations, and one link that says which of them is current.
 
     pool/ facts/        every published file once, and what it says of itself (see pool)
+    attached/           what is published beside packages: signed provenance, bills of materials (see attachments)
     files/              the addresses of the files: names in the pool's directories, shared by all generations
     generations/N/      one immutable state of everything, apt and yum together
     current             a symbolic link to the generation that consumers see
@@ -12,19 +13,22 @@ only grow: a reader of an older generation can finish, and a new generation cost
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
-from cleanroom_master.publish import apt, generation, page, storage, verification, yum
+from cleanroom_master.publish import apt, generation, page, pieces, progress, storage, verification, yum
+from cleanroom_master.publish.attachments import Attachments, beside
 from cleanroom_master.publish.composition import Composition, compose
 from cleanroom_master.publish.generation import Draft, Generation
 from cleanroom_master.publish.inspect import inspect
-from cleanroom_master.publish.package import Package, PackageFile
+from cleanroom_master.publish.package import Package, PackageFile, Stream
 from cleanroom_master.publish.page import Withdrawn
 from cleanroom_master.publish.pieces import Memory
 from cleanroom_master.publish.pool import Pool
@@ -35,11 +39,6 @@ KEPT_INDEXES = 16
 _PARTIAL = ".partial"
 _REMOVED = ".removed"
 _UNFINISHED = (_PARTIAL, _REMOVED)
-# Several publications in one second take the next seconds as theirs, so that none waits; clients accept a time
-# that lies so little ahead (apt: 10 s, apt.conf(5), Acquire::Max-FutureTime).
-_AHEAD = timedelta(seconds=2)
-# A clock that is further behind the last generation than this was set back: waiting for it is no use.
-_LONGEST_WAIT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,10 @@ class Collected:
     generations: tuple[int, ...]
     files: int
     size: int
+
+
+class Unacceptable(InputError):
+    """What a generation would publish is nothing that clients would accept."""
 
 
 class Repository:
@@ -66,12 +69,40 @@ class Repository:
             raise InputError(f"the origin of a repository is one line of text, not {origin!r}")
         self.directory = directory
         self._signer = signer
-        self._origin = origin
+        # Blanks at a line's end are not a part of what a signed text says.
+        self._origin = origin.strip()
         self._url = url.rstrip("/")
         self._valid = valid
         self._pool = Pool(directory, signer)
+        self.attachments = Attachments(directory / "attached")
         self._generations = directory / "generations"
         self._memory = Memory()
+
+    @property
+    def signer(self) -> Signer:
+        """What signs it."""
+        return self._signer
+
+    @property
+    def origin(self) -> str:
+        """The name of the site."""
+        return self._origin
+
+    @property
+    def url(self) -> str:
+        """Its address as consumers use it, without a slash at its end."""
+        return self._url
+
+    def facts(self, sha256: str) -> PackageFile:
+        """What a package in the pool says of itself. Raises InfrastructureError when the pool does not hold it."""
+        return self._pool.facts(sha256)
+
+    def attachment(self, package: Package, suffix: str) -> bytes | None:
+        """What is published beside a package under its name and a suffix; None: nothing is."""
+        try:
+            return beside(self._address(package), suffix).read_bytes()
+        except FileNotFoundError:
+            return None
 
     def inspect(self, file: Path) -> PackageFile:
         """Read what a .deb, .dsc or .rpm file is; raises InputError (see inspect.inspect)."""
@@ -129,19 +160,31 @@ class Repository:
     ) -> Path:
         """Make generation `number` of what generation `start` publishes, without `removed` and with `added`.
 
-        What it costs follows what changes. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did
-        not change is signed again too. Raises as `build` does.
+        What it costs follows what changes. It is verified while it is written, but for what is the same in `start` or
+        in the current generation. `withdrawn` is what the consumer's page tells of. With `sign_anew` what did not
+        change is signed again too. Raises as `build` does, and Unacceptable.
         """
         from_start = None if start is None else self.read(start)
-        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew)
+        return self._make(number, from_start, added, removed, withdrawn, sign_anew=sign_anew, check=True)
 
     def must_sign_anew(self) -> bool:
-        """Whether the oldest signature of the current generation has lived through half of its validity."""
+        """Whether the oldest signature of the current generation has lived through half of its validity, or it is not
+        signed by the keys that sign now.
+        """
         current = self.current()
-        if self._valid is None or current is None:
+        if current is None:
+            return False
+        if self._signed_by_others(self._path(current)):
+            return True
+        if self._valid is None:
             return False
         signed = [file.stat().st_mtime for file in self._path(current).glob("apt/dists/*/InRelease")]
         return bool(signed) and time.time() - min(signed) > self._valid.total_seconds() / 2
+
+    def _signed_by_others(self, directory: Path) -> bool:
+        """Whether a generation shows consumers other keys than those that sign now, or other facts of them."""
+        keys = {"keys/cleanroom.asc": self._signer.public_key(), "keys/retired.asc": self._signer.retired_keys()}
+        return any(pieces.read(directory / place) != content for place, content in keys.items())
 
     def _make(
         self,
@@ -152,10 +195,12 @@ class Repository:
         withdrawn: Sequence[Withdrawn] = (),
         *,
         sign_anew: bool = False,
+        check: bool = False,
     ) -> Path:
         current = self.current()
         if current is not None and number <= current:
             raise InputError(f"generation {number} cannot follow generation {current}")
+        last = start if start is not None and start.number == current else self._read_if_possible(current)
         directory = self._path(number)
         partial = directory.with_name(directory.name + _PARTIAL)
         with storage.reported(f"building generation {number} of the repository"):
@@ -166,15 +211,31 @@ class Repository:
             try:
                 coming = list(added)
                 composition = compose(self._pool, start, coming, removed)
-                draft = self._draft(number, partial, start, composition)
+                draft = self._draft(number, partial, last, start, composition)
                 draft = replace(draft, base=None if sign_anew else draft.base, valid=self._valid)
-                self._write(draft, composition, coming, withdrawn)
-                storage.flush_new(partial, draft.written)
+                with self._checking(draft, last, start) if check else nullcontext():
+                    self._write(draft, composition, coming, withdrawn)
+                    storage.flush_new(partial, draft.written)
                 partial.rename(directory)
             finally:
                 storage.remove(partial)
             storage.flush(self._generations)
         return directory
+
+    @contextmanager
+    def _checking(self, draft: Draft, last: Generation | None, start: Generation | None) -> Iterator[None]:
+        """Verify a draft while it is written. Raises Unacceptable at the end."""
+        verified = [one for one in (last, None if start is last else start) if one is not None]
+        with ThreadPoolExecutor(1) as threads:
+            checked = threads.submit(verification.verify_draft, draft, verified, self._signer, self.attachments)
+            try:
+                yield
+            except BaseException as error:
+                draft.progress.failed(error)
+                raise
+            problems = checked.result()
+        if problems:
+            raise Unacceptable("a client would not accept the repository", problems=problems)
 
     def readable(self, number: int) -> bool:
         """Whether a generation can be the start of another: it is there, and this version knows its form."""
@@ -192,7 +253,7 @@ class Repository:
         """
         with storage.reported(f"verifying generation {number} of the repository"):
             earlier = [self._path(one) for one in (since, also) if since is not None and one is not None]
-            return verification.verify(self._path(number), earlier, self._signer)
+            return verification.verify(self._path(number), number, earlier, self._signer, self.attachments)
 
     def switch(self, number: int) -> None:
         """Make a generation the one that consumers see: one rename."""
@@ -225,7 +286,7 @@ class Repository:
         with storage.reported(f"mending {package.file}"):
             if not self._pool.mend(package, kept):
                 return False
-            address = self.directory / "files" / generation.root_of(package.stream) / package.path
+            address = self._address(package)
             files = {package.file: package.sha256, **self._pool.facts(package.sha256).companions}
             for file, sha256 in files.items():
                 name = address.with_name(file)
@@ -256,11 +317,24 @@ class Repository:
         roots = {package.stream: generation.root_of(package.stream) for package in packages}
         addresses = {str(Path(roots[package.stream], package.path).parent) for package in packages}
         with storage.reported("removing files that no generation has"):
-            for directory in (self.directory / "files").glob("**/pool/*/*"):
-                place = str(directory.relative_to(self.directory / "files"))
+            files = self.directory / "files"
+            # Not by way of the states, which lead to the same files.
+            for directory in itertools.chain(files.glob("apt/pool/*/*"), files.glob("yum/*/*/pool/*/*")):
+                place = str(directory.relative_to(files))
                 if place not in addresses and directory.stat().st_mtime < before:
                     storage.remove(directory)
-            return self._pool.remove_unneeded({package.sha256 for package in packages}, built, before=before)
+            self._remove_states(before)
+            published = {package.sha256 for package in packages}
+            self.attachments.remove_unneeded(published, before=before)
+            return self._pool.remove_unneeded(published, built, before=before)
+
+    def _remove_states(self, before: float) -> None:
+        """Remove the states of yum repositories that no generation has, and that came before a time."""
+        repomds = [file for number in self.numbers() for file in self._path(number).glob("yum/*/*/repodata/repomd.xml")]
+        there = {yum.state_of(repomd.read_bytes()) for repomd in repomds}
+        for state in (self.directory / "files").glob(f"yum/*/*/{yum.STATES}/*"):
+            if state.name not in there and state.stat().st_mtime < before:
+                storage.remove(state)
 
     def discard_unfinished(self) -> None:
         """Remove what a killed process left: files on their way in, and generations that were never shown."""
@@ -280,32 +354,42 @@ class Repository:
     def _path(self, number: int) -> Path:
         return self._generations / str(number)
 
-    def _draft(self, number: int, partial: Path, start: Generation | None, composition: Composition) -> Draft:
-        current = self.current()
-        last = None if current is None else self._read_if_possible(current)
+    def _draft(
+        self,
+        number: int,
+        partial: Path,
+        last: Generation | None,
+        start: Generation | None,
+        composition: Composition,
+    ) -> Draft:
+        """A draft that follows `last` and departs from `start`."""
         streams = {name.stream for name in composition.parts} | set(last.streams if last else ())
         new = Generation(
             number=number,
-            at=_moment_after(last),
+            at=_moment_after(last.at + timedelta(seconds=1) if last else None),
+            dated=_moment_after(last.dated if last else None),
             origin=self._origin,
             fingerprint=self._signer.key.fingerprint,
+            keys=tuple(key.fingerprint for key in self._signer.keys),
             streams=tuple(sorted(streams)),
             parts={name: composition.parts[name] for name in sorted(composition.parts)},
             directory=partial,
         )
-        alike = last is not None and (last.origin, last.fingerprint) == (new.origin, new.fingerprint)
+        alike = last is not None and (last.origin, last.keys) == (new.origin, new.keys)
         # What is made anew has no start, and nothing is linked into it.
-        return Draft(new, partial, self._earlier(current), last if alike and start is not None else None, start)
+        return Draft(new, partial, self._earlier(), last if alike and start is not None else None, start)
 
-    def _read_if_possible(self, number: int) -> Generation | None:
+    def _read_if_possible(self, number: int | None) -> Generation | None:
         """A generation, None where its listing was damaged, or written by a version before there were runs."""
         try:
-            return self.read(number)
+            return None if number is None else self.read(number)
         except InfrastructureError:
             return None
 
-    def _earlier(self, current: int | None) -> tuple[Path, ...]:
-        shown = [number for number in self.numbers() if number <= (current or 0)]
+    def _earlier(self) -> tuple[Path, ...]:
+        """The generations that consumers saw, as far as their indexes stay."""
+        current = self.current() or 0
+        shown = [number for number in self.numbers() if number <= current]
         return tuple(self._path(number) for number in shown[:KEPT_INDEXES])
 
     def _write(
@@ -314,24 +398,59 @@ class Repository:
         new = draft.generation
         self._place_files(draft, added)
         self._write_listings(draft, composition)
+        draft.progress.written(progress.PACKAGES)
         channels = sorted({stream.channel for stream in new.streams if stream.family == "apt"})
+        repositories = [stream for stream in new.streams if stream.family == "yum"]
         fresh = composition.fresh
         # Side by side: most of the time goes into waiting for gpg and the compressors.
         with ThreadPoolExecutor() as threads:
             written = [
                 threads.submit(apt.write_channel, draft, one, fresh, self._memory, self._signer) for one in channels
             ]
-            written += [
-                threads.submit(yum.write_repository, draft, stream, fresh, self._signer)
-                for stream in new.streams
-                if stream.family == "yum"
-            ]
-            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn)
-        for one in written:
-            one.result()
-        key = self._signer.public_key()
-        draft.write("keys/cleanroom.asc", key)
-        draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
+            written += [threads.submit(yum.write_repository, draft, one, fresh) for one in repositories]
+            draft.write("keys/cleanroom.asc", self._signer.public_key())
+            if retired := self._signer.retired_keys():
+                draft.write("keys/retired.asc", retired)
+            for one in written:
+                one.result()
+            # gpg signs one after the other, and what was signed above is what apt's own program waits for.
+            pages = threads.submit(page.write, draft, self._url, self._signer, withdrawn, self.attachments)
+            signed = [threads.submit(self._sign_repository, draft, one) for one in repositories]
+            for done in signed:
+                done.result()
+            draft.write(generation.LISTING, replace(new, pages=pages.result()).to_json())
+            draft.progress.written(progress.EVERYTHING)
+
+    def _sign_repository(self, draft: Draft, stream: Stream) -> None:
+        """Sign a yum repository, and give its state an address of its own."""
+        yum.sign_repository(draft, stream, self._signer)
+        repodata = draft.root / yum.place_of(stream)
+        repomd = (repodata / "repomd.xml").read_bytes()
+        state = self._states(stream) / yum.state_of(repomd)
+        storage.make_lasting_directory(state / "repodata")
+        # The repomd.xml last: it says that all is there.
+        for name in (*(file for file, _ in yum.listed(repomd)), "repomd.xml.asc", "repomd.xml"):
+            storage.link(repodata / name, state / "repodata" / name)
+        if not (state / "pool").is_symlink():
+            (state / "pool").symlink_to("../../pool")
+        storage.flush(state / "repodata")
+        storage.flush(state)
+        root = generation.root_of(stream)
+        self._lead(draft, f"{root}/{yum.STATES}")
+        draft.write(f"{root}/{yum.MIRRORS}", yum.mirrors(self._url, stream, state.name).encode())
+        draft.progress.written(root)
+
+    def _states(self, stream: Stream) -> Path:
+        return self.directory / "files" / generation.root_of(stream) / yum.STATES
+
+    def _lead(self, draft: Draft, place: str) -> None:
+        """Lead a directory of a generation to that of all generations."""
+        link = draft.root / place
+        if not link.is_symlink():
+            storage.make_directory(link.parent)
+            storage.make_lasting_directory(self.directory / "files" / place)
+            up = Path(*[".."] * (len(Path(place).parts) + 1))
+            link.symlink_to(up / "files" / place)
 
     @staticmethod
     def _write_listings(draft: Draft, composition: Composition) -> None:
@@ -348,36 +467,37 @@ class Repository:
 
     def _place_files(self, draft: Draft, added: Iterable[Package]) -> None:
         """Give the files of packages their addresses, and lead the generation's `pool`s there."""
-        for package in added:
-            address = self.directory / "files" / generation.root_of(package.stream) / package.path
-            if not address.exists():
-                self._place(package, address)
+        addresses = [(package, self._address(package)) for package in added]
+        new = [(package, address) for package, address in addresses if not address.exists()]
+        for package, address in addresses:
+            if address.exists() and self.attachments.place(package.sha256, address):
+                storage.flush(address.parent)
+        # Several at a time: the disk brings those that wait together down with one write of its journal.
+        with ThreadPoolExecutor() as threads:
+            for placed in [threads.submit(self._place, package, address) for package, address in new]:
+                placed.result()
         for stream in draft.generation.streams:
-            root = Path(generation.root_of(stream))
-            link = draft.root / root / "pool"
-            if not link.is_symlink():
-                storage.make_directory(link.parent)
-                storage.make_lasting_directory(self.directory / "files" / root / "pool")
-                up = Path(*[".."] * (len(root.parts) + 2))
-                link.symlink_to(up / "files" / root / "pool")
+            self._lead(draft, f"{generation.root_of(stream)}/pool")
+
+    def _address(self, package: Package) -> Path:
+        return self.directory / "files" / generation.root_of(package.stream) / package.path
 
     def _place(self, package: Package, address: Path) -> None:
         storage.make_lasting_directory(address.parent)
         for file, sha256 in self._pool.facts(package.sha256).companions.items():
             storage.link(self._pool.path(sha256), address.with_name(file))
+        self.attachments.place(package.sha256, address)
         # The package itself last: its name says that all of its files are there.
         storage.link(self._pool.path(package.sha256), address)
         storage.flush(address.parent)
 
 
-def _moment_after(last: Generation | None) -> datetime:
-    """Now, in whole seconds, but later than the last generation, if need be a little ahead of the clock.
+def _moment_after(earliest: datetime | None) -> datetime:
+    """Now, in whole seconds, but not before a moment.
 
-    Clients compare times in whole seconds; two generations of one second would look like one to them.
+    Clients ask "changed since?" in whole seconds, and two files of one second would look like one to them. So each
+    generation's files have a second of their own, if need be ahead of the clock. The date that is signed is no file's
+    time: several generations may have the same, and none has one of the future, which clients would refuse.
     """
-    now = datetime.now(UTC)
-    earliest = last.at + timedelta(seconds=1) if last else now.replace(microsecond=0)
-    too_early = earliest - now - _AHEAD
-    if timedelta(0) < too_early <= _LONGEST_WAIT:
-        time.sleep(too_early.total_seconds())
-    return max(datetime.now(UTC).replace(microsecond=0), earliest)
+    now = datetime.now(UTC).replace(microsecond=0)
+    return max(now, earliest) if earliest else now

@@ -8,6 +8,7 @@ from pathlib import Path
 from cleanroom_base.settings import Settings
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
+from cleanroom_master.publish.token import Token
 
 
 def repository_directory(settings: Settings) -> Path:
@@ -16,16 +17,25 @@ def repository_directory(settings: Settings) -> Path:
 
 
 def open_signer(settings: Settings) -> Signer:
-    """Open the signing key, made before the first publication; for the publisher alone. The caller closes it.
+    """Open the signing keys, the first made before the first publication; for the publisher alone, who closes it.
 
-    Raises InfrastructureError when it expired, or vanished after something was published with it.
+    One that expired, or vanished after something was published with it, is an error of whoever wants to sign then.
     """
     return Signer(
         settings.state / "publisher" / "gnupg",
         settings.runtime / "publisher",
         user_id=settings.text("publisher.key_name"),
         may_make=not (repository_directory(settings) / "current").is_symlink(),
+        token=_token(settings),
     )
+
+
+def _token(settings: Settings) -> Token | None:
+    module = settings.optional("publisher.pkcs11_module")
+    pin = settings.optional("publisher.pin_file")
+    if module is None:
+        return None
+    return Token(Path(module), Path(pin) if pin else settings.state / "publisher" / "pin")
 
 
 def open_repository(settings: Settings, signer: Signer) -> Repository:

@@ -14,16 +14,19 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import format_datetime
 from pathlib import Path
 from urllib.parse import quote
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, Problem
 from cleanroom_base.run import CommandError, run
-from cleanroom_master.publish import apt, generation, pieces, yum
-from cleanroom_master.publish.generation import Generation, Run
+from cleanroom_master.publish import apt, envelope, generation, pieces, progress, yum
+from cleanroom_master.publish.attachments import Attachments
+from cleanroom_master.publish.generation import Draft, Generation, Run
 from cleanroom_master.publish.inspect import hash_file
 from cleanroom_master.publish.package import Package, Stream
+from cleanroom_master.publish.progress import Progress
 from cleanroom_master.publish.signing import Signer
 
 _TIMEOUT = 300.0
@@ -35,36 +38,73 @@ _KEEPS_BLANKS = ("Packages", "Sources")
 _KEPT = re.compile(r"(?:/by-hash/SHA256/|/repodata/)([0-9a-f]{64})(?:-[a-z]+\.xml\.gz)?$")
 
 
-def verify(directory: Path, since: Sequence[Path], signer: Signer) -> list[Problem]:
+def verify(
+    directory: Path, number: int, since: Sequence[Path], signer: Signer, attachments: Attachments
+) -> list[Problem]:
     """Check the generation in `directory`; what is the same in one of `since` is taken as checked.
 
     Without any, every file of the generation is looked at, and those that do not belong there are named.
     """
+    try:
+        listing, earlier = generation.read(directory), [generation.read(one) for one in since]
+    except InfrastructureError as error:
+        return [Problem(generation.LISTING, error.message)]
+    return _verify(replace(listing, number=number), earlier, signer, attachments, Progress.complete())
+
+
+def verify_draft(draft: Draft, since: Sequence[Generation], signer: Signer, attachments: Attachments) -> list[Problem]:
+    """The same of a generation that is being written: each part is checked as soon as it is there.
+
+    Raises what keeps the draft from being written.
+    """
+    return _verify(draft.generation, since, signer, attachments, draft.progress)
+
+
+def _verify(
+    listing: Generation, since: Sequence[Generation], signer: Signer, attachments: Attachments, written: Progress
+) -> list[Problem]:
     with tempfile.TemporaryDirectory() as scratch:
-        return _Check(directory, since, Path(scratch), signer).problems()
+        return _Check(listing, since, Path(scratch), signer, attachments, written).problems()
 
 
 class _Check:
-    def __init__(self, directory: Path, since: Sequence[Path], scratch: Path, signer: Signer) -> None:
-        self._directory = directory
-        self._since = since
+    """One check of one generation: `listing` says what it is to be, its directory what it is."""
+
+    def __init__(
+        self,
+        listing: Generation,
+        since: Sequence[Generation],
+        scratch: Path,
+        signer: Signer,
+        attachments: Attachments,
+        written: Progress,
+    ) -> None:
+        self._listing = listing
+        self._directory = listing.directory
+        self._written = written
+        self._earlier = since
+        self._since = [one.directory for one in since]
         self._scratch = scratch
         self._keyring = scratch / "keyring.gpg"
         self._keyring.write_bytes(signer.keyring())
         self._signer = signer
         self._public_key = signer.public_key()
-        self._fingerprint = signer.key.fingerprint
+        self._retired_keys = signer.retired_keys()
+        self._fingerprints = tuple(key.fingerprint for key in signer.keys)
+        self._attachments = attachments
 
     def problems(self) -> list[Problem]:
-        """What is wrong. The checks run side by side, since they wait for programs; the slowest begins first."""
+        """What is wrong. The checks run side by side, since they wait for programs and for what is being written."""
+        listing = self._listing
+        self._written.wait(progress.PACKAGES)
         try:
-            listing = generation.read(self._directory)
-            known = {run.listing for one in self._since for run in _runs(generation.read(one))}
+            known = {run.listing for earlier in self._earlier for run in _runs(earlier)}
             fresh = [run for run in _runs(listing) if run.listing not in known]
             new = self._new_packages(listing, fresh)
         except InfrastructureError as error:
             return [Problem(generation.LISTING, error.message)]
         channels = sorted({stream.channel for stream in listing.streams if stream.family == "apt"})
+        # The slowest first.
         checks = [
             self._apt_client(listing),
             self._rpm_client([package for package in new if package.format == "rpm"]),
@@ -76,15 +116,14 @@ class _Check:
             self._files(new),
             *([] if self._since else [self._strangers(listing)]),
         ]
-        with ThreadPoolExecutor() as threads:
+        with ThreadPoolExecutor(len(checks)) as threads:
             return [problem for problems in threads.map(list[Problem], checks) for problem in problems]
 
     def _new_packages(self, listing: Generation, fresh: list[Run]) -> list[Package]:
         """The packages of new runs that were in none of the generations that were checked."""
         listings = {run.listing for run in _runs(listing)}
         known = set()
-        for directory in self._since:
-            earlier = generation.read(directory)
+        for earlier in self._earlier:
             # What stayed in its run is not looked at; what moved to another was there in one that is gone.
             left = [run for run in _runs(earlier) if run.listing not in listings]
             known |= {package for run in left for package in earlier.listed(run)}
@@ -92,26 +131,32 @@ class _Check:
 
     def _files(self, packages: list[Package]) -> Iterator[Problem]:
         for package in packages:
-            yield from self._same(self._place(package), package.sha256, package.size)
+            place = self._place(package)
+            yield from self._same(place, package.sha256, package.size)
+            yield from self._attachments.problems(package.sha256, self._directory / place, place)
 
     def _key(self) -> Iterator[Problem]:
-        place = "keys/cleanroom.asc"
-        key = self._directory / place
-        if not key.is_file() or key.read_bytes() != self._public_key:
-            yield Problem(place, "is not the public key of this repository")
+        self._written.wait(progress.EVERYTHING)
+        for place, keys in (("keys/cleanroom.asc", self._public_key), ("keys/retired.asc", self._retired_keys)):
+            if pieces.read(self._directory / place) != keys:
+                yield Problem(place, "is not what this repository's public keys are")
 
     def _whole(self, listing: Generation, fresh: list[Run]) -> Iterator[Problem]:
-        """Whether the listing is ours, and the files that it names are as it says."""
-        if listing.number != int(self._directory.name) or listing.fingerprint != self._fingerprint:
-            yield Problem(generation.LISTING, "is not that of this generation and key")
+        """Whether what is on the disk is that listing, and ours, and the files that it names are as it says."""
         for one in fresh:
             yield from self._same(f"{generation.LISTINGS}/{one.listing}.json", one.listing)
-        for place, sha256 in listing.pages.items():
+        self._written.wait(progress.EVERYTHING)
+        found = generation.read(self._directory)
+        if replace(found, pages={}) != replace(listing, pages={}) or found.keys != self._fingerprints:
+            yield Problem(generation.LISTING, "is not that of this generation and key")
+        for place, sha256 in found.pages.items():
             yield from self._same(place, sha256)
 
     def _strangers(self, listing: Generation) -> Iterator[Problem]:
         """Files that do not belong here; what stays for readers of earlier generations is named by its content."""
-        own = {generation.LISTING, "keys/cleanroom.asc", *listing.pages}
+        self._written.wait(progress.EVERYTHING)
+        pages = generation.read(self._directory).pages
+        own = {generation.LISTING, "keys/cleanroom.asc", "keys/retired.asc", *pages}
         own |= {f"{generation.LISTINGS}/{run.listing}.json" for run in _runs(listing)}
         for stream in listing.streams:
             root = f"apt/dists/{stream.channel}" if stream.family == "apt" else f"{generation.root_of(stream)}/repodata"
@@ -119,30 +164,35 @@ class _Check:
             own |= {f"{root}/{name}" for name in signed}
             if stream.family == "apt":
                 own |= {f"{root}/{index.place}{apt.PACKED}" for index in apt.indexes(listing, stream.channel)}
-        pools = {f"{generation.root_of(stream)}/pool" for stream in listing.streams}
+        links = {f"{generation.root_of(stream)}/pool" for stream in listing.streams}
+        for stream in listing.streams:
+            if stream.family == "yum":
+                own.add(f"{generation.root_of(stream)}/{yum.MIRRORS}")
+                links.add(f"{generation.root_of(stream)}/{yum.STATES}")
         for inside, directories, names in os.walk(self._directory):
             for name in [*names, *(one for one in directories if Path(inside, one).is_symlink())]:
                 place = str(Path(inside, name).relative_to(self._directory))
                 kept = _KEPT.search(place)
                 if kept is not None:
                     yield from self._same(place, kept[1])
-                elif place not in own and place not in pools:
+                elif place not in own and place not in links:
                     yield Problem(place, "does not belong into the repository")
 
     def _apt(self, listing: Generation, channel: str, known: set[str]) -> Iterator[Problem]:
-        place = f"apt/dists/{channel}"
+        place = str(apt.place_of(channel))
         directory = self._directory / place
         release = directory / "Release"
+        self._written.wait(place)
         if not self._is_new(f"{place}/InRelease"):
             return
         yield from self._signature(f"{place}/Release.gpg", release)
-        if not self._since:
-            # Otherwise apt itself has just asked gpgv.
+        if not self._since or len(self._fingerprints) > 1:
+            # Otherwise apt itself has just asked gpgv; but one of two signatures is enough for it.
             yield from self._signature(f"{place}/InRelease")
         if not release.is_file():
             return
         text = release.read_text(errors="replace")
-        if f"\nDate: {format_datetime(listing.at, usegmt=True)}\n" not in text and not self._since:
+        if f"\nDate: {format_datetime(listing.dated, usegmt=True)}\n" not in text and not self._since:
             yield from self._signed_before(place, listing)
         files = {file.path: file for file in apt.listed(text)}
         for file in files.values():
@@ -205,13 +255,15 @@ class _Check:
                     yield Problem(place, f"{package.file} is in no index")
 
     def _yum(self, listing: Generation, stream: Stream, known: set[str]) -> Iterator[Problem]:
-        place = f"{generation.root_of(stream)}/repodata"
+        place = str(yum.place_of(stream))
+        self._written.wait(generation.root_of(stream))
         repomd = self._directory / place / "repomd.xml"
         if not self._is_new(f"{place}/repomd.xml"):
             return
         yield from self._signature(f"{place}/repomd.xml.asc", repomd)
         if not repomd.is_file():
             return
+        yield from self._state(stream, repomd.read_bytes())
         runs = listing.part(stream, "").runs
         for name, sha256 in yum.listed(repomd.read_bytes()):
             problems = list(self._same(f"{place}/{name}", sha256))
@@ -220,8 +272,31 @@ class _Check:
                 found = yum.split(pieces.read(self._directory / place / name), runs, "primary")
                 yield from self._listed_in(place, listing, runs, known, found, "primary", _yum_lines)
 
+    def _state(self, stream: Stream, repomd: bytes) -> Iterator[Problem]:
+        """Whether the mirrorlist leads to these very files."""
+        root = self._directory / generation.root_of(stream)
+        state = yum.state_of(repomd)
+        place = f"{generation.root_of(stream)}/{yum.MIRRORS}"
+        try:
+            lines = (root / yum.MIRRORS).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            yield Problem(place, f"cannot be read: {error}")
+            return
+        if len(lines) != 2 or lines[0] != f"{lines[1]}{yum.STATES}/{state}/":
+            yield Problem(place, "does not lead to what the repository is now")
+        there = f"{generation.root_of(stream)}/{yum.STATES}/{state}/repodata"
+        content, signature = yum.SIGNED
+        # They are the repository's own files, unless an attempt that failed in the same second made them.
+        for name, sha256 in ((content, hashlib.sha256(repomd).hexdigest()), *yum.listed(repomd)):
+            if not _one_file(self._directory / there / name, root / "repodata" / name):
+                yield from self._same(f"{there}/{name}", sha256)
+        if not _one_file(self._directory / there / signature, root / "repodata" / signature):
+            yield from self._signature(f"{there}/{signature}", self._directory / there / content)
+
     def _apt_client(self, listing: Generation) -> Iterator[Problem]:
         """Run `apt-get update` on the channels that changed."""
+        for channel in {stream.channel for stream in listing.streams if stream.family == "apt"}:
+            self._written.wait(str(apt.place_of(channel)))
         changed = {
             stream
             for stream in listing.streams
@@ -265,6 +340,7 @@ class _Check:
     def _fresh_texts(self, listing: Generation, known: set[str]) -> Iterator[tuple[str, bytes]]:
         """What the indexes of packages that changed say in their new runs, and where each is."""
         for channel in sorted({stream.channel for stream in listing.streams if stream.family == "apt"}):
+            self._written.wait(progress.indexes(channel))
             for index in apt.indexes(listing, channel):
                 place = f"apt/dists/{channel}/{index.place}{apt.PACKED}"
                 fresh = [run for run in index.runs if run.listing not in known]
@@ -304,12 +380,11 @@ class _Check:
                 yield Problem("yum", f"rpm refuses it: {'; '.join(bad) or completed.stderr.decode(errors='replace')}")
 
     def _signature(self, place: str, content: Path | None = None) -> Iterator[Problem]:
-        """Check a signature over `content`, or a signed text; gpgv is what apt itself asks."""
-        files = [self._directory / place, *([content] if content else [])]
-        try:
-            run(["gpgv", "--quiet", "--keyring", self._keyring, *files], timeout=_TIMEOUT)
-        except CommandError as error:
-            yield Problem(place, f"is not signed by this repository's key: {error.message}")
+        """Check that every key that signs has signed `content`, or a signed text; gpgv is what apt itself asks."""
+        found = {one.fingerprint for one in envelope.verified(self._keyring, self._directory / place, content)}
+        for fingerprint in self._fingerprints:
+            if fingerprint not in found:
+                yield Problem(place, f"is not signed by this repository's key {fingerprint}")
 
     def _same(self, place: str, sha256: str, size: int | None = None) -> Iterator[Problem]:
         try:
@@ -338,7 +413,8 @@ def _one_file(first: Path, second: Path) -> bool:
 
 
 def _address(directory: Path) -> str:
-    return "file:" + quote(str(directory))
+    # With "file:" apt would start another of its programs, only to be told where the files are.
+    return "copy:" + quote(str(directory))
 
 
 def _runs(listing: Generation) -> list[Run]:
@@ -365,6 +441,9 @@ def _apt_configuration(scratch: Path, sources: Path) -> str:
         (scratch / name).mkdir(parents=True)
     (scratch / "state/status").touch()
     values = {
+        # Otherwise each of apt's programs asks dpkg.
+        "APT::Architecture": apt.ARCHITECTURES[0],
+        **{f"APT::Architectures::{number}": one for number, one in enumerate(apt.ARCHITECTURES)},
         "Dir::Etc::Main": "/dev/null",
         "Dir::Etc::Parts": "/dev/null",
         "Dir::Etc::SourceList": sources,

@@ -1,5 +1,9 @@
 """The indexes of a yum repository: one repository a channel and image.
 
+dnf fetches repomd.xml and its signature one after the other, and a switch in between would have it compare files of two
+generations. So each state of a repository also has an address of its own, named by its content, and the repository's
+`mirrorlist` names the present one: a client reads that once, and then fetches all that it needs from one state.
+
 Every package's element is made once, by createrepo_c, when the package comes in; a new generation only puts
 elements together. Source of the formats: createrepo_c's own output, and its documentation of repomd.xml.
 """
@@ -28,6 +32,8 @@ _ROOTS = {
 INDEXES = tuple(_ROOTS)
 _LISTED = re.compile(r'href="repodata/(([0-9a-f]{64})-([a-z]+)\.xml\.gz)"')
 SIGNED = ("repomd.xml", "repomd.xml.asc")
+MIRRORS = "mirrorlist"
+STATES = "states"
 
 
 def entry(package: PackageFile, index: str) -> bytes:
@@ -35,17 +41,43 @@ def entry(package: PackageFile, index: str) -> bytes:
     return package.entries[index].encode()
 
 
-def write_repository(draft: Draft, stream: Stream, fresh: Pieces, signer: Signer) -> None:
-    """Write `yum/<image>/<channel>/repodata`; what did not change is linked from a generation before."""
-    place = Path(root_of(stream)) / "repodata"
+def place_of(stream: Stream) -> Path:
+    """Where a repository's indexes are."""
+    return Path(root_of(stream)) / "repodata"
+
+
+def write_repository(draft: Draft, stream: Stream, fresh: Pieces) -> None:
+    """Write `yum/<image>/<channel>/repodata` but for the signature; what did not change is linked from before."""
+    place = place_of(stream)
     name = PartName(stream, "")
     if draft.base is not None and stream in draft.base.streams and draft.alike(draft.base, [name]):
         for file in SIGNED:
             draft.link(draft.base.directory / place / file, place / file)
     else:
-        _write(draft, stream, place, fresh, signer)
+        _write(draft, stream, place, fresh)
     for earlier in draft.earlier:
         _keep_indexes(draft, earlier / place, place)
+
+
+def sign_repository(draft: Draft, stream: Stream, signer: Signer) -> None:
+    """Add the signature."""
+    content, signature = (place_of(stream) / name for name in SIGNED)
+    if not (draft.root / signature).exists():
+        draft.write(signature, signer.detach_sign((draft.root / content).read_bytes()))
+
+
+def state_of(repomd: bytes) -> str:
+    """The name of a repository's state."""
+    return hashlib.sha256(repomd).hexdigest()[:32]
+
+
+def mirrors(url: str, stream: Stream, state: str) -> str:
+    """What the mirrorlist says: where the state is, and, once that is gone, the repository.
+
+    Source of the format: one URL a line, as dnf reads it (dnf.conf(5), mirrorlist).
+    """
+    repository = f"{url}/{root_of(stream)}/"
+    return f"{repository}{STATES}/{state}/\n{repository}\n"
 
 
 def listed(repomd: bytes) -> list[tuple[str, str]]:
@@ -66,7 +98,7 @@ def split(content: bytes, runs: Sequence[Run], index: str) -> dict[str, bytes]:
     return pieces.split(content, runs, index, start=len(opening))
 
 
-def _write(draft: Draft, stream: Stream, place: Path, fresh: Pieces, signer: Signer) -> None:
+def _write(draft: Draft, stream: Stream, place: Path, fresh: Pieces) -> None:
     runs = draft.generation.part(stream, "").runs
     before = draft.start.part(stream, "").runs if draft.start is not None else ()
     files = _indexes(draft.start.directory / place) if draft.start is not None else {}
@@ -89,8 +121,7 @@ def _write(draft: Draft, stream: Stream, place: Path, fresh: Pieces, signer: Sig
         f'{_HEADER}<repomd xmlns="{_NAMESPACE}/repo" xmlns:rpm="{_NAMESPACE}/rpm">\n'
         f"  <revision>{moment}</revision>\n{''.join(data)}</repomd>\n"
     ).encode()
-    for file, content in zip(SIGNED, (repomd, signer.detach_sign(repomd)), strict=True):
-        draft.write(place / file, content)
+    draft.write(place / "repomd.xml", repomd)
 
 
 def _data(index: str, name: str, sha256: str, size: int, moment: int) -> str:

@@ -71,7 +71,7 @@ class Shared:
             nonlocal start
             if message["type"] == "http.response.start":
                 headers = Headers(raw=message["headers"])
-                if message["status"] == 200 and headers.get("content-type", "").startswith("text/html"):
+                if message["status"] == 200 and _for_all(headers):
                     start = {**message, "headers": list(message["headers"])}
                 else:
                     made.set()
@@ -94,6 +94,12 @@ class Shared:
 def _personal(scope: Scope) -> bool:
     """Whether the answer may be another one for somebody else, or need not be sent."""
     return any(name in (b"cookie", b"authorization", b"if-none-match") for name, _ in scope["headers"])
+
+
+def _for_all(headers: Headers) -> bool:
+    """Whether an answer is a page that others may have too: not one that sets a cookie, or that nobody may keep."""
+    own = "set-cookie" in headers or "no-store" in headers.get("cache-control", "")
+    return headers.get("content-type", "").startswith("text/html") and not own
 
 
 async def _answer(page: _Page, send: Send) -> None:

@@ -121,7 +121,9 @@ async def identify(request: Request) -> None:
     if authorization:
         visitor = await to_thread.run_sync(_by_token, access, authorization, _address(request))
     elif secret:
-        visitor = await to_thread.run_sync(_by_session, access, secret, _address(request))
+        # A page that asks for itself again does not show that somebody is there. Source: Fetch Metadata.
+        used = request.headers.get("sec-fetch-dest") != "empty"
+        visitor = await to_thread.run_sync(_by_session, access, secret, _address(request), used)
     else:
         visitor = Visitor(None, None, _address(request))
     if visitor.holder is None and (visit := request.cookies.get(access.cookie("visit"), "")[:_LONGEST]):
@@ -134,8 +136,8 @@ async def identify(request: Request) -> None:
             raise InputError(f"{visitor.name} may not read", hint="an administrator can grant the role reader")
 
 
-def _by_session(access: Access, secret: str, address: str) -> Visitor:
-    account = sessions.find(access.database, secret, access.ages)
+def _by_session(access: Access, secret: str, address: str, used: bool) -> Visitor:
+    account = sessions.find(access.database, secret, access.ages, used=used)
     holder = None if account is None else accounts.by_id(access.database, account)
     return Visitor(holder, None if holder is None else secret, address)
 

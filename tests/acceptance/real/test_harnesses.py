@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from debian_sources import Source, Sources, recorded_cases
@@ -18,14 +19,25 @@ TIMEOUT = 1500.0
 pytestmark = pytest.mark.timeout(TIMEOUT + 300)
 
 
+# What a name has besides what the log says: the script of a TAP stream (and a word where a test has no name), the
+# package of a Go test, the project where Meson's file of results is what counts.
+ADDED = re.compile(r"^(?:t/\S+\.t: (?:test (?=\d+$))?|\S+\.(?=Test)|wayland-protocols\.)")
+# Surefire prints the class, and its files have the methods.
+METHOD = re.compile(r"(?<=Test)\..*$")
+# The crate, which cargo says in the header before its tests.
+CRATE = re.compile(r"^\w+::")
+
+
 @dataclass(frozen=True)
 class Suite:
-    """A package's own test suite: what runs it, where, some cases, and how many there are at least."""
+    """A package's own test suite: what runs it, where, some cases, how many there are at least, and what is not in the
+    log of their names."""
 
     harness: str
     place: tuple[str, str]
     some: tuple[str, ...]
     least: int
+    added: re.Pattern[str] = ADDED
 
 
 BUILD = ("build", "build")
@@ -67,11 +79,37 @@ PACKAGES = {
         5,
     ),
     "libtry-tiny-perl": Suite("prove", BUILD, ("t/basic.t", "t/finally.t", "t/named.t"), 60),
+    "libcommons-codec-java": Suite(
+        "Surefire",
+        BUILD,
+        (
+            "org.apache.commons.codec.binary.Base64Test.testBase64",
+            "org.apache.commons.codec.digest.Md5CryptTest.testMd5CryptBytes",
+        ),
+        500,
+        METHOD,
+    ),
     "datefudge": Suite("DEP-8", ("regress", "autopkgtest"), ("basic-check-with-date", "check-with-perl-localtime"), 6),
 }
-# What a name has besides what the log says: the script of a TAP stream (and a word where a test has no name), the
-# package of a Go test, the project where Meson's file of results is what counts.
-ADDED = re.compile(r"^(?:t/\S+\.t: (?:test (?=\d+$))?|\S+\.(?=Test)|wayland-protocols\.)")
+ITOA = Suite("cargo test", ("build", "command-1"), ("test::test_i64_min", "test::test_u128_max"), 11, CRATE)
+# A crate as Debian has it for other crates to build with.
+CRATE_RECIPE = """builder = "script"
+packages = ["cargo", "librust-itoa-dev"]
+commands = ["sh build.sh"]
+artifacts = ["result.txt"]
+"""
+CRATE_BUILD = """set -e
+cp -r /usr/share/cargo/registry/itoa-* crate
+mkdir .cargo
+cat > .cargo/config.toml <<END
+[source.crates-io]
+replace-with = "debian"
+[source.debian]
+directory = "/usr/share/cargo/registry"
+END
+(cd crate && cargo test --offline)
+echo done > result.txt
+"""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +128,33 @@ def test_the_cases_of_a_real_suite_are_told(site: LiveSite, pushed: dict[str, So
     [build] = shown["builds"]
     [phase] = [phase for phase in build["phases"] if phase["name"] == suite.place[0]]
 
-    cases = [case for case in recorded_cases(site, name, source.tag) if (case.phase, case.step) == suite.place]
+    check_cases(site, name, source.tag, suite, phase)
+    print(f"{name} ({suite.harness}): {phase['tests']}, {sum(one['seconds'] for one in build['phases']):.0f} s")
+
+
+def test_the_cases_of_a_crate_are_told(site: LiveSite) -> None:
+    site.product("itoa", {"cleanroom.toml": CRATE_RECIPE, "build.sh": CRATE_BUILD}).tag("v1.0")
+    shown = site.published("itoa", "v1.0", timeout=TIMEOUT)
+    [build] = shown["builds"]
+    [phase] = build["phases"]
+    check_cases(site, "itoa", "v1.0", ITOA, phase)
+    print(f"itoa (cargo test): {phase['tests']}, {phase['seconds']:.0f} s")
+
+
+def test_tests_that_autodep8_writes_are_run(site: LiveSite, sources: Sources) -> None:
+    source = sources.get("libtry-tiny-perl")
+    assert not (source.repository.path / "debian/tests/control").exists()
+    shown = site.published("libtry-tiny-perl", source.tag, timeout=TIMEOUT)
+    [phase] = [phase for phase in shown["builds"][0]["phases"] if phase["name"] == "regress"]
+    assert phase["outcome"] == "passed"
+    wanted = ("autodep8-perl", "autodep8-perl-build-deps", "autodep8-perl-recommends")
+    suite = Suite("autodep8", ("regress", "autopkgtest"), wanted, 3)
+    check_cases(site, "libtry-tiny-perl", source.tag, suite, phase)
+
+
+def check_cases(site: LiveSite, product: str, ref: str, suite: Suite, phase: Any) -> None:
+    """What is recorded of a suite: each case once, with its place in the log, and as many as the phase counts."""
+    cases = [case for case in recorded_cases(site, product, ref) if (case.phase, case.step) == suite.place]
     outcomes = {case.name: case.outcome for case in cases}
     assert [name for name, times in Counter(case.name for case in cases).items() if times > 1] == []
     assert len(outcomes) >= suite.least
@@ -99,6 +163,5 @@ def test_the_cases_of_a_real_suite_are_told(site: LiveSite, pushed: dict[str, So
     counted = Counter(outcomes.values())
     assert phase["tests"] == {"passed": counted["passed"], "failed": 0, "skipped": counted["skipped"], "flaky": 0}
     # Its place in the log is where its harness says how it ended.
-    elsewhere = [case for case in cases if case.said is None or ADDED.sub("", case.name) not in case.said]
+    elsewhere = [case for case in cases if case.said is None or suite.added.sub("", case.name) not in case.said]
     assert elsewhere == []
-    print(f"{name} ({suite.harness}): {len(cases)} cases, {sum(one['seconds'] for one in build['phases']):.0f} s")

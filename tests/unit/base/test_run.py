@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -122,3 +123,15 @@ def _gone(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_what_is_printed_just_before_the_end_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine under load, where we are asked to go on only when the program has printed and ended."""
+    at_once = subprocess.Popen.poll
+
+    def late(process: subprocess.Popen[bytes]) -> int | None:
+        process.wait(30)
+        return at_once(process)
+
+    monkeypatch.setattr(subprocess.Popen, "poll", late)
+    assert run.run(["sh", "-c", "sleep 0.7; echo printed"], timeout=30).stdout == b"printed\n"

@@ -43,6 +43,7 @@ def solve(published: Sequence[str], candidates: Releases, **more: Any) -> dict[s
         "format": form,
         "architecture": "amd64" if form == "deb" else "x86_64",
         "base": [],
+        "remembered": None,
         "open": True,
         "known": [],
         "union": 0,
@@ -139,6 +140,31 @@ def test_alternatives_below_two_candidates_are_found_by_the_distribution_s_packa
     assert told(answer) == [(1, 0, 1, 2), (2, 1, 0, 1)]
     missing = solve([], {1: [deb("a", Depends="sendmail")]}, base=[str(lists)], open=False)
     assert told(missing) == [(1, 0, None, None)]
+
+
+def test_what_was_read_of_the_distribution_is_remembered(tmp_path: Path) -> None:
+    lists, remembered = tmp_path / "lists_Packages", tmp_path / "remembered"
+    lists.write_text(
+        "\n".join(deb(f"lib{number}", "2", Depends="libc6") for number in range(9)) + "\n" + deb("libc6", "2")
+    )
+    # One of them is excluded by what only the distribution knows.
+    questions = [deb("a", Depends="lib1 (>= 2), lib8"), deb("b", Depends="lib1 (>= 3)"), deb("c", Depends="lib9")]
+
+    def answers(**more: Any) -> list[Any]:
+        return [solve([], {1: [one]}, base=[str(lists)], open=False, **more)["findings"] for one in questions]
+
+    known = answers()
+    assert [bool(found) for found in known] == [False, True, True]
+    assert answers(remembered=str(remembered)) == known
+    lists.write_text("")
+    assert answers(remembered=str(remembered)) == known
+    assert answers() != known
+    # What cannot be read is read anew from the lists, and what cannot be kept is not.
+    remembered.write_bytes(remembered.read_bytes()[:50])
+    lists.write_text(deb("lib1", "3"))
+    assert [bool(found) for found in answers(remembered=str(remembered))] == [True, False, True]
+    assert [bool(found) for found in answers(remembered=str(tmp_path / "missing/one"))] == [True, False, True]
+    assert {path.name for path in tmp_path.iterdir()} == {"lists_Packages", "remembered"}
 
 
 def test_only_the_newest_version_of_a_name_counts() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import tarfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from root_trees import complete
 
 from cleanroom_base.errors import InfrastructureError, InputError
-from cleanroom_base.run import run
+from cleanroom_base.run import run, start, wait
 from cleanroom_images import description, emulation, manifest
 from cleanroom_images.build import build
 from cleanroom_images.catalogue import Catalogue
@@ -220,6 +224,42 @@ def test_what_a_killed_builder_left_is_cleared_away(catalogue: Catalogue, mmdebs
     (stray / "half").touch()
     build(catalogue, "tiny")
     assert not stray.exists()
+
+
+def eventually(happened: Callable[[], bool]) -> bool:
+    """Whether something happens before one must give up."""
+    deadline = time.monotonic() + 60.0
+    while not (done := happened()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return done
+
+
+def test_what_mounts_while_an_image_is_built_mounts_for_itself(
+    catalogue: Catalogue, mmdebstrap: Path, tmp_path: Path
+) -> None:
+    fake = tmp_path / "programs/mmdebstrap"
+    fake.write_text(fake.read_text().replace("exec", f"readlink /proc/self/ns/mnt > {tmp_path}/seen\nexec"))
+    build(catalogue, "tiny")
+    own = str(Path("/proc/self/ns/mnt").readlink())
+    assert ((tmp_path / "seen").read_text().strip() != own) == (os.geteuid() == 0)
+
+
+def test_a_build_that_is_ended_ends_all_that_it_started(
+    catalogue: Catalogue, site: Path, mmdebstrap: Path, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    fake = tmp_path / "programs/mmdebstrap"
+    fake.write_text(f"#!/bin/sh\necho $$ > {started}.new\nmv {started}.new {started}\nexec sleep 60\n")
+    program = "from cleanroom_master.cli import main; main(['image', 'build', 'tiny'])"
+    environment = {"CLEANROOM_STATE": str(tmp_path / "state"), "CLEANROOM_SITE": str(site)}
+    building = start([sys.executable, "-c", program], environment=environment)
+    assert eventually(started.exists)
+    building.terminate()
+    assert wait(building, 60.0)
+    assert building.returncode == 128 + signal.SIGTERM
+    packing = Path("/proc") / started.read_text().strip()
+    assert eventually(lambda: not packing.exists())
+    assert not list(catalogue.store.directory.glob("tiny/.new-*"))
 
 
 def test_unknown_names_are_refused(catalogue: Catalogue) -> None:

@@ -51,7 +51,7 @@ def digests(catalogue: Catalogue) -> set[str]:
     """What is on the disk, the sealed and the half-made."""
     home = catalogue.store.directory / "tiny"
     names = {path.name.split(".json")[0] for path in home.iterdir()}
-    return names - {"current", "users", ".building", ".held", ".tried"}
+    return names - {"current", "users", "former", ".building", ".held", ".tried"}
 
 
 def test_a_good_one_is_tried_before_it_is_present(catalogue: Catalogue, tree: Path) -> None:
@@ -119,6 +119,30 @@ def test_an_old_one_is_kept_while_anybody_needs_it(catalogue: Catalogue, tree: P
     # Nor is the present one removed by somebody who takes another one for it.
     Catalogue(catalogue.store.directory.parent, chosen={"tiny": old.digest}).store.tidy()
     assert digests(catalogue) == {new.digest}
+
+
+def test_the_last_ones_stay_for_who_looks_for_what_broke(catalogue: Catalogue, tree: Path, tmp_path: Path) -> None:
+    keeping = Catalogue(tmp_path / "state", tmp_path / "site", former=2)
+    past = [catalogue.image("tiny").digest]
+    for number in range(3):
+        (tree / f"new-{number}").touch()
+        past.append(refresh(keeping, "tiny", lambda _: None).digest)
+        keeping.store.tidy()
+    assert digests(catalogue) == set(past[1:])
+    assert keeping.store.former("tiny") == past[1:3]
+    assert keeping.store.image("tiny", past[1]).digest == past[1]
+    # One that was refused never was the present one.
+    (tree / "bad").touch()
+    with pytest.raises(InfrastructureError, match="it is not good"):
+        refresh(keeping, "tiny", refused)
+    assert digests(catalogue) == set(past[1:])
+    # What comes back is no former one, and what it replaces is.
+    for name in ("bad", "new-2"):
+        (tree / name).unlink()
+    assert refresh(keeping, "tiny", lambda _: None).digest == past[2]
+    assert keeping.store.former("tiny") == [past[1], past[3]]
+    keeping.remove("tiny")
+    assert not (tmp_path / "state/images/tiny").exists()
 
 
 def test_what_a_killed_one_had_built_is_removed(catalogue: Catalogue, tree: Path) -> None:

@@ -21,4 +21,7 @@ def test_it_is_what_the_current_generation_has_for_the_image(tmp_path: Path) -> 
     assert published(tmp_path, "testing", "debian-12") == Repository("testing", "the key\n", apt=True, yum=False)
     assert published(tmp_path, "testing", "debian-13") == Repository("testing", "the key\n", apt=False, yum=True)
     assert published(tmp_path, "snapshots", "debian-12") is None
+    (generation / "keys/retired.asc").write_text("old keys\n")
+    found = published(tmp_path, "testing", "debian-13")
+    assert found == Repository("testing", "the key\n", apt=False, yum=True, retired="old keys\n")
     assert published(tmp_path, "testing", "debian-14") is None

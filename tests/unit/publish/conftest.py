@@ -1,3 +1,3 @@
-from publishing import repository, signer
+from publishing import home_of_two_keys, open_two_keys, repository, signer, two_keys
 
-__all__ = ["repository", "signer"]
+__all__ = ["home_of_two_keys", "open_two_keys", "repository", "signer", "two_keys"]

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import requests
 from tiny_packages import make_deb, make_rpm, sha256
+from twisted.internet.address import IPv4Address
+from twisted.web.test.requesthelper import DummyRequest
 
 from cleanroom_base.settings import load
 from cleanroom_master.publish.package import Package
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
 from cleanroom_master.publish.site import repository_directory
+from cleanroom_master.repository_server import PublishedTree
 
 SERVE = """
 import sys
@@ -108,6 +111,61 @@ def test_what_may_change_is_asked_for_again_and_what_cannot_is_kept(port: int, p
         assert ("immutable" in answer.headers["Cache-Control"]) == kept, place
         assert ("no-cache" in answer.headers["Cache-Control"]) != kept, place
         assert "Content-Encoding" not in answer.headers, place
+
+
+@pytest.fixture
+def following(state: Path, signer: Signer, packages: list[Package]) -> Iterator[Repository]:
+    """A second generation, to be switched to; afterwards the first one is shown again."""
+    settings = load({"CLEANROOM_STATE": str(state), "CLEANROOM_SITE": str(state)})
+    repository = Repository(repository_directory(settings), signer, origin="Test", url="http://repository.example")
+    repository.build(2, packages[:1])
+    yield repository
+    repository.switch(1)
+    repository.remove_generations(keep={1})
+
+
+def signed(tmp_path: Path, signer: Signer, content: bytes, signature: bytes) -> bool:
+    """Whether this is the signature of that content."""
+    for name, value in (("key", signer.keyring()), ("content", content), ("content.asc", signature)):
+        (tmp_path / name).write_bytes(value)
+    words = ["gpgv", "--keyring", tmp_path / "key", tmp_path / "content.asc", tmp_path / "content"]
+    return subprocess.run(words, check=False, capture_output=True, timeout=30).returncode == 0
+
+
+def test_who_began_with_one_generation_gets_its_signature(
+    tmp_path: Path, port: int, signer: Signer, following: Repository
+):
+    """As dnf does, by the mirrorlist and without it, with a switch in the worst moment."""
+    base = f"http://127.0.0.1:{port}"
+    repository = f"{base}/yum/debian-12/testing/"
+    mirrors = requests.get(f"{repository}mirrorlist", timeout=10)
+    assert "no-cache" in mirrors.headers["Cache-Control"]
+    one_state = mirrors.text.splitlines()[0].replace("http://repository.example", base)
+    before = requests.get(f"{repository}repodata/repomd.xml", timeout=10).content
+    following.switch(2)
+    assert signed(tmp_path, signer, before, requests.get(f"{repository}repodata/repomd.xml.asc", timeout=10).content)
+    repomd, signature = (
+        requests.get(f"{one_state}repodata/{name}", timeout=10) for name in ("repomd.xml", "repomd.xml.asc")
+    )
+    assert repomd.content == before
+    assert "immutable" in repomd.headers["Cache-Control"]
+    assert signed(tmp_path, signer, before, signature.content)
+    # Who begins now gets what is now.
+    after = requests.get(f"{repository}repodata/repomd.xml", timeout=10).content
+    assert after != before
+    assert signed(tmp_path, signer, after, requests.get(f"{repository}repodata/repomd.xml.asc", timeout=10).content)
+
+
+@pytest.mark.parametrize(("client", "found"), [("10.0.0.7", "10.0.0.1:9480"), ("127.0.0.1", "repository.example")])
+def test_guests_are_led_to_the_address_by_which_they_ask(state: Path, packages: list[Package], client: str, found: str):
+    request = DummyRequest([b"yum", b"debian-12", b"testing", b"mirrorlist"])
+    request.requestHeaders.addRawHeader("host", "10.0.0.1:9480")
+    request.getHost = lambda: IPv4Address("TCP", "127.0.0.1", 9480)
+    request.getClientAddress = lambda: IPv4Address("TCP", client, 40000)
+    tree = PublishedTree(state / "repository", "http://repository.example")
+    written = tree.render(request)
+    text = (written if isinstance(written, bytes) else b"".join(request.written)).decode()
+    assert text.splitlines()[1] == f"http://{found}/yum/debian-12/testing/"
 
 
 def test_ranges_and_unchanged_files(port: int):

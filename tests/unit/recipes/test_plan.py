@@ -11,7 +11,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_recipes import loader, request
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.model import RESULT_FILES, Blame, Builder, Input, Network, RefKind, Target, User
-from cleanroom_recipes.plan import PhasePlan, plan, with_packages
+from cleanroom_recipes.plan import OTHER_DATE, PhasePlan, plan, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest
 
 TALLY = """
@@ -71,6 +71,7 @@ def test_a_phase_with_commands_is_run_in_any_case() -> None:
     condition = phases(shortest, "debian-12/deb")["regress"].condition
     assert condition is not None
     assert condition.source == ("debian/tests/control",)
+    assert condition.suites == ("autopkgtest-pkg-",)
     assert phases(TALLY, "debian-12/deb")["regress"].condition is None
 
 
@@ -236,3 +237,17 @@ def test_exact_packages_come_after_the_update_and_before_what_depends_on_them() 
     assert [step.name for step in steps[:3]] == ["update", "exact-packages", "unpack"]
     assert steps[1].environment == {"CLEANROOM_EXACT": "gcc=4:12.2.0-3\nmake=4.3-4.1"}
     assert [steps[0], *steps[2:]] == list(build.steps)
+
+
+def test_programs_are_told_another_date_where_the_product_s_code_runs() -> None:
+    found = phases(TALLY, "debian-12/deb")
+    other = with_other_date(found["build"])
+    names = [step.name for step in other.steps]
+    assert names == ["update", OTHER_DATE, *(step.name for step in found["build"].steps[1:])]
+    assert "apt_get install libfaketime" in other.steps[1].program
+    told = {step.name: step.environment for step in other.steps if "FAKETIME" in step.environment}
+    assert list(told) == ["build"]
+    assert told["build"]["DEB_BUILD_PROFILES"] == "nodoc"
+    # A guest that was prepared for the phase is prepared for this one.
+    assert other.preparation == found["build"].preparation
+    assert with_other_date(found["install"]) is found["install"]

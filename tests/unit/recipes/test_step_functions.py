@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from cleanroom_recipes import places
+from cleanroom_workers import declarations
 
 DPKG = "dpkg: error processing package tiny (--configure):"
 
@@ -130,3 +132,56 @@ def test_a_configuration_file_is_changed_so_that_no_program_minds(tmp_path: Path
     file.write_text(before)
     assert run(tmp_path, "deb", f"change {file}").returncode == 0
     assert file.read_text() == after
+
+
+CONTROL = "Source: tiny\n{field}\nPriority: optional\n\nPackage: tiny\nTestsuite: autopkgtest-pkg-ruby\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "suites"),
+    [
+        ("Testsuite: autopkgtest-pkg-python", ["autopkgtest-pkg-python"]),
+        ("testsuite:autopkgtest, autopkgtest-pkg-perl", ["autopkgtest-pkg-perl"]),
+        (
+            "Testsuite:\n# a comment\n autopkgtest-pkg-perl,\n\tautopkgtest-pkg-go",
+            ["autopkgtest-pkg-perl", "autopkgtest-pkg-go"],
+        ),
+        ("Testsuite: autopkgtest", []),
+        ("Testsuite-Triggers: autopkgtest-pkg-python", []),
+        ("Section: x", []),
+    ],
+)
+def test_tests_that_are_written_by_autodep8_are_known(tmp_path: Path, field: str, suites: list[str]) -> None:
+    control = tmp_path / "control"
+    control.write_text(CONTROL.format(field=field))
+    done = run(tmp_path, "deb", f"generated_suites {control}")
+    assert (done.stdout.split(), done.returncode) == (suites, 0)
+    # The host, which decides whether the phase is run at all, reads the same.
+    source = tmp_path / "source.tar"
+    with tarfile.open(source, "w") as tar:
+        tar.add(control, arcname="./debian/control")
+    assert declarations.suites(source, ["autopkgtest-pkg-"]) == suites
+
+
+@pytest.mark.parametrize(
+    ("field", "own", "installed"),
+    [
+        ("Testsuite: autopkgtest-pkg-python", False, "autopkgtest autodep8"),
+        ("Testsuite: autopkgtest-pkg-python", True, "autopkgtest autodep8"),
+        ("Section: x", True, "autopkgtest"),
+        ("Section: x", False, None),
+    ],
+)
+def test_autodep8_is_installed_where_it_writes_the_tests(
+    tmp_path: Path, field: str, own: bool, installed: str | None
+) -> None:
+    tree = tmp_path / "tree/debian"
+    (tree / "tests").mkdir(parents=True)
+    (tree / "control").write_text(CONTROL.format(field=field))
+    if own:
+        (tree / "tests/control").write_text("Tests: one\n")
+    step = (places.builders() / "deb/steps/autopkgtest").read_text()
+    fakes = {"apt_get": 'for last in "$@"; do case $last in auto*) echo "$last"; esac; done', "autopkgtest": "exit 0"}
+    where = f"CLEANROOM_TREE={tree.parent} CLEANROOM_RESULTS={tmp_path}\n"
+    done = run(tmp_path, "deb", where + step, **fakes)
+    assert (done.returncode, done.stdout.split()) == ((77, []) if installed is None else (0, installed.split()))

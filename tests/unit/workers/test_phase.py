@@ -85,6 +85,10 @@ class Run:
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
             tar.addfile(member, io.BytesIO())
+            control = b"Source: tiny\nTestsuite: autopkgtest-pkg-perl\n"
+            member = tarfile.TarInfo("debian/control")
+            member.size = len(control)
+            tar.addfile(member, io.BytesIO(control))
         self.output = directory / "output"
         self.output.mkdir()
         self.request = PhaseRequest(
@@ -214,6 +218,26 @@ def test_a_build_in_other_circumstances(run: Run) -> None:
     assert run.guest.commands[0] == ["sh", "/cleanroom/steps/0"]
     assert "umask" in run.guest.commands[1][2]
     assert run.guest.commands[1][-1] == "/cleanroom/steps/1"
+
+
+@pytest.mark.parametrize("isolation", ["container", "emulated"])
+def test_the_clock_of_a_machine_is_another_one_while_the_product_s_code_runs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    monkeypatch.setattr(FakeGuest, "isolation", isolation)
+    run.request = replace(run.request, conditions=Conditions(varied=True))
+    run.plan(makes_artifacts=True)
+    (run.directory / "result").write_text("x")
+    steps = [(step(name, user=user), prints("")) for name, user in (("a", User.ROOT), ("b", User.BUILDER))]
+    steps.append((step("c", user=User.BUILDER), raises(ProductError("it shut its guest down"))))
+    assert run.go(steps, {OUTPUT: [run.directory / "result"]}) is Outcome.FAILED
+    if isolation == "container":
+        assert run.guest.clock == []
+        return
+    now = datetime.now(UTC).timestamp()
+    days = [(round((at - now) / 86_400), ended) for at, ended in run.guest.clock]
+    # And is the right one before what follows.
+    assert days == [(398, 1), (0, 2), (398, 2), (0, 3)]
 
 
 def test_inputs_and_programs_go_in(run: Run) -> None:
@@ -368,6 +392,8 @@ def test_a_phase_whose_tests_were_all_skipped_is_skipped(run: Run) -> None:
         (Condition("nothing published", previous=True), False),
         (Condition("no tests", source=("debian/tests/missing",)), False),
         (Condition("no tests", source=("debian/tests/control",)), True),
+        (Condition("no tests", suites=("autopkgtest-pkg-",)), True),
+        (Condition("no tests", suites=("autopkgtest-pkg-ruby",)), False),
     ],
 )
 def test_a_phase_without_anything_to_do_needs_no_guest(run: Run, condition: Condition, met: bool) -> None:

@@ -224,6 +224,21 @@ class Removed(BaseModel):
     at: datetime
 
 
+class Provenance(BaseModel):
+    """What is signed of a published package: the statement and the bill of materials."""
+
+    channel: str
+    target: str
+    format: str
+    name: str
+    file: str
+    sha256: str
+    statement_sha256: str
+    bill_sha256: str
+    signed_by: list[str]
+    signed_at: datetime
+
+
 class GateResult(BaseModel):
     """A gate; without a state before the release is judged."""
 
@@ -294,6 +309,7 @@ class Release(BaseModel):
     published: list[Published]
     removed: list[Removed]
     security_fix: str | None
+    provenance: list[Provenance]
     comparison: BuildComparison | None
     comparison_with_previous: BuildComparison | None
     gates: list[GateResult]
