@@ -9,6 +9,21 @@ GRANT SELECT ON ALL TABLES IN SCHEMA cleanroom TO cleanroom_master, cleanroom_pu
 -- What lets somebody in is read by what lets people in.
 REVOKE ALL ON cleanroom.account, cleanroom.account_grant, cleanroom.session, cleanroom.api_token,
               cleanroom.sign_in_failure FROM cleanroom_master, cleanroom_publisher, cleanroom_web, cleanroom_refs;
+REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_hooks, cleanroom_notifications;
+GRANT USAGE ON SCHEMA cleanroom TO cleanroom_hooks, cleanroom_notifications;
+
+-- What receives webhooks notes that they came, and wishes for a look at a repository; it reads no more than it must.
+GRANT SELECT ON cleanroom.product, cleanroom.webhook_delivery, cleanroom.look_wish TO cleanroom_hooks;
+GRANT INSERT, DELETE ON cleanroom.webhook_delivery TO cleanroom_hooks;
+GRANT INSERT, UPDATE ON cleanroom.look_wish TO cleanroom_hooks;
+GRANT DELETE ON cleanroom.look_wish TO cleanroom_refs;
+
+-- What tells others reads what it tells of, and writes whom it tells of what and what came of that.
+GRANT SELECT ON cleanroom.product, cleanroom.release, cleanroom.build, cleanroom.attempt, cleanroom.comparison,
+                cleanroom.generation, cleanroom.channel_release, cleanroom.repository_request, cleanroom.state_change,
+                cleanroom.standing, cleanroom.notification, cleanroom.service TO cleanroom_notifications;
+GRANT UPDATE (told_at) ON cleanroom.state_change TO cleanroom_notifications;
+GRANT INSERT, UPDATE ON cleanroom.notification, cleanroom.standing, cleanroom.service TO cleanroom_notifications;
 
 -- The ref watch records refs.
 GRANT INSERT ON cleanroom.ref_event, cleanroom.audit TO cleanroom_refs;

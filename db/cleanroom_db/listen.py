@@ -21,6 +21,9 @@ REQUEST = "cleanroom_request"
 BISECTION = "cleanroom_bisection"
 GENERATION = "cleanroom_generation"
 CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST, BISECTION, GENERATION)
+# Of these only the processes hear that they are for.
+NOTIFICATION = "cleanroom_notification"
+LOOK = "cleanroom_look"
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

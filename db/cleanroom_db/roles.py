@@ -16,6 +16,8 @@ class Role(StrEnum):
     PUBLISHER = "publisher"
     WEB = "web"
     REFS = "refs"
+    HOOKS = "hooks"
+    NOTIFICATIONS = "notifications"
     # The web status where somebody is signed in; what it shows to everybody it reads as `web`.
     ACCESS = "access"
 

@@ -190,6 +190,38 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"
 
 
+class Forge(StrEnum):
+    """Where repositories are hosted, by the form of its webhooks and of its interface."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GITEA = "gitea"
+
+
+class NotificationEvent(StrEnum):
+    """What a message is about.
+
+    `regressed` and `fixed`: what a product brings into a channel regressed, or no longer does; `status`: a commit's
+    status for its forge.
+    """
+
+    REGRESSED = "regressed"
+    FIXED = "fixed"
+    PUBLISHED = "published"
+    ROLLED_BACK = "rolled_back"
+    WITHDRAWN = "withdrawn"
+    STATUS = "status"
+
+
+class NotificationState(StrEnum):
+    """Where a message is: `pending` goes to one of the others; `superseded`: a later one says more."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
 class AccountRole(StrEnum):
     """What an account may do, from little to all; each may do what those before it may."""
 

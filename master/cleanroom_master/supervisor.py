@@ -86,6 +86,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
         Service("guests", (on_worker, "pool"), on_host),
         Service("phases", (on_worker, "phases"), on_host),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
+        Service("notifications", (python, "-m", "cleanroom_master.notifications")),
         Service(
             "repository",
             (python, "-m", "cleanroom_master.repository_server"),

@@ -122,7 +122,7 @@ def _contradictions(table: dict[str, Any]) -> Iterator[Problem]:
     depends = table.get("depends")
     if isinstance(depends, list) and table.get("name") in depends:
         yield Problem(f"depends[{depends.index(table['name'])}]", "a product cannot depend on itself")
-    for key in ("builders", "targets", "packages", "gates", "depends"):
+    for key in ("builders", "targets", "packages", "gates", "depends", "notify"):
         yield from _doubles(key, table.get(key))
 
 

@@ -20,6 +20,7 @@ DEFAULT_IMAGE = "debian-12"
 ProductName = Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
 ImageName = Annotated[str, Text(64, names.IMAGE, "an image's name such as debian-12")]
 PhaseName = Annotated[str, Text(32, names.PHASE, "a phase's name such as build")]
+EndpointName = Annotated[str, Text(64, names.ENDPOINT, "an endpoint's name such as team")]
 StepName = Annotated[str, Text(64, names.STEP, "a step's name such as unpack-source")]
 Seconds = Annotated[float, Between(1, 604_800)]
 Command = Annotated[str, Text(16_384, r"(?s).*\S.*", "a command")]
@@ -284,7 +285,7 @@ class Recipe:
     not only tested with it but built anew. `replays` says how often a phase is run again whose tests failed, `flaky`
     what becomes of a release whose tests then passed. With `reproducible` what was built is built again and compared,
     also where no gate asks for it; with `vary_date` programs are then told another date, by a library that is
-    preloaded.
+    preloaded. `notify` are the site's endpoints that are told of changes of its state.
     """
 
     name: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -313,6 +314,7 @@ class Recipe:
     replays: Annotated[int, Between(0, 20)] = 3
     flaky: Flaky = Flaky.HOLDS
     reproducible: bool = False
+    notify: Annotated[tuple[EndpointName, ...], Items(20)] = ()
     vary_date: bool = False
 
     def phase(self, name: str, general: str | None = None) -> PhaseRecipe:

@@ -9,6 +9,7 @@ import fnmatch
 import re
 from collections.abc import Sequence
 
+ENDPOINT = r"[a-z0-9][a-z0-9-]{0,63}"
 PRODUCT = r"[a-z0-9][a-z0-9+.-]{0,63}"
 IMAGE = r"[a-z0-9][a-z0-9.-]{0,63}"
 PHASE = r"[a-z][a-z0-9-]{0,31}"

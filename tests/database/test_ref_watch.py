@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from surroundings import variables
 from cleanroom_base import settings as site
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import products, ref_events, releases, services
+from cleanroom_db import products, ref_events, releases, services, webhooks
 from cleanroom_db.connection import Database
 from cleanroom_db.products import UnknownProduct
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_db.roles import Role
-from cleanroom_db.states import RefChange, RefEventState, SignatureState, TagKind
+from cleanroom_db.states import Forge, RefChange, RefEventState, SignatureState, TagKind
 from cleanroom_master.refs import lookup, repositories, watch
 from cleanroom_master.refs.mirror import RepositoryAway
 from cleanroom_master.refs.record import record, record_many
@@ -488,3 +489,26 @@ def test_a_kill_between_fetch_and_record_loses_nothing(
         raise InfrastructureError("killed")
     assert ref_events.list_latest(owner) == []
     assert [event.ref for event in look()] == ["v1"]
+
+
+def test_a_wish_has_a_repository_looked_at_before_its_turn(
+    settings: Settings, owner: Database, connect: Callable[[Role], Database], repository: Repository
+) -> None:
+    repositories.add(settings, owner, "hello", str(repository.path))
+    patient = replace(settings, values={**settings.values, "refs.poll": 3600.0})
+    watching = watch.Watch(patient, connect(Role.REFS))
+    thread = threading.Thread(target=watching.run)
+    thread.start()
+    try:
+        # The first look of a process is at everything.
+        looked = products.get(owner, "hello").watched_at
+        _wait_until(lambda: products.get(owner, "hello").watched_at != looked)
+        repository.tag("v1")
+        hooks = connect(Role.HOOKS)
+        assert webhooks.receive(hooks, Forge.GITHUB, "one", "0" * 64, "push", ["hello"], kept=60)
+        _wait_until(lambda: ref_events.list_latest(owner, "hello"))
+        _wait_until(lambda: webhooks.wishes(owner) == {})
+    finally:
+        watching.stop()
+        thread.join(60)
+        watching._listener.close()

@@ -24,6 +24,7 @@ TABLES = [
     *("product_need", "product_dependency", "release_wait", "dependent_choice", "package_state", "night"),
     *("channel_release", "repository_request", "security_fix", "union_choice", "union_member"),
     *("canary", "delivery", "delivered_file"),
+    *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
     *("account", "account_grant", "session", "api_token", "sign_in_failure"),
     *("signing_key", "provenance"),
 ]
@@ -31,6 +32,9 @@ TABLES = [
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
     Role.WEB: {},
+    Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
+    Role.HOOKS: {"webhook_delivery": "ID", "look_wish": "IU"},
+    Role.NOTIFICATIONS: {"state_change": "U", "standing": "IU", "notification": "IU", "service": "IU"},
     Role.ACCESS: {
         "account": "I",
         "account_grant": "I",
@@ -51,7 +55,6 @@ ALLOWED = {
         "trial": "I",
         "reproduction": "I",
     },
-    Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I"},
     Role.MASTER: {
         "ref_event": "U",
         "release": "IU",

@@ -120,6 +120,9 @@ def test_a_changed_migration_is_refused(owner: Database) -> None:
         ("file_type", packages.FileType),
         ("conflict_kind", conflicts.ConflictKind),
         ("dependency_origin", states.DependencyOrigin),
+        ("forge", states.Forge),
+        ("notification_event", states.NotificationEvent),
+        ("notification_state", states.NotificationState),
     ],
 )
 def test_words_are_the_same_in_sql_and_python(owner: Database, name_in_sql: str, words: type[StrEnum]) -> None:
@@ -135,7 +138,7 @@ def test_words_are_the_same_in_sql_and_python(owner: Database, name_in_sql: str,
 def test_every_enum_in_sql_is_compared(owner: Database) -> None:
     with owner.transaction() as cursor:
         count = cursor.value("SELECT count(DISTINCT enumtypid) FROM pg_enum")
-    assert count == 23
+    assert count == 26
 
 
 def test_psql_can_trigger_by_hand(server: Server, owner: Database, name: str) -> None:

@@ -61,6 +61,7 @@ def _commands() -> Commands:
         releases,
         repository,
         site,
+        telling,
         test_cases,
         tokens,
     )
@@ -79,6 +80,7 @@ def _commands() -> Commands:
         images,
         guests,
         repository,
+        telling,
         provenance,
         accounts,
         tokens,

@@ -17,7 +17,11 @@ def register(commands: Commands) -> None:
 
 def check(context: Context, _: argparse.Namespace) -> None:
     """Load the settings; the loader raises one InputError that lists all problems."""
+    # What reads them takes a while to load, which other commands need not wait for.
+    from cleanroom_master.notifications import endpoints
+
     settings = context.settings
+    endpoints.load(settings)
     context.emit(
         {"valid": True, "site": settings.site, "state": settings.state},
         f"the settings are valid (site {settings.site}, state {settings.state})",

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import products, ref_events, services
+from cleanroom_db import products, ref_events, services, webhooks
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import REF_EVENT, Listener
+from cleanroom_db.listen import LOOK, REF_EVENT, Listener
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import NewRef, RefDetails, RefEvent
 from cleanroom_master.refs import changes, lookup
@@ -65,7 +65,7 @@ class Watch:
         """`database` is used as the role `refs`."""
         self._settings = settings
         self._database = database
-        self._listener = Listener(database.url, [REF_EVENT])
+        self._listener = Listener(database.url, [REF_EVENT, LOOK])
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(PARALLEL)
         self._busy: set[str] = set()
@@ -93,18 +93,24 @@ class Watch:
     def _begin_all(self, *, look_too: bool) -> None:
         """Begin what is to be done; a product that is at work already has its turn later."""
         waiting = lookup.waiting(self._database)
+        wished = webhooks.wishes(self._database)
         watched = products.list_watched(self._database) if look_too else []
-        for name in {*waiting, *(product.name for product in watched)} - self._busy:
+        for name in {*waiting, *wished, *(product.name for product in watched)} - self._busy:
             self._busy.add(name)
-            self._threads.submit(self._work, name, waiting.get(name, []), look_too=look_too)
+            wish = wished.get(name)
+            self._threads.submit(
+                self._work, name, waiting.get(name, []), look_too=look_too or wish is not None, wish=wish
+            )
 
-    def _work(self, name: str, events: list[RefEvent], *, look_too: bool) -> None:
+    def _work(self, name: str, events: list[RefEvent], *, look_too: bool, wish: int | None) -> None:
         try:
             product = products.get(self._database, name)
             if events:
                 lookup.look_up(self._settings, self._database, product, events)
             if look_too and product.removed_at is None:
                 self._look_at(product)
+            if wish is not None:
+                webhooks.granted(self._database, name, wish)
         except Exception:
             # A repository is somebody else's: whatever it makes us stumble over, the watch goes on.
             _log.exception("%s", name)

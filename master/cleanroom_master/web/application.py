@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from cleanroom_master.web import errors, refusals, visitors
+from cleanroom_master.web.api import application as api
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
+from cleanroom_master.web.measures import Meter
 from cleanroom_master.web.pages import (
     actions,
     changes,
     environments,
+    feeds,
     hosts,
     logs,
     products,
@@ -31,18 +36,19 @@ from cleanroom_master.web.pages import (
 from cleanroom_master.web.sharing import Shared
 from cleanroom_master.web.site import THREADS, Site
 from cleanroom_master.web.templating import PACKAGE, Pages
+from cleanroom_master.web.webhooks.receiving import Receiver
 
 ROUTERS = tuple(
     module.router
     for module in (
         *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
-        *(changes, signing_in, actions),
+        *(changes, feeds, signing_in, actions),
     )
 )
 
 
-def create(site: Site) -> FastAPI:
-    """The web status of a site, to be run by an ASGI server."""
+def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
+    """The web status of a site, to be run by an ASGI server. Without a receiver no webhooks are taken."""
     # Its own pages about itself would load scripts from elsewhere.
     application = FastAPI(
         title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life,
@@ -50,9 +56,11 @@ def create(site: Site) -> FastAPI:
     )  # fmt: skip
     application.state.site = site
     application.state.news = News(site.database.url)
+    application.state.meter = Meter(site.database)
     application.state.pages = Pages(site, application.state.news)
     for router in ROUTERS:
         application.include_router(router)
+    application.router.routes.append(_interface(api.create(site, receiver)))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
     refusals.register(application, application.state.pages)
@@ -60,6 +68,13 @@ def create(site: Site) -> FastAPI:
     application.add_middleware(Shared, news=application.state.news)
     application.add_middleware(Headers)
     return application
+
+
+def _interface(application: FastAPI) -> Mount:
+    """Where the interface for programs is: it answers all that begins so, addresses with line breaks included."""
+    mount = Mount(api.ADDRESS, application)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
+from cleanroom_master.web.webhooks.receiving import Receiver
 
 # What is still being answered may need so long, in seconds; open live pages come back by themselves.
 _GRACE = 2
@@ -20,7 +21,7 @@ def serve(settings: Settings) -> None:
     """Serve the site's web status at `web.bind`. Raises InfrastructureError when the port cannot be had."""
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
     configuration = uvicorn.Config(
-        create(Site.open(settings)),
+        create(Site.open(settings), Receiver.open(settings)),
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,

@@ -63,4 +63,14 @@ def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pyt
     for name in ("worker", "guests", "phases"):
         assert services[name].environment["CLEANROOM_DATABASE_URL"] == ""
         assert services[name].environment["CLEANROOM_DELIVERY_PASSWORD"] == ""
-    assert list(services) == ["refs", "master", "worker", "guests", "phases", "publisher", "repository", "web"]
+    assert list(services) == [
+        "refs",
+        "master",
+        "worker",
+        "guests",
+        "phases",
+        "publisher",
+        "notifications",
+        "repository",
+        "web",
+    ]
