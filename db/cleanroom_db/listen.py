@@ -69,8 +69,9 @@ class Listener:
                 return {}
 
     def interrupt(self) -> None:
-        """End a `wait` in another thread, or the next one, at once."""
-        self._waker.send(b"!")
+        """End a `wait` in another thread, or the next one, at once. A listener that was closed meanwhile waits no more."""
+        with contextlib.suppress(OSError):
+            self._waker.send(b"!")
 
     def close(self) -> None:
         """End the connection."""

@@ -94,7 +94,7 @@ BEGIN
     PERFORM pg_notify('cleanroom_notification', '');
     RETURN NULL;
 END $$;
-CREATE TRIGGER switched AFTER UPDATE OF switched_at ON generation
+CREATE TRIGGER noted AFTER UPDATE OF switched_at ON generation
     FOR EACH ROW WHEN (OLD.switched_at IS NULL AND NEW.switched_at IS NOT NULL) EXECUTE FUNCTION note_generation();
 
 CREATE FUNCTION notify_wish() RETURNS trigger LANGUAGE plpgsql SET search_path = cleanroom, pg_catalog AS $$

@@ -47,6 +47,11 @@ NOUNS = {
     "test": {"history"},
     "channel": {"test", "history"},
     "bisection": {"list", "show", "wait", "log", "cancel"},
+    "account": {"add", "list", "remove", "password", "grant", "revoke"},
+    "token": {"add", "list", "revoke"},
+    "audit": {"list"},
+    "webhook": {"list"},
+    "notification": {"list", "retry", "endpoints"},
 }
 ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
 COMMANDS = [

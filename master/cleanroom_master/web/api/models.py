@@ -6,6 +6,7 @@ A form is a contract: keys are added, never renamed. Times are in UTC, durations
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -250,9 +251,10 @@ class GateResult(BaseModel):
 
 
 class Waiver(BaseModel):
-    """A gate that a person waived."""
+    """A gate that a person waived: wherever it is judged, or for its promotion into one channel alone."""
 
     gate: str
+    channel: str | None
     actor: str
     reason: str
     active: bool
@@ -281,6 +283,36 @@ class Union(BaseModel):
     left_out: list[str]
     note: str
     targets: list[UnionTarget]
+
+
+class CanaryPhase(BaseModel):
+    """What one consumer did in one guest."""
+
+    name: str
+    outcome: str
+    seconds: float | None
+
+
+class CanaryTarget(BaseModel):
+    """How a consumer of one target did; without an outcome it has not ended."""
+
+    target: str
+    client: str
+    outcome: Outcome | None
+    why: str
+    phases: list[CanaryPhase]
+
+
+class Canary(BaseModel):
+    """How consumers in clean guests did with a release that was published; `said` are their own words."""
+
+    channel: str
+    generation: int | None
+    state: Literal["waits", "passed", "leaving", "failed", "spoiled", "gone"]
+    said: str
+    trial: int | None
+    finished_at: datetime | None
+    targets: list[CanaryTarget]
 
 
 class Release(BaseModel):
@@ -314,6 +346,7 @@ class Release(BaseModel):
     comparison_with_previous: BuildComparison | None
     gates: list[GateResult]
     union: Union | None
+    canaries: list[Canary]
     waivers: list[Waiver]
 
 
