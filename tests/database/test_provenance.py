@@ -30,8 +30,8 @@ from cleanroom_db.roles import Role
 from cleanroom_db.states import ReleaseState, RequestKind
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
-from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.publish.attachments import BILL, PROVENANCE, Attachments
+from cleanroom_master.publish.beside import add_addresses
 from cleanroom_master.publish.signing import Signer
 from cleanroom_recipes.model import Outcome
 

@@ -41,7 +41,7 @@ NOUNS = {
         *("list", "reset", "exec", "shell", "console", "copy"),
         *("snapshot", "rollback", "verify", "destroy"),
     },
-    "repository": {"show", "history", "diff", "rollback", "verify", "gc", "key"},
+    "repository": {"show", "history", "diff", "rollback", "verify", "gc", "key", "push"},
     "repository key": {"list", "rotate", "retire", "extend"},
     "provenance": {"verify", "show"},
     "test": {"history"},
