@@ -69,7 +69,7 @@ class Listener:
                 return {}
 
     def interrupt(self) -> None:
-        """End a `wait` in another thread, or the next one, at once. A listener that was closed meanwhile waits no more."""
+        """End a `wait` in another thread, or the next one, at once; one that was closed meanwhile waits no more."""
         with contextlib.suppress(OSError):
             self._waker.send(b"!")
 

@@ -151,6 +151,9 @@ def _after(view: View) -> Iterator[Station]:
     for one in view["published"]:
         about = f"{one['channel']}, generation {one['generation']}"
         yield Station("published", "published", start=one["at"], about=about)
+    for one in view["canaries"]:
+        about = f"{one['channel']}, generation {one['generation']}: {one['said']}"
+        yield Station("consumers", str(one["state"]), start=one["finished_at"], about=about)
     for one in view["removed"]:
         about = f"{one['channel']}, generation {one['generation']}: {one['why']}"
         yield Station("removed", str(one["how"]), start=one["at"], about=about)

@@ -35,6 +35,7 @@ class Reader:
     page: Page
     address: str
     problems: list[str] = field(default_factory=list)
+    narrow: bool = False
 
     def open(self, path: str) -> Page:
         """Go there and wait until it is shown."""

@@ -32,9 +32,9 @@ _LOOKS = {
     "bad": "failed regressed fails refused bad failing",
     "busy": "building running claimed starting",
     "calm": "waiting waits pending ahead recorded draining stopped",
-    "hold": "held infrastructure waived undecided spoiled",
+    "hold": "held infrastructure waived undecided spoiled leaving",
     "mixed": "flaky",
-    "off": "cancelled skipped withdrawn withdrawal rollback retention removed ignored drained",
+    "off": "cancelled skipped withdrawn withdrawal rollback retention removed ignored drained gone",
 }
 _LOOK_OF = {word: look for look, words in _LOOKS.items() for word in words.split()}
 

@@ -42,6 +42,7 @@ VIEW: dict[str, Any] = {
     "gates": [{"gate": "builds", "state": None, "why": "", "evaluated_at": None}],
     "published": [],
     "removed": [],
+    "canaries": [],
 }
 
 
@@ -98,3 +99,11 @@ def test_gates_are_closed_as_soon_as_one_is() -> None:
     assert state("holds", "waits", "fails") == "fails"
     assert state("holds", "waits") == "waits"
     assert state("holds", "waived") == "holds"
+
+
+def test_consumers_are_a_part_of_the_way() -> None:
+    canary = {"channel": "testing", "generation": 7, "state": "passed", "said": "installed", "finished_at": None}
+    view = {**VIEW, "state": "published", "canaries": [canary]}
+    assert [(one.state, one.about) for one in stations(view) if one.name == "consumers"] == [
+        ("passed", "testing, generation 7: installed")
+    ]

@@ -62,6 +62,7 @@ WHOLE: dict[str, Any] = {
     "gates": [{"gate": "builds", "state": "holds", "why": "", "evaluated_at": "2030-01-01T00:01:00Z"}],
     "published": [],
     "removed": [],
+    "canaries": [],
 }
 
 
