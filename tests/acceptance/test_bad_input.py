@@ -220,7 +220,9 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "guests",
         "phases",
         "publisher",
+        "notifications",
         "repository",
+        "web",
     }
     answer = site.run("doctor", "--format", "json", timeout=400)
     findings = {finding["what"]: finding for finding in answer.json}

@@ -25,6 +25,7 @@ from surroundings import image_of_tests, variables
 from cleanroom_base.settings import Settings, load
 from cleanroom_db.cluster import database_url
 from cleanroom_db.roles import Role
+from cleanroom_workers import mounts
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 PRODUCTS = Path(__file__).parents[2] / "recipes" / "products"
@@ -211,6 +212,8 @@ def installed(state: Path, **more: str) -> Iterator[LiveSite]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # A session that was killed may have left one that still runs.
         site.run("down")
+        for place in mounts.below(state):
+            mounts.unmount(place)
         for old in state.iterdir():
             if old.name not in ("proxy", "probes.json"):
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()

@@ -35,8 +35,8 @@ def register(commands: Commands) -> None:
 def history(context: Context, arguments: argparse.Namespace) -> None:
     """Show the outcomes of a case, its pass rate, and since when it fails."""
     found = histories.history(context.database, arguments.product, arguments.case, channel=arguments.channel)
-    view = {"product": arguments.product, "name": arguments.case, "histories": [view(one) for one in found]}
-    context.emit(view, "\n\n".join(_describe(one) for one in found))
+    told = {"product": arguments.product, "name": arguments.case, "histories": [view(one) for one in found]}
+    context.emit(told, "\n\n".join(_describe(one) for one in found))
 
 
 def view(one: History) -> dict[str, Any]:
