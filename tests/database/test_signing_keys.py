@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from database_server import Server
-from shop import Killed, Shop
+from shop import Killed, Shop, publishing
 from tiny_packages import make_deb, make_rpm
 
 from cleanroom_base.settings import load
@@ -332,18 +331,8 @@ def at_work(site: Shop, server: Server, name: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
-    ended = threading.Event()
-    publisher = site.publisher()
-
-    def work() -> None:
-        while not ended.wait(0.05):
-            publisher.turn()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    ended.set()
-    thread.join()
+    with publishing(site):
+        yield
 
 
 def tell(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:

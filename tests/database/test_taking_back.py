@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 from database_server import Server
-from shop import Killed, Shop
+from shop import Killed, Shop, publishing
 from tiny_packages import make_deb, make_rpm
 
 from cleanroom_base.errors import InputError
@@ -347,18 +346,8 @@ def site(server: Server, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def at_work(shop: Shop) -> Iterator[None]:
     """A publisher that looks again and again, as the process does."""
-    ended = threading.Event()
-    publisher = shop.publisher()
-
-    def work() -> None:
-        while not ended.wait(0.05):
-            publisher.turn()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield
-    ended.set()
-    thread.join()
+    with publishing(shop):
+        yield
 
 
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:

@@ -167,7 +167,7 @@ def test_of_two_who_press_in_the_same_second_one_wins(person: Make, owner: Datab
         fields = [who.fields(address, address) for who, address in ways]
         start, answers = threading.Barrier(2), {}
 
-        def press(number: int, ways: list = ways, fields: list = fields, start=start, answers=answers) -> None:  # type: ignore[no-untyped-def, type-arg]
+        def press(number: int, ways=ways, fields=fields, start=start, answers=answers) -> None:
             who, address = ways[number]
             start.wait(30)
             answers[number] = who.send(address, {**fields[number], "reason": f"reason {number}"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,20 @@ class Shop:
         on_disk = sorted((one.name, one.version) for one in self.repository().read(number).packages)
         assert recorded == on_disk
         return recorded
+
+
+@contextmanager
+def publishing(shop: Shop) -> Iterator[None]:
+    """A publisher that looks again and again, as the process does."""
+    ended = threading.Event()
+    publisher = shop.publisher()
+
+    def work() -> None:
+        while not ended.wait(0.05):
+            publisher.turn()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
