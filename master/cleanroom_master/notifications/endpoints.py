@@ -86,6 +86,13 @@ class ChatEndpoint(_Endpoint):
             raise ValueError("has either url or url_file")
         return self
 
+    def address(self) -> str:
+        """Where messages go. Raises InfrastructureError where the file with it cannot be read."""
+        if self.url_file is not None:
+            return secret(self.url_file)
+        assert self.url is not None  # one of both is there
+        return self.url
+
 
 class MailEndpoint(_Endpoint):
     """People, told by e-mail."""

@@ -87,9 +87,8 @@ class Sender:
             case WebhookEndpoint():
                 self._webhook(endpoint, one)
             case ChatEndpoint():
-                url = endpoint.url or secret(endpoint.url_file)  # type: ignore[arg-type]  # one of both is there
                 text = f"{wording.sentence(one.content)}\n{one.content['url']}"
-                self._post(url, json.dumps({"text": text}).encode(), {})
+                self._post(endpoint.address(), json.dumps({"text": text}).encode(), {})
             case MailEndpoint():
                 self._mail(endpoint, one)
             case ForgeEndpoint():
