@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
-PROCESSES ?= 4
+PROCESSES ?= 5
 .PHONY: help setup demo test check bench lock clean
 
 help: ## show this list

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,14 +44,16 @@ def open_two_keys(home_of_two_keys: Path, tmp_path: Path) -> Iterator[Callable[[
     home = tmp_path / "two-keys"
     shutil.copytree(home_of_two_keys, home, ignore=shutil.ignore_patterns("S.*", "*.lock", ".#*"))
     opened: list[Signer] = []
+    # A socket's path may have 107 bytes, and the name of a test is long.
+    with tempfile.TemporaryDirectory(prefix="cr-", dir="/tmp") as runtime:
 
-    def open_signer() -> Signer:
-        opened.append(Signer(home, tmp_path / "two-keys-runtime", user_id="Test repository", may_make=False))
-        return opened[-1]
+        def open_signer() -> Signer:
+            opened.append(Signer(home, Path(runtime), user_id="Test repository", may_make=False))
+            return opened[-1]
 
-    yield open_signer
-    for signer in opened:
-        signer.close()
+        yield open_signer
+        for signer in opened:
+            signer.close()
 
 
 @pytest.fixture

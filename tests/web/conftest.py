@@ -63,7 +63,8 @@ def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(scope="session")
+# Ends with its file: while it is there, this thread is within an event loop, in which no other can begin.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's browser, without a window."""
     program = shutil.which("chromium")

@@ -1,4 +1,4 @@
-"""Debian's own source packages with different build systems, and a tiny one by emulation, the whole way."""
+"""Debian's own source packages with different build systems, the whole way."""
 
 from __future__ import annotations
 
@@ -27,45 +27,6 @@ PACKAGES = {
 }
 
 
-EMULATED = "emulated"
-# Every process costs dearly there, so nothing is started that is not needed: no debhelper, no lintian.
-TINY = {
-    "cleanroom.toml": """
-builder = "deb"
-isolation = "emulated"
-[limits]
-memory = 1024
-[phases.build]
-without = ["lint"]
-[phases.upgrade]
-enabled = false
-[phases.regress]
-enabled = false
-[phases.remove]
-enabled = false
-""",
-    "debian/control": (
-        "Source: emulated\nMaintainer: Nobody <nobody@example.org>\nStandards-Version: 4.6.2\n"
-        "Rules-Requires-Root: no\n\n"
-        "Package: emulated\nArchitecture: all\nDescription: a tiny package\n It has a file.\n"
-    ),
-    "debian/changelog": (
-        "emulated (1.0) unstable; urgency=medium\n\n  * First.\n\n"
-        " -- Nobody <nobody@example.org>  Thu, 01 Jan 2026 12:00:00 +0000\n"
-    ),
-    "debian/rules": """#!/usr/bin/make -f
-build build-arch build-indep binary-arch:
-clean:
-\trm -rf debian/emulated debian/files
-binary binary-indep:
-\tinstall -D -m 644 README debian/emulated/usr/share/emulated/README
-\tmkdir -p debian/emulated/DEBIAN
-\tdpkg-gencontrol -Pdebian/emulated
-\tdpkg-deb --root-owner-group --build debian/emulated ..
-""",
-    "debian/source/format": "3.0 (native)\n",
-    "README": "Built by emulation.\n",
-}
 TIMEOUT = 840.0
 
 pytestmark = pytest.mark.timeout(TIMEOUT + 60)
@@ -77,8 +38,7 @@ def tags(site: LiveSite, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     place = tmp_path_factory.mktemp("sources")
     image = Catalogue(site.state).image(IMAGE)
     assert image.tree is not None
-    site.product(EMULATED, TINY).tag("v1.0")
-    pushed = {EMULATED: "v1.0"}
+    pushed: dict[str, str] = {}
     recipe = place / "recipe.toml"
     recipe.write_text('builder = "deb"\n')
     for name in PACKAGES:
@@ -102,13 +62,3 @@ def test_a_debian_source_package_goes_the_whole_way(site: LiveSite, tags: dict[s
     assert outcomes == {**others, **upgrades, "regress": tested}
     regress = next(phase for phase in build["phases"] if phase["name"] == "regress")
     assert bool(regress["tests"]["passed"]) == PACKAGES[name].tested
-
-
-def test_a_tiny_package_goes_the_whole_way_by_emulation(site: LiveSite, tags: dict[str, str]) -> None:
-    shown = site.published(EMULATED, tags[EMULATED], timeout=TIMEOUT)
-    [build] = shown["builds"]
-    assert (shown["version"], build["isolation"]) == ("1.0", "emulated")
-    assert "emulated_1.0_all.deb" in [artifact["file"] for artifact in build["artifacts"]]
-    phases = [(phase["name"], phase["outcome"], phase["isolation"]) for phase in build["phases"]]
-    assert phases == [("build", "passed", "emulated"), ("install", "passed", "emulated")]
-    assert {phase["reset_method"].split(",")[0] for phase in build["phases"]} == {"snapshot"}
