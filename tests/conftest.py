@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from quick_place import quick_place
 from xdist.scheduler import LoadScopeScheduling
 
 # A busy machine makes an example slow, not wrong: tests never judge time.
 settings.register_profile("cleanroom", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("cleanroom")
 
+
+# Tests flush what they write, as the product does; a disk would make them wait for it.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(quick_place()))
 
 # Folders whose tests share what is dear to start: a host with guests, or a whole installation.
 _WITH_GUESTS = ("builders", "guest", "packages", "real", "acceptance", "trouble")

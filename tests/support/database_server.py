@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quick_place import quick_place
+
 from cleanroom_base import settings as site
 from cleanroom_base.settings import Settings
 from cleanroom_db import attempts, cluster, migrate, products, ref_events, releases
@@ -44,7 +46,7 @@ class Server:
 @contextlib.contextmanager
 def running_server() -> Iterator[Server]:
     """A cluster of its own, with the newest schema in its database `cleanroom`; nothing of it is left."""
-    place = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="cr-", dir=quick_place()))
     place.chmod(0o755)
     settings = site.load({"CLEANROOM_STATE": str(place), "CLEANROOM_SITE": str(place)})
     try:
