@@ -28,8 +28,8 @@ class Change:
     """What a generation changes, who wants it, and why.
 
     `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
-    left out; `added`, `brought_back` (with another start alone) and `removed` are what the record notes, in comparison
-    with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
+    left out; `added` and `removed`, or with another start `brought_back` and `gone` (ids), are what the record notes,
+    in comparison with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
     `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`: nothing
     but signatures. `tried`: a consumer is to install what is published.
     """
@@ -37,8 +37,9 @@ class Change:
     actor: str
     reason: str
     added: Sequence[NewPackage] = ()
-    brought_back: Sequence[ChannelPackage] = ()
     removed: Sequence[ChannelPackage] = ()
+    brought_back: Sequence[int] = ()
+    gone: Sequence[int] = ()
     publications: Sequence[int] = ()
     returning: Sequence[tuple[int, str]] = ()
     leaving: Sequence[Leaving] = ()
@@ -68,13 +69,13 @@ def make(database: Database, repository: Repository, change: Change) -> int:
     Raises InputError when a client would not accept it; whatever goes wrong, the current generation stays.
     """
     current = repository.current()
-    generation = generations.prepare(
+    number = generations.prepare(
         database,
         actor=change.actor,
         reason=change.reason[:_REASON],
         added=change.added,
-        brought_back=[package.id for package in change.brought_back],
-        removed=[package.id for package in change.removed],
+        brought_back=change.brought_back,
+        removed=[*(package.id for package in change.removed), *change.gone],
         publications=change.publications,
         returning=change.returning,
         leaving=change.leaving,
@@ -83,7 +84,6 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         tried=change.tried,
         at_least=(current or 0) + 1,
     )
-    number = generation.number
     try:
         _write(database, repository, number, current, change)
         repository.switch(number)

@@ -14,10 +14,10 @@ from cleanroom_base.errors import InputError
 from cleanroom_db import canaries, generations, publications, releases, requests
 from cleanroom_db.canaries import Failed
 from cleanroom_db.connection import Database
-from cleanroom_db.generations import Leaving
+from cleanroom_db.generations import Leaving, WayBack
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
-from cleanroom_master.asking_back import Return, fixes, plan_rollback, require_insistence
+from cleanroom_master.asking_back import fixes, require_insistence
 from cleanroom_master.making import Change, make
 from cleanroom_master.publish.repository import Repository
 
@@ -37,14 +37,14 @@ def rollback(database: Database, repository: Repository, request: Request) -> No
             f"generation {request.target} was collected: what it had is on the disk no more",
             hint="'cleanroom repository history' says which are kept",
         )
-    plan = plan_rollback(database, current, request.target)
-    fixed = fixes(plan.difference.releases_removed)
+    generations.get(database, request.target)
+    way = generations.way_back(database, current, request.target)
+    fixed = fixes(way.releases_removed)
     require_insistence(fixed, forced=request.forced)
     why = f"taken back by {request.actor} (to generation {request.target}): {request.reason}"
-    out = {package.id for package in plan.kept_out}
     result: dict[str, Any] = {
         "warnings": [f"takes back the security fix {fix}" for fix in fixed],
-        "kept_out": [f"{one.name} {one.version} in {one.channel}" for one in plan.kept_out],
+        "kept_out": [f"{one.name} {one.version} in {one.channel}" for one in way.kept_out],
     }
     requests.note(database, request.id, "", result)
     make(
@@ -53,20 +53,20 @@ def rollback(database: Database, repository: Repository, request: Request) -> No
         Change(
             actor=request.actor,
             reason=f"rollback to generation {request.target}: {request.reason}{_told(fixed)}",
-            brought_back=[one for one in plan.difference.added if one.id not in out],
-            removed=plan.difference.removed,
-            returning=_returning(plan),
-            leaving=[Leaving(Removal.ROLLBACK, why, tuple(one.id for one in plan.difference.releases_removed))],
+            brought_back=way.added,
+            gone=way.removed,
+            returning=_returning(way),
+            leaving=[Leaving(Removal.ROLLBACK, why, tuple(one.id for one in way.releases_removed))],
             request=request.id,
             start=request.target,
-            without=plan.kept_out,
+            without=way.kept_out,
         ),
     )
 
 
-def _returning(plan: Return) -> list[tuple[int, str]]:
-    withdrawn = {(one.release_id, one.channel) for one in plan.kept_out}
-    return [one.key for one in plan.difference.releases_added if one.key not in withdrawn]
+def _returning(way: WayBack) -> list[tuple[int, str]]:
+    withdrawn = {(one.release_id, one.channel) for one in way.kept_out}
+    return [one.key for one in way.releases_added if one.key not in withdrawn]
 
 
 def withdraw(database: Database, repository: Repository, request: Request) -> None:

@@ -108,7 +108,7 @@ def publish(owner: Database, *packages: str) -> None:
     prepared = generations.prepare(
         owner, actor="test", reason="test", added=added, publications=[one.id for one in waiting]
     )
-    generations.switched(owner, prepared.number)
+    generations.switched(owner, prepared)
 
 
 @pytest.fixture

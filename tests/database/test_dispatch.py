@@ -365,7 +365,7 @@ def publish(owner: Database, channel: str, release: Release, content: str) -> No
     name = ("debian-12/deb", "deb", "hello", "1", "all", "hello_1_all.deb")
     package = NewPackage(channel, *name, digest, digest, 1, release.id)
     generation = generations.prepare(owner, actor="publisher", reason="test", added=[package])
-    generations.switched(owner, generation.number)
+    generations.switched(owner, generation)
 
 
 def test_a_trial_is_worked_on_under_its_own_conditions(dispatch: Dispatch) -> None:

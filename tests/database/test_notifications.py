@@ -221,7 +221,7 @@ def test_a_rollback_is_one_message_for_each_who_wants_to_know(
         reason="v1 deletes files",
         leaving=[Leaving(Removal.ROLLBACK, "rolled back", tuple(ids))],
     )
-    generations.switched(owner, generation.number)
+    generations.switched(owner, generation)
     assert told(owner, teller, settings) == [("rolled_back", None, "program"), ("rolled_back", None, "people")]
     people, program = notifications.latest(owner, limit=2)
     assert [one["product"] for one in program.content["removed"]] == ["hello", "other"]

@@ -44,8 +44,8 @@ def _publish(database: Database, pending: Pending, version: str) -> int:
         added=[_package(pending.release_id, version)],
         publications=[pending.id],
     )
-    generations.switched(database, generation.number)
-    return generation.number
+    generations.switched(database, generation)
+    return generation
 
 
 def test_what_passed_is_published(publisher: Database, pending: Pending) -> None:
@@ -84,7 +84,9 @@ def test_nothing_is_published_before_the_switch(publisher: Database, pending: Pe
     with pytest.raises(ConstraintViolated) as raised:
         generations.prepare(publisher, actor="publisher", reason="another")
     assert raised.value.constraint == "generation_one_unswitched"
-    assert generations.unswitched(publisher) == generation
+    unswitched = generations.unswitched(publisher)
+    assert unswitched is not None
+    assert unswitched.number == generation
 
 
 def test_a_discarded_generation_leaves_no_trace(owner: Database, publisher: Database, pending: Pending) -> None:
@@ -99,7 +101,7 @@ def test_a_discarded_generation_leaves_no_trace(owner: Database, publisher: Data
         removed=[old.id],
         publications=[second.id],
     )
-    generations.discard(publisher, generation.number)
+    generations.discard(publisher, generation)
     assert generations.unswitched(publisher) is None
     assert generations.contents(publisher, first) == [old]
     assert [one.id for one in publications.pending(publisher)] == [second.id]
@@ -113,9 +115,9 @@ def test_every_generation_keeps_its_contents(owner: Database, publisher: Databas
     first = _publish(publisher, pending, "1")
     [old] = generations.contents(publisher, first)
     second = _publish(publisher, _pass(owner, "v2"), "2")
-    third = generations.prepare(publisher, actor="anna", reason="take 1 out", removed=[old.id]).number
+    third = generations.prepare(publisher, actor="anna", reason="take 1 out", removed=[old.id])
     generations.switched(publisher, third)
-    fourth = generations.prepare(publisher, actor="anna", reason="put it back", added=[_package(None, "1")]).number
+    fourth = generations.prepare(publisher, actor="anna", reason="put it back", added=[_package(None, "1")])
     generations.switched(publisher, fourth)
     assert [
         [package.version for package in generations.contents(publisher, number)]
@@ -136,7 +138,7 @@ def test_what_a_version_ever_was_is_known(publisher: Database, pending: Pending)
     number = _publish(publisher, pending, "1")
     [old] = generations.contents(publisher, number)
     gone = generations.prepare(publisher, actor="anna", reason="take 1 out", removed=[old.id])
-    generations.switched(publisher, gone.number)
+    generations.switched(publisher, gone)
     known = generations.ever_published(publisher, [_package(None, "1", "f" * 64)])
     assert [package.built_sha256 for package in known] == [DIGEST]
     assert generations.ever_published(publisher, [_package(None, "3")]) == []

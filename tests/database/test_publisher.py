@@ -277,7 +277,7 @@ def test_ten_thousand_packages_in_one_release_are_looked_up_at_once(shop: Shop) 
         for n in range(10_000)
     ]
     made = generations.prepare(shop.database, actor="x", reason="x", added=packages)
-    generations.switched(shop.database, made.number)
+    generations.switched(shop.database, made)
     assert len(generations.ever_published(shop.database, packages)) == 10_000
     assert len(generations.present(shop.database, packages)) == 10_000
     assert generations.withdrawn_among(shop.database, packages) == []

@@ -195,7 +195,7 @@ def test_every_role_can_do_its_work(
     releases.approve(master, release.id, "anna", "go")
     [publication] = publications.pending(publisher)
     generation = generations.prepare(publisher, actor="publisher", reason="v1", publications=[publication.id])
-    generations.switched(publisher, generation.number)
+    generations.switched(publisher, generation)
     audit.record(publisher, "publisher", "publish", "hello v1")
     services.heartbeat(publisher, "publisher", "running", 1)
     assert release_view(connect(Role.WEB), "hello", "v1")["state"] == "published"

@@ -87,7 +87,7 @@ class Yard:
         prepared = generations.prepare(
             self.owner, actor="test", reason="test", added=added, publications=[one.id for one in waiting]
         )
-        generations.switched(self.owner, prepared.number)
+        generations.switched(self.owner, prepared)
 
     def choose(self) -> None:
         """What the master does between builds, with nothing that an earlier turn put off."""

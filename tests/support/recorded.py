@@ -82,4 +82,4 @@ def publish(owner: Database) -> None:
     generation = generations.prepare(
         owner, actor="publisher", reason="test", publications=[one.id for one in waiting], at_least=1
     )
-    generations.switched(owner, generation.number)
+    generations.switched(owner, generation)

@@ -58,7 +58,6 @@ UPDATE cleanroom.generation
                     FROM (SELECT channel, target, format, name, version, architecture, file
                             FROM cleanroom.channel_package WHERE removed_in = %(number)s) AS package)
  WHERE number = %(number)s
-RETURNING *
 
 -- name: switched
 UPDATE cleanroom.generation SET switched_at = now() WHERE number = %(number)s AND switched_at IS NULL
@@ -140,6 +139,30 @@ SELECT * FROM cleanroom.channel_package
 -- What became of packages after the lesser of two generations, up to the greater.
 SELECT * FROM cleanroom.channel_package
  WHERE (added_in > %(least)s AND added_in <= %(most)s) OR (removed_in > %(least)s AND removed_in <= %(most)s)
+ ORDER BY channel, target, name, version, architecture, id
+
+-- name: way_back
+-- Which packages have to come and to go for the first generation to become like the second; what left and came back
+-- between the two is in both.
+WITH changed AS (
+    SELECT id, channel, target, format, name, version, architecture, sha256, withdrawn_by,
+           added_in <= %(first)s AND (removed_in IS NULL OR removed_in > %(first)s) AS before,
+           added_in <= %(second)s AND (removed_in IS NULL OR removed_in > %(second)s) AS after
+      FROM cleanroom.channel_package
+     WHERE (added_in > %(least)s AND added_in <= %(most)s) OR (removed_in > %(least)s AND removed_in <= %(most)s)
+), content AS (
+    SELECT max(id) FILTER (WHERE before) AS before, max(id) FILTER (WHERE after) AS after,
+           bool_or(withdrawn_by IS NOT NULL) FILTER (WHERE after) AS withdrawn
+      FROM changed WHERE before OR after
+     GROUP BY channel, target, format, name, version, architecture, sha256
+)
+SELECT coalesce(array_agg(before) FILTER (WHERE after IS NULL), '{}') AS removed,
+       coalesce(array_agg(after) FILTER (WHERE before IS NULL AND NOT withdrawn), '{}') AS added,
+       coalesce(array_agg(after) FILTER (WHERE before IS NULL AND withdrawn), '{}') AS kept_out
+  FROM content
+
+-- name: packages
+SELECT * FROM cleanroom.channel_package WHERE id = ANY(%(ids)s)
  ORDER BY channel, target, name, version, architecture, id
 
 -- name: changed_releases
