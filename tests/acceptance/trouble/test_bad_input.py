@@ -150,7 +150,7 @@ def test_unknown_words_are_answered_with_a_hint(site: LiveSite) -> None:
 def test_a_missing_image_is_named_with_what_to_do(other: LiveSite) -> None:
     answer = other.run("guest", "reset", "debian-99")
     assert (answer.status, "debian-99" in answer.error) == (2, True), answer
-    shutil.copytree(Path(__file__).parents[2] / "guest_images" / IMAGE, other.site / "guest_images" / "unbuilt")
+    shutil.copytree(Path(__file__).parents[3] / "guest_images" / IMAGE, other.site / "guest_images" / "unbuilt")
     answer = other.run("guest", "reset", "unbuilt")
     assert answer.status == 3, answer
     assert "cleanroom image build unbuilt" in answer.error
