@@ -369,9 +369,12 @@ def _from_environment(variables: Mapping[str, str], problems: list[Problem]) -> 
             problems.append(Problem(variable, f"{in_files[variable].variable} is set, too: one of them says the value"))
         elif variable in in_files:
             try:
-                found.append((in_files[variable].key, variable, Path(raw).read_text(encoding="utf-8").strip()))
+                content = Path(raw).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(Problem(variable, str(error)))
+                continue
+            # An empty file is none, as an empty variable is.
+            found += [(in_files[variable].key, variable, content)] if content else []
         else:
             problems.append(Problem(variable, "unknown setting"))
     return found
