@@ -15,7 +15,7 @@ settings.load_profile("cleanroom")
 
 
 # Folders whose tests share what is dear to start: a host with guests, or a whole installation.
-_WITH_GUESTS = ("builders", "guest", "packages", "real", "acceptance")
+_WITH_GUESTS = ("builders", "guest", "packages", "real", "compose", "acceptance")
 
 
 class _Together(LoadScopeScheduling):

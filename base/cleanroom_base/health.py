@@ -189,7 +189,7 @@ def ask(settings: Settings, names: Sequence[str], *, timeout: float = ANSWER) ->
 
 
 def _ask(place: Path, name: str, timeout: float) -> dict[str, Any]:
-    silent = {"name": name, "process": None, "since": None, "loops": []}
+    silent: dict[str, Any] = {"name": name, "process": None, "since": None, "loops": []}
     connection = _Connection(place, timeout)
     try:
         connection.request("GET", "/health")

@@ -91,10 +91,10 @@ def serve(place: Path, run: Callable[[list[str]], int], health: Answering, turne
         gc.freeze()
         while True:
             turned()
-            ready, _, _ = select.select([listener, health], [], [], TURN)
-            if health in ready:
+            ready, _, _ = select.select([listener.fileno(), health.fileno()], [], [], TURN)
+            if health.fileno() in ready:
                 health.handle_request()
-            if listener not in ready:
+            if listener.fileno() not in ready:
                 continue
             client, _ = listener.accept()
             if os.fork() == 0:
