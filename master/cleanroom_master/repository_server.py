@@ -75,7 +75,7 @@ class PublishedTree(Resource):
             own = f"http://{request.getHeader('host')}"
             request.setHeader("Content-Type", "text/plain; charset=utf-8")
             return file.read_text(encoding="utf-8").replace(self._url, own).encode()
-        served = File(str(file))
+        served = _Served(str(file))
         # Said here, because the library would declare a .gz or .xz file to be an encoding of something else.
         served.type, served.encoding = addresses.media_type(str(file)), None
         if _is_what_the_client_has(request, served):
@@ -107,6 +107,14 @@ class PublishedTree(Resource):
             return None
         inside = any(file.is_relative_to(self._directory / part) for part in ("generations", "files"))
         return file if inside and file.is_file() else None
+
+
+class _Served(File):
+    """A file whose time is in whole seconds, as all headers have it: the library would round up what it says."""
+
+    def getModificationTime(self) -> int:  # noqa: N802 - the library's name
+        """Seconds since 1970, cut off: a time that lies ahead, and was never the file's, would be no good."""
+        return int(super().getModificationTime())
 
 
 def _is_what_the_client_has(request: Request, served: File) -> bool:
