@@ -431,6 +431,8 @@ def work(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    pulse = health.Server.begin(settings, "publisher", patience=_LONGEST_TURN)
+    pulse.turn("its keys, of which the first is made now, or another publisher's end", within=_PATIENCE)
     with (
         only_one(settings),
         contextlib.closing(listener),
@@ -444,7 +446,6 @@ def work(settings: Settings) -> None:
         publisher = Publisher(database, repository, store, keeping=keeping, checker=checker, canary=canary)
         held.callback(publisher.close)
         upkeep_due = Due(settings.number("repository.collect") * 3600)
-        pulse = health.Server.begin(settings, "publisher", patience=_LONGEST_TURN)
         recovered = False
         while not ended:
             try:
