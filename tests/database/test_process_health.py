@@ -1,4 +1,4 @@
-"""Every process of the control plane, alone in the foreground: it says that it is well, and is not when it is stopped."""
+"""Every process of the control plane, alone in the foreground: healthy, and stuck as soon as it is stopped."""
 
 from __future__ import annotations
 
