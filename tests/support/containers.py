@@ -251,7 +251,15 @@ class Stack:
 
     def sql(self, statement: str) -> str:
         """A statement as the server's administrator."""
-        command = ["psql", "--host=/run/postgresql", "--no-align", "--tuples-only", "--command", statement, "cleanroom"]
+        command = [
+            "/usr/lib/postgresql/15/bin/psql",
+            "--host=/run/postgresql",
+            "--no-align",
+            "--tuples-only",
+            "--command",
+            statement,
+            "cleanroom",
+        ]
         return self.inside("postgresql", *command).out.strip()
 
     def deliver(self, name: str, tree: Path) -> None:
