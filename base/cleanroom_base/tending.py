@@ -68,13 +68,13 @@ class Tended:
             self.answered = False
 
 
-def end_all(tended: Iterable[Tended]) -> None:
-    """End all of them together: asked first, and after GRACE seconds killed, each with what it started."""
+def end_all(tended: Iterable[Tended], *, grace: float = GRACE) -> None:
+    """End all of them together: asked first, and after `grace` seconds killed, each with what it started."""
     alive = [one.process for one in tended if one.process is not None]
     for process in alive:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     for process in alive:
         run.wait(process, deadline - time.monotonic())
         run.kill_group(process)
