@@ -23,6 +23,7 @@ TARGET = Target("debian-12", Builder.DEB)
 # What a plain container is told: what stands on the consumer's page, copied to where the page says.
 INSTALL = """
 set -eu
+sh -eu /told/key
 install -D -m 644 /told/source "$(cat /told/place)"
 apt-get -qq update
 apt-get -qq -y --no-install-recommends install answering >/dev/null
@@ -95,7 +96,7 @@ def test_no_container_has_a_secret_that_is_not_its_own(stack: Stack) -> None:
 
 def test_a_stopped_process_is_unhealthy(stack: Stack) -> None:
     find = (
-        "for p in /proc/[0-9]*; do grep -qz cleanroom_master.notifications $p/cmdline && kill -STOP ${p#/proc/}; done"
+        "for p in /proc/[0-9]*; do grep -qz [c]leanroom_master.notifications $p/cmdline && kill -STOP ${p#/proc/}; done"
     )
     stack.inside("notifications", "sh", "-c", find, check=False)
     stuck = stack.inside("notifications", "cleanroom", "health", "notifications", "--format", "json", check=False)
@@ -117,6 +118,7 @@ def test_a_release_is_published_although_services_are_killed(released: Any) -> N
 def test_a_plain_container_installs_it_as_the_page_says(stack: Stack, released: Any, tmp_path: Path) -> None:
     page = requests.get(f"http://{stack.address('repository')}:8080/", timeout=30)
     told = consumer_page.read(page.text, "http://repository:8080", "testing", TARGET)
+    (tmp_path / "key").write_text(told.key)
     (tmp_path / "source").write_text(told.source)
     (tmp_path / "place").write_text(told.place)
     command = [
