@@ -4,10 +4,10 @@ PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
 PROCESSES ?= 5
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test compose-test check bench lock clean
 
 help: ## show this list
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## install system packages, the virtual environment and the images
 	scripts/setup
@@ -26,11 +26,16 @@ test: ## everything that CI runs; SUITE=tests/unit for a part, SUITE=tests/accep
 	scripts/setup packages environment
 	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) $(SUITE)
 
+compose-test: ## docker-compose.yml from an empty engine to an installed package; needs root, and minutes
+	scripts/setup packages environment containers
+	$(PYTHON) -m pytest -n0 tests/acceptance/compose
+
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)
 
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
+	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate --constraint requirements.lock pyproject.toml -o compose/requirements.lock
 
 clean: ## remove the virtual environment and caches (not the state)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

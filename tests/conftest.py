@@ -20,7 +20,7 @@ settings.load_profile("cleanroom")
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(quick_place()))
 
 # Folders whose tests share what is dear to start: a host with guests, or a whole installation.
-_WITH_GUESTS = ("builders", "guest", "packages", "real", "acceptance", "trouble")
+_WITH_GUESTS = ("builders", "guest", "packages", "real", "compose", "acceptance", "trouble")
 
 
 class _Together(LoadScopeScheduling):

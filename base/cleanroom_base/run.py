@@ -133,10 +133,12 @@ def start(
     stdout: int | None = None,
     new_session: bool = True,
     end_with_parent: bool = False,
+    inherit: bool = False,
 ) -> Process:
     """Start a program that goes on in the background, its output appended to `log`; the caller ends it.
 
     A log that has grown beyond LOG_LIMIT is set aside before, as `LOG.1`, in the place of the one before it.
+    With `inherit` it prints where this process prints.
     With `end_with_parent` the kernel sends it SIGTERM when this process dies, however it dies.
     Raises CommandMissing.
     """
@@ -151,8 +153,8 @@ def start(
         return _start(
             words,
             stdin=stdin,
-            stdout=stdout if stdout is not None else sink,
-            stderr=sink,
+            stdout=None if inherit else stdout if stdout is not None else sink,
+            stderr=None if inherit else sink,
             cwd=cwd,
             environment=environment,
             user=user,
@@ -198,8 +200,8 @@ def _start(
     words: tuple[str, ...],
     *,
     stdin: bytes | IO[bytes] | int | None,
-    stdout: int | IO[bytes],
-    stderr: int | IO[bytes],
+    stdout: int | IO[bytes] | None,
+    stderr: int | IO[bytes] | None,
     cwd: Path | None,
     environment: Mapping[str, str] | None,
     user: str | int | None,

@@ -1,7 +1,8 @@
 """The site's settings: one declarative table drives the file, the environment, the defaults and the help.
 
 A key `section.name` is read from `[section] name = ...` in `cleanroom.toml` in the site directory, and from
-`CLEANROOM_SECTION_NAME`, which wins. Every problem of a configuration is reported at once, each with its place.
+`CLEANROOM_SECTION_NAME`, which wins. What is secret may also stand in a file, which `CLEANROOM_SECTION_NAME_FILE`
+names. Every problem of a configuration is reported at once, each with its place.
 """
 
 from __future__ import annotations
@@ -82,6 +83,14 @@ def clock(value: object) -> Value:
     return value
 
 
+def place(value: object) -> Value:
+    """A host and a port, such as repository:9480; the host is a name or an IPv4 address."""
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}", value) is None:
+        raise _Invalid("must be HOST:PORT")
+    port(value.rpartition(":")[2])
+    return value
+
+
 def words(value: object) -> Value:
     """A list of words: a TOML array, or text separated by commas."""
     if isinstance(value, str):
@@ -126,6 +135,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("database.hooks_url", text, None, "connection of what receives webhooks, if not by SET ROLE", True),
     Setting("database.notifications_url", text, None, "connection of what sends messages, if not by SET ROLE", True),
     Setting("database.access_url", text, None, "the connection for those signed in, if not by SET ROLE", True),
+    Setting("database.passwords", text, None, "directory with a file a role (database-web, ...), its password in it"),
     Setting("database.wait", seconds, 60.0, "how long a process waits for a database that is away, in seconds"),
     Setting("refs.poll", seconds, 30.0, "pause between two looks at a watched repository, in seconds"),
     Setting("refs.transports", words, ("https", "ssh", "file"), "transports that a repository's URL may use"),
@@ -137,6 +147,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("master.worker_port", port, 9489, "port at which workers connect to the master"),
     Setting("master.bind", text, "127.0.0.1", "address of Buildbot's web pages and worker port"),
     Setting("master.host", text, "127.0.0.1", "address at which workers find the master"),
+    Setting("master.workers", words, (), "hosts whose workers the master lets in; default: this machine alone"),
     Setting("master.attempts", number(1, 20, whole=True), 3, "attempts of a build that infrastructure spoils"),
     Setting("master.retry_pause", seconds, 20.0, "pause before the second attempt in seconds; doubles after that"),
     Setting("master.lease", seconds, 120.0, "how long an attempt may be silent before it is taken away, in seconds"),
@@ -172,6 +183,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("images.keep", number(0, 1000, whole=True), 2, "former digests of each image that stay, for bisections"),
     Setting("network.subnet", text, "10.231.0.0/20", "IPv4 network of the guests on this host"),
     Setting("network.mirror_proxy", text, None, "HTTP proxy for package mirrors; default: run apt-cacher-ng"),
+    Setting("network.repository", place, None, "HOST:PORT of the repository that guests see; default: this machine's"),
     Setting("publisher.origin", text, "Cleanroom", "Origin and Label of the published repository"),
     Setting("publisher.key_name", text, "Cleanroom repository", "user id of the signing key made at first start"),
     Setting(
@@ -230,6 +242,8 @@ SETTINGS: tuple[Setting, ...] = (
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Not settings, but read by every process before it can find the settings.
 _PLACES = ("CLEANROOM_STATE", "CLEANROOM_SITE")
+# What names a file with a secret in it instead of saying it, for containers and the like.
+_IN_FILE = "_FILE"
 
 
 @dataclass(frozen=True)
@@ -344,12 +358,23 @@ def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, obje
 
 def _from_environment(variables: Mapping[str, str], problems: list[Problem]) -> list[tuple[str, str, object]]:
     by_variable = {setting.variable: setting.key for setting in SETTINGS}
+    in_files = {setting.variable + _IN_FILE: setting for setting in SETTINGS if setting.secret}
     found: list[tuple[str, str, object]] = []
     for variable, raw in sorted(variables.items()):
         if not variable.startswith("CLEANROOM_") or variable in _PLACES or raw == "":
             continue
         if variable in by_variable:
             found.append((by_variable[variable], variable, raw))
+        elif variable in in_files and variables.get(in_files[variable].variable):
+            problems.append(Problem(variable, f"{in_files[variable].variable} is set, too: one of them says the value"))
+        elif variable in in_files:
+            try:
+                content = Path(raw).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(Problem(variable, str(error)))
+                continue
+            # An empty file is none, as an empty variable is.
+            found += [(in_files[variable].key, variable, content)] if content else []
         else:
             problems.append(Problem(variable, "unknown setting"))
     return found

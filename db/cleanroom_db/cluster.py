@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
@@ -57,15 +57,48 @@ def open_database(settings: Settings, role: str) -> Database:
 def database_url(settings: Settings, role: str) -> str:
     """The URL by which a role connects.
 
-    On the site's own server a role has a URL of its own in the settings, or the owner's URL with SET ROLE.
-    Raises InputError for a URL that is none.
+    On the site's own server a role has a URL of its own in the settings, or the owner's URL with a password of its own
+    from `database.passwords`, or that URL with SET ROLE. Raises InputError for a URL that is none, and for a password
+    that cannot be read.
     """
     who = Role(role)
     if is_private(settings):
         return _private_url(settings, who)
     own = settings.values.get(f"database.{who}_url")
     url = _checked(str(own or settings.text("database.url")))
-    return url if own is not None or who is Role.OWNER else _with_option(url, f"-c role={who.account}")
+    if own is not None:
+        return url
+    if settings.optional("database.passwords") is not None:
+        return _with_account(url, who, given_password(settings, who))
+    return url if who is Role.OWNER else _with_option(url, f"-c role={who.account}")
+
+
+def given_password(settings: Settings, role: Role) -> str:
+    """The password that the site gives a role on its own server. Raises InputError when it cannot be read."""
+    file = Path(settings.text("database.passwords")) / f"database-{role}"
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the password of {role.account} cannot be read: {error}", hint="see the setting database.passwords"
+        ) from error
+    if not password:
+        raise InputError(f"the password of {role.account} is empty: {file}")
+    return password
+
+
+def let_in(settings: Settings, database: Database) -> list[str]:
+    """Let the processes' roles log in with the passwords that the site gives them, where it does so; returns the roles.
+
+    Raises InputError when one of them cannot be read, and then changes none.
+    """
+    if is_private(settings) or settings.optional("database.passwords") is None:
+        return []
+    passwords = {role: given_password(settings, role) for role in roles.PROCESSES}
+    with database.transaction() as cursor:
+        for role, password in passwords.items():
+            roles.allow_login(cursor, role, password)
+    return [role.account for role in passwords]
 
 
 def ensure(settings: Settings) -> None:
@@ -306,6 +339,14 @@ def _checked(url: str) -> str:
     if not separator or scheme not in ("postgresql", "postgres"):
         raise InputError("the database's URL is not one: it begins with postgresql://")
     return f"postgresql://{rest}"
+
+
+def _with_account(url: str, role: Role, password: str) -> str:
+    """The URL for a role's own account; the owner is whom the URL names."""
+    parts = urlsplit(url)
+    account = (parts.username or role.account) if role is Role.OWNER else role.account
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(unquote(account), safe='')}:{quote(password, safe='')}@{place}"))
 
 
 def _with_option(url: str, option: str) -> str:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cleanroom_base import health
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_db import (
@@ -75,6 +76,8 @@ CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
+# A turn may have ten thousand events to claim, or packages to look at together, in seconds.
+_LONGEST_TURN = 900.0
 _ASKED = 50
 # Test cases that become rows in one transaction: each is a commit, and an event has few hundred.
 _CASES_AT_ONCE = 5000
@@ -187,7 +190,16 @@ class Dispatch:
 
     def wait(self) -> None:
         """Wait until there may be something to do: a notification, or the poll interval."""
-        self._listener.wait(self._settings.number("master.poll"))
+        self._listener.wait(self.pause)
+
+    @property
+    def pause(self) -> float:
+        """How long `wait` waits at most, in seconds."""
+        return self._settings.number("master.poll")
+
+    def begin_pulse(self) -> health.Pulse:
+        """Have this process answer whether it is well; for the one that really is the master."""
+        return health.Server.begin(self._settings, "master", patience=_LONGEST_TURN)
 
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""

@@ -7,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 
 import cleanroom_master
-import cleanroom_workers
 from cleanroom_base.settings import Settings
 
 
@@ -70,11 +69,6 @@ class Places:
     def master_configuration(self) -> Path:
         """The `master.cfg` that comes with this package."""
         return shipped(cleanroom_master, "basedir") / "master.cfg"
-
-    @property
-    def worker_tac(self) -> Path:
-        """The `buildbot.tac` of the worker that comes with this package."""
-        return shipped(cleanroom_workers, "basedir") / "buildbot.tac"
 
 
 def shipped(package: object, name: str) -> Path:

@@ -18,6 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cleanroom_base import health
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import generations, publications, requests
@@ -42,6 +43,8 @@ from cleanroom_master.taking_back import rollback, take_out_failed, withdraw
 from cleanroom_master.upkeep import Keeping
 
 _BATCH = 100
+# A turn may have much to copy, to sign and to verify, or garbage to collect, in seconds.
+_LONGEST_TURN = 3600.0
 _AFTER_TROUBLE = 5.0
 _PATIENCE = 10.0
 _PAUSE = 0.1
@@ -428,6 +431,8 @@ def work(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    pulse = health.Server.begin(settings, "publisher", patience=_LONGEST_TURN)
+    pulse.turn("its keys, of which the first is made now, or another publisher's end", within=_PATIENCE)
     with (
         only_one(settings),
         contextlib.closing(listener),
@@ -451,12 +456,17 @@ def work(settings: Settings) -> None:
                     publisher.renew()
                     if upkeep_due.now():
                         publisher.keep_up()
-                    listener.wait(settings.number("publisher.poll"))
+                    pause = settings.number("publisher.poll")
+                    pulse.turn("a release that passed, or a request", within=pause)
+                    listener.wait(pause)
+                else:
+                    pulse.turn("nothing: it publishes", within=0)
             except InfrastructureError as error:
                 sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
                 recovered = False
                 with contextlib.suppress(InfrastructureError):
                     publications.explain_waiting(database, _told(error))
+                pulse.turn(f"better surroundings: {error.message}", within=_AFTER_TROUBLE)
                 listener.wait(_AFTER_TROUBLE)
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NOT_MODIFIED
@@ -24,6 +25,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.static import File
 
+from cleanroom_base import health
 from cleanroom_base.errors import CleanroomError, InfrastructureError
 from cleanroom_base.settings import Settings, load
 from cleanroom_master.publish import addresses
@@ -35,6 +37,7 @@ _MIRRORS = "/mirrorlist"
 # So long, in seconds, and of so many clients at most, it is remembered which repomd.xml they were given.
 _PATIENCE = 60.0
 _REMEMBERED = 10_000
+_TURN = 5.0
 _EVERY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 
 
@@ -72,7 +75,7 @@ class PublishedTree(Resource):
             own = f"http://{request.getHeader('host')}"
             request.setHeader("Content-Type", "text/plain; charset=utf-8")
             return file.read_text(encoding="utf-8").replace(self._url, own).encode()
-        served = File(str(file))
+        served = _Served(str(file))
         # Said here, because the library would declare a .gz or .xz file to be an encoding of something else.
         served.type, served.encoding = addresses.media_type(str(file)), None
         if _is_what_the_client_has(request, served):
@@ -106,6 +109,14 @@ class PublishedTree(Resource):
         return file if inside and file.is_file() else None
 
 
+class _Served(File):
+    """A file whose time is in whole seconds, as all headers have it: the library would round up what it says."""
+
+    def getModificationTime(self) -> int:  # noqa: N802 - the library's name
+        """Seconds since 1970, cut off: a time that lies ahead, and was never the file's, would be no good."""
+        return int(super().getModificationTime())
+
+
 def _is_what_the_client_has(request: Request, served: File) -> bool:
     """Answer conditions about the file's tag; conditions about its time are the library's.
 
@@ -136,18 +147,22 @@ def main(settings: Settings) -> None:
 
     Raises InfrastructureError when an address or the port cannot be had.
     """
+    pulse = health.Server.begin(settings, "repository")
     serve(
         repository_directory(settings),
         # Guests are led to the loopback address, see cleanroom_workers.network.
         _addresses(settings.text("repository.bind"), ["127.0.0.1"]),
         settings.whole("repository.port"),
         settings.repository_url,
+        lambda: pulse.turn("clients", within=_TURN),
     )
 
 
-def serve(directory: Path, addresses: Iterable[str], port: int, url: str = "") -> None:
+def serve(
+    directory: Path, addresses: Iterable[str], port: int, url: str = "", turned: Callable[[], None] | None = None
+) -> None:
     """Serve the repository in `directory`, which calls itself `url`, at some addresses until the process is told to
-    end.
+    end. `turned` is called every now and then, as long as clients are served.
     """
     # The reactor is made by its import; this process is the one that wants it.
     from twisted.internet import reactor
@@ -163,6 +178,8 @@ def serve(directory: Path, addresses: Iterable[str], port: int, url: str = "") -
                 hint="set repository.port or repository.bind (CLEANROOM_REPOSITORY_PORT, CLEANROOM_REPOSITORY_BIND),"
                 " or end what uses the port",
             ) from error
+    if turned is not None:
+        LoopingCall(turned).start(_TURN)
     reactor.run()
 
 

@@ -17,60 +17,31 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cleanroom_base import run
 from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
 from cleanroom_base.settings import Settings, load
+from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
+from cleanroom_workers import host_services
 
-GRACE = 20.0
 PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 # What an earlier supervisor ran may need so long, in seconds, to end after it.
 _PORTS_BECOME_FREE = 5.0
 _TICK = 0.2
 _DATABASE_EVERY = 2.0
-_LONGEST_PAUSE = 30.0
-# A service that ran this long was well; its next restart is quick again.
-_STEADY = 60.0
 
 
 class AlreadyRunning(InfrastructureError):
     """Cleanroom already runs on this state directory."""
 
 
-@dataclass(frozen=True)
-class Service:
-    """One process: its name, how it is started, and the address at which it answers once it is ready."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: dict[str, str] = field(default_factory=dict)
-    address: tuple[str, int] | None = None
-
-
-@dataclass
-class _Running:
-    service: Service
-    process: run.Process | None = None
-    since: float = 0.0
-    restarts: int = 0
-    answered: bool = False
-    next_start: float = 0.0
-
-
 def services(settings: Settings) -> tuple[Service, ...]:
     """The processes of the embedded mode, in the order of their start."""
     python = sys.executable
-    scripts = Path(sysconfig.get_path("scripts"))
-    twistd, on_worker = str(scripts / "twistd"), str(scripts / "cleanroom-worker")
-    # A worker host holds no database, no signing key and no credentials: it is not even told where they are.
-    on_host = {name: "" for name in os.environ if name.startswith(("CLEANROOM_DATABASE_", "CLEANROOM_DELIVERY_"))}
-    on_host["PATH"] = f"{scripts}:{os.environ.get('PATH', '')}"
-    places = Places(settings)
     return (
         Service("refs", (python, "-m", "cleanroom_master.refs")),
         Service(
@@ -78,13 +49,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (python, "-m", "cleanroom_master.buildbot"),
             address=(settings.text("master.bind"), settings.whole("master.port")),
         ),
-        Service(
-            "worker",
-            (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
-            on_host,
-        ),
-        Service("guests", (on_worker, "pool"), on_host),
-        Service("phases", (on_worker, "phases"), on_host),
+        *host_services.services(),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
         Service("notifications", (python, "-m", "cleanroom_master.notifications")),
         Service(
@@ -142,14 +107,14 @@ def supervise(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: ended.append(received))
     with _only_one(settings):
-        running = [_Running(service) for service in services(settings)]
+        running = [Tended(service) for service in services(settings)]
         _require_free_ports(settings)
         try:
             prepare(settings)
             next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:
-                    _tend(one, settings)
+                    one.tend(Places(settings).service_log(one.service.name))
                 if time.monotonic() > next_look:
                     _tend_database(settings)
                     next_look = time.monotonic() + _DATABASE_EVERY
@@ -264,28 +229,6 @@ def _require_free_ports(settings: Settings) -> None:
         time.sleep(_TICK)
 
 
-def _tend(one: _Running, settings: Settings) -> None:
-    """Start a service that does not run, unless it has just failed: then after a pause that doubles."""
-    now = time.monotonic()
-    if one.process is not None:
-        if one.process.poll() is None:
-            if now - one.since > _STEADY:
-                one.restarts = 0
-            return
-        one.next_start = now + min(0.5 * 2**one.restarts, _LONGEST_PAUSE)
-        one.restarts += 1
-        one.process = None
-    if now >= one.next_start:
-        one.process = run.start(
-            one.service.command,
-            log=Places(settings).service_log(one.service.name),
-            environment={**one.service.environment, "PYTHONUNBUFFERED": "1"},
-            end_with_parent=True,
-        )
-        one.since = now
-        one.answered = False
-
-
 def _tend_database(settings: Settings) -> None:
     """Start the private database again when it ended; trouble with it is tried again at the next look."""
     if cluster.is_private(settings) and not cluster.status(settings).running:
@@ -295,7 +238,7 @@ def _tend_database(settings: Settings) -> None:
             sys.stderr.write(f"the database does not start: {error}\n")
 
 
-def _report(settings: Settings, running: list[_Running]) -> None:
+def _report(settings: Settings, running: list[Tended]) -> None:
     """Write what is seen, by rename, when it differs from what stands there."""
     file = Places(settings).run / "services.json"
     offset = time.time() - time.monotonic()
@@ -318,13 +261,13 @@ def _report(settings: Settings, running: list[_Running]) -> None:
     fresh.rename(file)
 
 
-def _state(one: _Running) -> str:
-    if one.restarts >= 3 and (one.process is None or time.monotonic() - one.since < _STEADY):
+def _state(one: Tended) -> str:
+    if one.restarts >= 3 and (one.process is None or time.monotonic() - one.since < STEADY):
         return "failing"
     return "running" if one.process is not None and _ready(one) else "starting"
 
 
-def _ready(one: _Running) -> bool:
+def _ready(one: Tended) -> bool:
     """Whether a service that lives does its work: it answered once, or, if nobody asks it, lived a moment."""
     address = one.service.address
     if address is None:
@@ -342,16 +285,9 @@ def _reachable(bind: tuple[str, int]) -> tuple[str, int]:
     return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind[0], bind[0]), bind[1])  # noqa: S104 - not listened at
 
 
-def _end(settings: Settings, running: list[_Running]) -> None:
+def _end(settings: Settings, running: list[Tended]) -> None:
     """End the services together, the database after them, and what they left on the host."""
-    alive = [one.process for one in running if one.process is not None]
-    for process in alive:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    for process in alive:
-        run.wait(process, deadline - time.monotonic())
-        run.kill_group(process)
+    end_all(running)
     _end_surroundings(settings)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from database_server import COMMIT, Server, add_product, begin, claim, end, plan, record_tags
 
 from cleanroom_base import settings as site
+from cleanroom_base.errors import InputError
 from cleanroom_db import audit, cluster, generations, migrate, products, publications, ref_events, releases, services
 from cleanroom_db.connection import Database, DatabaseRefused
 from cleanroom_db.ref_events import NewRef
-from cleanroom_db.roles import Role
+from cleanroom_db.roles import PROCESSES, Role
 from cleanroom_db.view import release_view
 
 TABLES = [
@@ -241,3 +243,33 @@ def test_an_owner_who_may_not_act_as_the_roles_is_told_what_to_do(server: Server
     assert "let an administrator run: CREATE ROLE" in str(raised.value)
     poor.close()
     server.execute(f"DROP DATABASE {name}_own WITH (FORCE)")
+
+
+def test_the_roles_are_let_in_by_passwords_from_files(server: Server, name: str, tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.mkdir()
+    (passwords / "database-owner").write_text(cluster.secret(server.settings, Role.OWNER))
+    url = server.url(Role.OWNER, name).replace(f":{quote(cluster.secret(server.settings, Role.OWNER))}@", "@")
+    given = {"CLEANROOM_DATABASE_URL": url, "CLEANROOM_DATABASE_PASSWORDS": str(passwords)}
+    settings = site.load({"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path), **given})
+    owner = cluster.open_database(settings, Role.OWNER)
+    try:
+        with pytest.raises(InputError, match="the password of cleanroom_master cannot be read"):
+            cluster.let_in(settings, owner)
+        # The other tests of this server go on with the passwords that it has.
+        for role in PROCESSES:
+            (passwords / f"database-{role}").write_text(cluster.secret(server.settings, role) + "\n")
+        assert cluster.let_in(settings, owner) == [role.account for role in PROCESSES]
+    finally:
+        owner.close()
+    for role in PROCESSES:
+        database = cluster.open_database(settings, role)
+        with database.transaction() as cursor:
+            assert cursor.value("SELECT session_user") == role.account
+        database.close()
+    (passwords / "database-web").write_text("wrong")
+    with pytest.raises(DatabaseRefused), cluster.open_database(settings, Role.WEB).transaction():
+        pass
+    (passwords / "database-web").write_text("")
+    with pytest.raises(InputError, match="is empty"):
+        cluster.open_database(settings, Role.WEB)

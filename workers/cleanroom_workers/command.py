@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from cleanroom_base import settings
+from cleanroom_base import health, settings
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.parent import end_with_parent
 from cleanroom_images.catalogue import Catalogue
@@ -44,6 +44,8 @@ EXIT_STATUS = {
 # The pool looks by itself so often, in seconds, and waits so long for one before it to end.
 _POOL_PAUSE = 10.0
 _POOL_TIMEOUT = 60.0
+# One thing that the pool does may take so long, in seconds: an emulated guest that boots.
+_LONGEST_START = 900.0
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     verifying.set_defaults(run=_verify)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
+        ("serve", _serve, "keep all processes of this host running, until it is ended"),
         ("phases", _phases, "start phases without their waiting for Python, until it is ended"),
         ("start", _start, "have everything run that guests need: libvirt, network, firewall, proxy"),
         ("stop", _stop, "end all guests of this installation, and what 'start' started"),
@@ -150,7 +153,8 @@ def _pool(_: argparse.Namespace) -> int:
     ]
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
-            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended):
+            pulse = health.Server.begin(site, "guests", patience=_LONGEST_START)
+            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
                 _say(done)
         finally:
             maker.end()
@@ -162,11 +166,21 @@ def _pool(_: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(_: argparse.Namespace) -> int:
+    from cleanroom_workers.serving import serve
+
+    serve(settings.load())
+    return 0
+
+
 def _phases(_: argparse.Namespace) -> int:
     end_with_parent()
-    place = settings.load().runtime / phase_server.SOCKET
+    site = settings.load()
+    place = site.runtime / phase_server.SOCKET
     place.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    phase_server.serve(place, main)
+    pulse = health.Pulse("phases")
+    with health.Server(site, pulse, "phases") as answering:
+        phase_server.serve(place, main, answering, lambda: pulse.turn("a phase that begins", within=phase_server.TURN))
     return 0
 
 

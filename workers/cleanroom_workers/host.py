@@ -563,6 +563,9 @@ class Host:
 
     def _register(self, image: Image, way: str, kind: Kind, layer: Layer | None) -> GuestRecord:
         """Choose a name and an address and write them down, owned by this process until the guest is there."""
+        if kind.network == "repository":
+            # What cannot be found now is not the fault of what would be tested in that guest.
+            self._network.repository()
         with locked(self._network.lock(), timeout=_LOCK_TIMEOUT):
             used = [record.address for record in self._records.all()]
             address = self._network.allocate(used)

@@ -13,6 +13,7 @@ Everything is rendered from the guests' records and loaded in one transaction, s
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -70,6 +71,20 @@ class Addresses:
         return f"cg{self.name[-8:-2]}g"
 
 
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The published repository: guests find it at the host's address and `port`; it is at `address` and `its_port`."""
+
+    port: int
+    address: str
+    its_port: int
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is on another machine."""
+        return not IPv4Address(self.address).is_loopback
+
+
 class Network:
     """The network of one installation's guests."""
 
@@ -96,9 +111,9 @@ class Network:
         with locked(self._settings.runtime.parent / "cleanroom-networks.lock", timeout=_LOCK_TIMEOUT):
             chosen = self._choose()
             libvirt.start_network(chosen.name, network_xml(chosen))
-        forwarding = Path(f"/proc/sys/net/ipv4/conf/{chosen.bridge}/route_localnet")
-        # The repository may listen on 127.0.0.1 alone; the firewall lets nothing else of that network through.
-        forwarding.write_text("1", encoding="ascii")
+        if self._settings.optional("network.repository") is None:
+            # It may listen on 127.0.0.1 alone; the firewall lets nothing else of that network through.
+            Path(f"/proc/sys/net/ipv4/conf/{chosen.bridge}/route_localnet").write_text("1", encoding="ascii")
 
     def stop(self, libvirt: Libvirt) -> None:
         """End the network and take the firewall's tables away."""
@@ -128,8 +143,26 @@ class Network:
 
     def apply(self, records: Iterable[GuestRecord], proxy: Proxy | None) -> None:
         """Load the firewall for exactly these guests."""
-        repository = self._settings.whole("repository.port")
-        self._load(ruleset(self.addresses, list(records), proxy, repository))
+        try:
+            published = self.repository()
+        except InfrastructureError:
+            # Guests can still be ended; those that need it are not started, see Host.
+            published = None
+        self._load(ruleset(self.addresses, list(records), proxy, published))
+
+    def repository(self) -> Repository:
+        """Where the repository is. Raises InfrastructureError when its name leads nowhere now."""
+        port = self._settings.whole("repository.port")
+        elsewhere = self._settings.optional("network.repository")
+        if elsewhere is None:
+            return Repository(port, "127.0.0.1", port)
+        host, _, its_port = elsewhere.rpartition(":")
+        try:
+            return Repository(port, socket.gethostbyname(host), int(its_port))
+        except OSError as error:
+            raise InfrastructureError(
+                f"the repository's host {host} cannot be found: {error}", hint="see the setting network.repository"
+            ) from error
 
     def lock(self) -> Path:
         """The lock that holds records and firewall together."""
@@ -219,7 +252,7 @@ def network_xml(addresses: Addresses) -> str:
     return ElementTree.tostring(network, encoding="unicode")
 
 
-def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy | None, repository_port: int) -> str:
+def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy | None, published: Repository | None) -> str:
     """All rules, for nft(8): the tables of this installation are replaced as a whole."""
     by_policy = {policy: [record.address for record in records if record.network == policy] for policy in POLICIES}
     name = addresses.name
@@ -233,7 +266,7 @@ def ruleset(addresses: Addresses, records: list[GuestRecord], proxy: Proxy | Non
                 mirror=[*by_policy["mirror"], *by_policy["repository"], *by_policy["open"]],
                 repository=[*by_policy["repository"], *by_policy["open"]],
                 opened=by_policy["open"],
-                repository_port=repository_port,
+                published=published,
             ),
         ]
     )
@@ -275,10 +308,17 @@ def _table(
     mirror: list[str],
     repository: list[str],
     opened: list[str],
-    repository_port: int,
+    published: Repository | None,
 ) -> str:
     bridge = f'"{addresses.bridge}"'
     to_proxy = f"ip saddr @mirror ip daddr {proxy.address} tcp dport {proxy.port} accept" if proxy else ""
+    beside = through = lead = ""
+    if published is not None:
+        reached = f"ip saddr @repository ip daddr {published.address} tcp dport {published.its_port}"
+        allowed = f"{reached} ct status dnat accept"
+        beside, through = ("", allowed) if published.elsewhere else (allowed, "")
+        asked = f"iifname {bridge} ip saddr @repository ip daddr {addresses.gateway} tcp dport {published.port}"
+        lead = f"{asked} dnat ip to {published.address}:{published.its_port}"
     sets = "\n".join(
         f"  set {name} {{ type ipv4_addr; {_elements(members)} }}"
         for name, members in (("mirror", mirror), ("repository", repository), ("opened", opened))
@@ -291,7 +331,7 @@ table inet {addresses.name} {{
     iifname != {bridge} accept
     ct state established,related accept
     {to_proxy}
-    ip saddr @repository tcp dport {repository_port} ct status dnat accept
+    {beside}
     drop
   }}
   chain through_host {{
@@ -300,12 +340,13 @@ table inet {addresses.name} {{
     oifname {bridge} ct state established,related accept
     oifname {bridge} drop
     {to_proxy}
+    {through}
     ip saddr @opened ip daddr != {{ {", ".join(_PRIVATE)} }} accept
     drop
   }}
   chain to_repository {{
     type nat hook prerouting priority dstnat; policy accept;
-    iifname {bridge} ip saddr @repository ip daddr {addresses.gateway} tcp dport {repository_port} dnat ip to 127.0.0.1
+    {lead}
   }}
   chain to_outside {{
     type nat hook postrouting priority srcnat; policy accept;

@@ -20,12 +20,13 @@ import fcntl
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,19 @@ SOCKET = "phases.sock"
 _HELLO_TIMEOUT = 10.0
 _BLOCK = 1 << 16
 _BROKEN = 3
+TURN = 5.0
+
+
+class Answering(Protocol):
+    """What answers for this process's health."""
+
+    socket: socket.socket
+
+    def fileno(self) -> int:
+        """For select(2)."""
+
+    def handle_request(self) -> None:
+        """Answer one who asks."""
 
 
 def ask(arguments: Sequence[str]) -> int | None:
@@ -60,8 +74,12 @@ def ask(arguments: Sequence[str]) -> int | None:
     return status[0] if status else _BROKEN
 
 
-def serve(place: Path, run: Callable[[list[str]], int]) -> None:
-    """Run a command for each client, with its arguments, in a process of its own, until this one is ended."""
+def serve(place: Path, run: Callable[[list[str]], int], health: Answering, turned: Callable[[], None]) -> None:
+    """Run a command for each client, with its arguments, in a process of its own, until this one is ended.
+
+    In between it answers for its own health: a thread that did that would be lost, and whatever it held, in each fork.
+    `turned` is told at least every TURN seconds that this goes on.
+    """
     place.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         before = os.umask(0o177)
@@ -72,9 +90,16 @@ def serve(place: Path, run: Callable[[list[str]], int]) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         gc.freeze()
         while True:
+            turned()
+            ready, _, _ = select.select([listener.fileno(), health.fileno()], [], [], TURN)
+            if health.fileno() in ready:
+                health.handle_request()
+            if listener.fileno() not in ready:
+                continue
             client, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
+                health.socket.close()
                 os._exit(_attend(client, run))
             client.close()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cleanroom_base.errors import CleanroomError
+from cleanroom_base.health import Pulse
 from cleanroom_workers.locks import attempted
 from cleanroom_workers.plan import Limits
 from cleanroom_workers.records import GuestRecord
@@ -284,14 +285,18 @@ class Tended(Protocol):
         """Do what is to be done, and say in words what was done."""
 
 
-def watch(all_tended: Sequence[Tended], bell: socket.socket, *, pause: float, ended: list[int]) -> Iterator[str]:
+def watch(
+    all_tended: Sequence[Tended], bell: socket.socket, *, pause: float, ended: list[int], pulse: Pulse
+) -> Iterator[str]:
     """Tend the pool and whatever else until `ended` is not empty: whenever the bell rings, and after every pause
-    (seconds)."""
+    (seconds). `pulse` is told that this goes on."""
     while not ended:
         for done in (done for tended in all_tended for done in tended.tend()):
+            pulse.turn("nothing: it works", within=0)
             yield done
             if ended:
                 return
+        pulse.turn("whoever takes a guest, or the next look", within=pause)
         bell.settimeout(pause)
         with contextlib.suppress(TimeoutError, InterruptedError):
             bell.recv(1)

@@ -6,13 +6,17 @@ import os
 import socket
 
 from buildbot_worker.bot import Worker
+from twisted.internet.task import LoopingCall
+from twisted.python import log
 
+from cleanroom_base import health
 from cleanroom_base.settings import Settings
 from cleanroom_workers import phase_server
 
 # Events are to be seen as they happen, and one event is one line, however long.
 _SEND_AFTER = 0.2
 _LONGEST_LINE = 1 << 20
+_TURN = 5.0
 
 
 def worker(settings: Settings) -> Worker:
@@ -31,4 +35,6 @@ def worker(settings: Settings) -> Worker:
     )
     buildbot_worker.bot.buffer_timeout = _SEND_AFTER
     buildbot_worker.bot.max_line_length = _LONGEST_LINE
+    pulse = health.Server.begin(settings, "worker")
+    LoopingCall(lambda: pulse.turn("the master", within=_TURN)).start(_TURN).addErrback(log.err)
     return buildbot_worker

@@ -25,7 +25,9 @@ def read(settings: Settings) -> Inputs:
     return Inputs(
         settings=settings,
         database_url=buildbot_url(database_url(settings, Role.MASTER)),
-        workers={socket.gethostname(): settings.worker_password.read_text().strip()},
+        workers=dict.fromkeys(
+            settings.words("master.workers") or (socket.gethostname(),), settings.worker_password.read_text().strip()
+        ),
         builds=tuple(releases.builders(dispatch.database)),
         dispatch=dispatch,
         probed=tuple(bisections.lanes(dispatch.database)),

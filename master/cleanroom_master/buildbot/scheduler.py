@@ -12,7 +12,7 @@ from buildbot.data.resultspec import Filter
 from buildbot.process.properties import Properties
 from buildbot.schedulers.base import ReconfigurableBaseScheduler
 from twisted.internet import defer, reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 
@@ -20,6 +20,7 @@ from cleanroom_master.dispatch import Dispatch, DueAttempt
 
 ATTEMPT = "attempt"
 _AFTER_TROUBLE = 2.0
+_TURN = 5.0
 
 
 class AttemptScheduler(ReconfigurableBaseScheduler):
@@ -60,16 +61,24 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
 
     @defer.inlineCallbacks
     def _run(self) -> Any:
+        pulse = self._dispatch.begin_pulse()
+        reactor_turns = LoopingCall(
+            lambda: pulse.turn("workers, and the loop of attempts", within=_TURN, loop="reactor")
+        )
+        reactor_turns.start(_TURN).addErrback(log.err)
         yield deferToThread(self._dispatch.take_over)
         while self._active:
             try:
                 due = yield deferToThread(self._dispatch.turn)
                 yield self._ask(due)
+                pulse.turn("what is recorded, or the next look", within=self._dispatch.pause, loop="attempts")
                 yield deferToThread(self._dispatch.wait)
             except Exception:
                 # Whatever happens to one turn (the database is away, say), the next one is tried.
                 log.err(None, "a turn of the attempt scheduler failed")
+                pulse.turn("a turn that succeeds", within=_AFTER_TROUBLE, loop="attempts")
                 yield deferLater(reactor, _AFTER_TROUBLE, lambda: None)
+        reactor_turns.stop()
 
     @defer.inlineCallbacks
     def _ask(self, due: list[DueAttempt]) -> Any:

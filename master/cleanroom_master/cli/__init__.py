@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command and return its exit status; errors are printed, causes one a line."""
-    arguments = _commands().parse(words)
+    arguments = _commands(words).parse(words)
     try:
         return arguments.handler(Context(arguments), arguments) or 0
     except CleanroomError as error:
@@ -46,12 +46,20 @@ def run(words: Sequence[str]) -> int:
         return 0
 
 
-def _commands() -> Commands:
+def _commands(words: Sequence[str] = ()) -> Commands:
+    from cleanroom_master.cli import health
+
+    commands = Commands()
+    health.register(commands)
+    if words[:1] == ["health"]:
+        # Asked every few seconds of every process: all that the other commands load would cost more than the answer.
+        return commands
     from cleanroom_master.cli import (
         accounts,
         bisections,
         channels,
         configuration,
+        database,
         guests,
         images,
         products,
@@ -60,15 +68,17 @@ def _commands() -> Commands:
         refs,
         releases,
         repository,
+        services,
         site,
         telling,
         test_cases,
         tokens,
     )
 
-    commands = Commands()
     for module in (
         site,
+        services,
+        database,
         configuration,
         products,
         refs,

@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import closing
 
+from cleanroom_base import health
 from cleanroom_base.errors import CleanroomError
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import deliveries
@@ -20,6 +21,8 @@ from cleanroom_master.publish.site import repository_directory
 
 # Seconds between two looks, and after trouble, where the pause grows.
 _LOOK = 60.0
+# A push of everything may take so long, in seconds.
+_LONGEST_PUSH = 86_400.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
 
 
@@ -36,16 +39,19 @@ def work(settings: Settings) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
+        pulse = health.Server.begin(settings, "delivery", patience=_LONGEST_PUSH)
         pause = _FIRST_PAUSE
         while not ended:
             try:
                 push_if_needed(settings, database, remote)
             except CleanroomError as error:
                 sys.stderr.write(f"the push is tried again in {pause:.0f} s: {error}\n")
+                pulse.turn(f"the remote: {error.message}", within=pause)
                 listener.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
+                pulse.turn("the next generation", within=_LOOK)
                 listener.wait(_LOOK)
 
 

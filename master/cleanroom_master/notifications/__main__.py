@@ -6,17 +6,19 @@ import logging
 import signal
 import sys
 
+from cleanroom_base import health
 from cleanroom_base import settings as site
 from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster
 from cleanroom_db.roles import Role
-from cleanroom_master.notifications.service import Notifier
+from cleanroom_master.notifications.service import SERVICE, Notifier
 
 
 def main(settings: Settings) -> None:
     """Tell until SIGTERM or SIGINT."""
-    notifier = Notifier(settings, cluster.open_database(settings, Role.NOTIFICATIONS))
+    pulse = health.Server.begin(settings, SERVICE)
+    notifier = Notifier(settings, cluster.open_database(settings, Role.NOTIFICATIONS), pulse=pulse)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: notifier.stop())
     notifier.run()

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.health import Pulse
 from cleanroom_base.settings import Settings
 from cleanroom_db import notifications, services
 from cleanroom_db.connection import Database
@@ -38,8 +39,12 @@ _log = logging.getLogger(__name__)
 class Notifier:
     """The process's loop. Endpoints are told side by side, each one message at a time: a slow one holds up no other."""
 
-    def __init__(self, settings: Settings, database: Database, *, lease: float | None = None) -> None:
-        """`database` is used as the role `notifications`; `lease`: seconds, longer than it takes to send a message."""
+    def __init__(
+        self, settings: Settings, database: Database, *, lease: float | None = None, pulse: Pulse | None = None
+    ) -> None:
+        """`database` is used as the role `notifications`; `lease`: seconds, longer than it takes to send a message;
+        `pulse` is told that the loop turns."""
+        self._pulse = pulse or Pulse(SERVICE)
         self._settings = settings
         self._database = database
         self._sender = Sender(settings)
@@ -72,6 +77,7 @@ class Notifier:
                     wait = min(max(due, 1.0 if self._busy else _LEAST_WAIT), _HEARTBEAT)
             except InfrastructureError as error:
                 _log.warning("%s", error)
+            self._pulse.turn("changes to tell of, or a message that is due", within=wait)
             self._listener.wait(wait)
         self._threads.shutdown(cancel_futures=True)
         self._listener.close()

@@ -8,20 +8,21 @@ import os
 import signal
 from pathlib import Path
 
+from cleanroom_base import health
 from cleanroom_base import settings as site
 from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster
 from cleanroom_db.roles import Role
 from cleanroom_master.refs.mirror import forget_inherited
-from cleanroom_master.refs.watch import Watch
+from cleanroom_master.refs.watch import SERVICE, Watch
 
 
 def main(settings: Settings) -> int:
     """Watch until SIGTERM or SIGINT; return the exit status."""
     forget_inherited()
     database = cluster.open_database(settings, Role.REFS)
-    watch = Watch(settings, database)
+    watch = Watch(settings, database, health.Server.begin(settings, SERVICE))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watch.stop())
     watch.run()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.health import Pulse
 from cleanroom_base.settings import Settings
 from cleanroom_db import products, ref_events, services, webhooks
 from cleanroom_db.connection import Database
@@ -61,8 +62,9 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
 class Watch:
     """The process's loop. Repositories are looked at side by side: a slow one holds up no other."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        """`database` is used as the role `refs`."""
+    def __init__(self, settings: Settings, database: Database, pulse: Pulse | None = None) -> None:
+        """`database` is used as the role `refs`; `pulse` is told that the loop turns."""
+        self._pulse = pulse or Pulse(SERVICE)
         self._settings = settings
         self._database = database
         self._listener = Listener(database.url, [REF_EVENT, LOOK])
@@ -87,7 +89,9 @@ class Watch:
                     next_look = now + self._settings.number("refs.poll")
             except InfrastructureError as error:
                 _log.warning("%s", error)
-            self._listener.wait(min(HEARTBEAT, max(next_look - time.monotonic(), 0.1)))
+            pause = min(HEARTBEAT, max(next_look - time.monotonic(), 0.1))
+            self._pulse.turn("a recorded ref, or the next look", within=pause)
+            self._listener.wait(pause)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin_all(self, *, look_too: bool) -> None:

@@ -6,6 +6,7 @@ import socket
 
 import uvicorn
 
+from cleanroom_base import health
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_master.web.application import create
@@ -15,16 +16,24 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 # What is still being answered may need so long, in seconds; open live pages come back by themselves.
 _GRACE = 2
 _BACKLOG = 2048
+_TURN = 5
 
 
 def serve(settings: Settings) -> None:
     """Serve the site's web status at `web.bind`. Raises InfrastructureError when the port cannot be had."""
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
+    pulse = health.Server.begin(settings, "web")
+
+    async def turned() -> None:
+        pulse.turn("readers", within=_TURN)
+
     configuration = uvicorn.Config(
         create(Site.open(settings), Receiver.open(settings)),
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
+        callback_notify=turned,
+        timeout_notify=_TURN,
     )
     uvicorn.Server(configuration).run(sockets=[listening])
 

@@ -88,3 +88,28 @@ def test_a_time_of_the_day_is_one(tmp_path: Path, value: str) -> None:
     assert read(tmp_path, CLEANROOM_SCHEDULES_NIGHTLY="02:30").text("schedules.nightly") == "02:30"
     with pytest.raises(InputError, match=r"must be a time of the day such as 02:30"):
         read(tmp_path, CLEANROOM_SCHEDULES_NIGHTLY=value)
+
+
+def test_what_is_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush\n")
+    assert read(tmp_path, CLEANROOM_WEBHOOKS_SECRET_FILE=str(secret)).optional("webhooks.secret") == "hush"
+    with pytest.raises(InputError) as raised:
+        read(
+            tmp_path,
+            CLEANROOM_WEBHOOKS_SECRET_FILE=str(secret),
+            CLEANROOM_WEBHOOKS_SECRET="other",
+            CLEANROOM_MAIL_PASSWORD_FILE=str(tmp_path / "none"),
+            CLEANROOM_WEB_PORT_FILE=str(secret),
+        )
+    problems = {problem.place: problem.message for problem in raised.value.problems}
+    assert problems["CLEANROOM_WEBHOOKS_SECRET_FILE"].startswith("CLEANROOM_WEBHOOKS_SECRET is set, too")
+    assert "No such file" in problems["CLEANROOM_MAIL_PASSWORD_FILE"]
+    assert problems["CLEANROOM_WEB_PORT_FILE"] == "unknown setting"
+
+
+def test_a_place_is_a_host_and_a_port(tmp_path: Path) -> None:
+    assert read(tmp_path, CLEANROOM_NETWORK_REPOSITORY="web-1.example:80").optional("network.repository")
+    for wrong in ("http://repository:80", "repository", "repository:0", "repository:70000"):
+        with pytest.raises(InputError):
+            read(tmp_path, CLEANROOM_NETWORK_REPOSITORY=wrong)

@@ -20,6 +20,8 @@ from cleanroom_recipes.model import Outcome
 
 NOUNS = {
     "config": {"check", "show"},
+    "database": {"migrate"},
+    "service": {"list", "run"},
     "product": {"add", "list", "show", "remove"},
     "ref": {"record", "list"},
     "release": {
@@ -53,7 +55,7 @@ NOUNS = {
     "webhook": {"list"},
     "notification": {"list", "retry", "endpoints"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
+ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web", "health"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([*noun.split(), verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun]) if f"{noun} {verb}" not in NOUNS),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -204,6 +205,18 @@ def test_only_who_has_the_beginning_of_the_same_file_gets_the_rest(port: int):
         assert (part.status_code, part.content) == (200, whole.content), begun
     beyond = requests.get(url, headers={"Range": "bytes=99999999-"}, timeout=10)
     assert beyond.status_code == 416
+
+
+def test_a_file_is_as_old_as_it_is_also_between_two_seconds(port: int, state: Path) -> None:
+    """A client that goes on names the time that it was told; the library would have told a later one."""
+    file = state / "repository" / "current" / "keys" / "cleanroom.asc"
+    os.utime(file, (1_700_000_000.7, 1_700_000_000.7))
+    url = f"http://127.0.0.1:{port}/keys/cleanroom.asc"
+    whole = requests.get(url, timeout=10)
+    assert whole.headers["Last-Modified"] == "Tue, 14 Nov 2023 22:13:20 GMT"
+    headers = {"Range": "bytes=5-", "If-Range": whole.headers["Last-Modified"]}
+    part = requests.get(url, headers=headers, timeout=10)
+    assert (part.status_code, part.content) == (206, whole.content[5:])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from surroundings import variables
 
+from cleanroom_base import health
+from cleanroom_base.settings import Settings, load
 from cleanroom_workers.phase_server import SOCKET, VARIABLE
 
 # Says what it was given, then does as it is told: end with a status, break, or wait for a signal.
@@ -20,6 +23,8 @@ SERVER = """
 import os, signal, sys, time
 from pathlib import Path
 from typing import Any
+from cleanroom_base import health
+from cleanroom_base.settings import Settings, load
 from cleanroom_workers import phase_server
 
 def run(arguments):
@@ -42,7 +47,9 @@ def run(arguments):
         return subprocess.run(["sh", "-c", "exit 7"]).returncode
     return int(verb)
 
-phase_server.serve(Path(sys.argv[1]), run)
+pulse = health.Pulse("phases")
+with health.Server(load(), pulse, "phases") as answering:
+    phase_server.serve(Path(sys.argv[1]), run, answering, lambda: pulse.turn("a phase", within=phase_server.TURN))
 """
 CLIENT = """
 import sys
@@ -52,10 +59,20 @@ sys.exit(99 if status is None else status)
 """
 
 
+def _settings(state: Path) -> Settings:
+    return load({"CLEANROOM_STATE": str(state), "CLEANROOM_SITE": str(state)})
+
+
+def _server(place: str, state: Path) -> subprocess.Popen[bytes]:
+    """The server, in an installation of its own."""
+    environment = {**variables(), "CLEANROOM_STATE": str(state), "CLEANROOM_SITE": str(state)}
+    return subprocess.Popen([sys.executable, "-c", SERVER, place], env=environment)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[str]:
     place = str(tmp_path / SOCKET)
-    server = subprocess.Popen([sys.executable, "-c", SERVER, place])
+    server = _server(place, tmp_path)
     try:
         deadline = time.monotonic() + 30
         while not Path(place).is_socket():
@@ -65,6 +82,7 @@ def place(tmp_path: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait(30)
+        shutil.rmtree(_settings(tmp_path).runtime)
 
 
 def _start(place: str, *arguments: str, environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Any:
@@ -85,6 +103,19 @@ def test_it_runs_with_all_that_the_client_has(place: str, tmp_path: Path) -> Non
     assert out == f"['5', 'a b'] {tmp_path} tolled from the input\n"
     assert errors == "for people\n"
     assert client.returncode == 5
+
+
+def test_it_answers_for_its_health_while_phases_run(place: str, tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    with _start(place, "wait", str(tmp_path / "ended")) as client:
+        client.stdin.close()
+        assert client.stdout.readline().startswith("['wait'")
+        [before] = health.ask(settings, ["phases"])
+        [after] = health.ask(settings, ["phases"])
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(30) == 143
+    assert (before["state"], after["state"]) == ("healthy", "healthy")
+    assert after["loops"][0]["turns"] > before["loops"][0]["turns"]
 
 
 def test_large_environments_arrive(place: str) -> None:
@@ -124,7 +155,7 @@ def test_it_ends_as_its_client_does(place: str, tmp_path: Path, number: signal.S
 
 def test_phases_go_on_when_the_server_is_killed(tmp_path: Path) -> None:
     place = str(tmp_path / SOCKET)
-    with subprocess.Popen([sys.executable, "-c", SERVER, place]) as server:
+    with _server(place, tmp_path) as server:
         deadline = time.monotonic() + 30
         while not Path(place).is_socket():
             assert time.monotonic() < deadline
@@ -142,6 +173,7 @@ def test_phases_go_on_when_the_server_is_killed(tmp_path: Path) -> None:
     with _start(place, "4") as client:
         client.communicate("", timeout=30)
     assert client.returncode == 99
+    shutil.rmtree(_settings(tmp_path).runtime)
 
 
 def _children(process: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.health import Pulse
 from cleanroom_workers import pool
 from cleanroom_workers.plan import Limits
 from cleanroom_workers.pool import READY, Bell, Demand, Kind, Pool, Room, watch
@@ -242,23 +243,24 @@ def test_a_damaged_note_is_no_demand(demand: Demand, tmp_path: Path) -> None:
 
 
 def test_the_bell_wakes_and_a_missing_pool_is_no_matter(host: FakeHost, demand: Demand, tmp_path: Path) -> None:
-    bell = Bell(tmp_path / "bell")
+    bell, pulse = Bell(tmp_path / "bell"), Pulse("guests")
     bell.ring()
     demand.note(BOOKWORM, 1)
     ended: list[int] = []
     with bell.heard() as heard:
-        for _ in watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=0.01, ended=ended):
+        for _ in watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=0.01, ended=ended, pulse=pulse):
             break
         bell.ring()
         bell.ring()
         # With a pause of an hour, only the bell can end this.
-        watching = watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=3600, ended=ended)
+        watching = watch([Pool(host, demand, Room(0), 1, FakeMaker())], heard, pause=3600, ended=ended, pulse=pulse)
         host.guests.clear()
         assert "is ready" in next(watching)
         host.guests.clear()
         assert "is ready" in next(watching)
         ended.append(signal.SIGTERM)
         assert list(watching) == []
+    assert pulse.report()["loops"][0]["turns"] > 2
     assert not (tmp_path / "bell").exists()
 
 

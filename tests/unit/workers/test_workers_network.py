@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from cleanroom_base.errors import InfrastructureError
-from cleanroom_workers.network import Addresses, free_network, network_xml, ruleset
+from cleanroom_base.settings import load
+from cleanroom_workers.network import Addresses, Network, Repository, free_network, network_xml, ruleset
 from cleanroom_workers.proxy import Proxy
 from cleanroom_workers.records import GuestRecord
 
@@ -67,7 +69,32 @@ def test_the_bridge_neither_waits_nor_serves() -> None:
     ],
 )
 def test_a_policy_puts_a_guest_into_its_sets(policy: str, sets: set[str]) -> None:
-    rules = ruleset(ADDRESSES, [replace(RECORD, network=policy)], PROXY, 9480)
+    rules = ruleset(ADDRESSES, [replace(RECORD, network=policy)], PROXY, Repository(9480, "127.0.0.1", 9480))
     found = {line.split()[1] for line in rules.splitlines() if line.startswith("  set ") and RECORD.address in line}
     assert found == sets
     assert f'"cg" . {RECORD.mac} . {RECORD.address}' in rules
+
+
+def _lines(published: Repository | None) -> list[str]:
+    rules = ruleset(ADDRESSES, [replace(RECORD, network="repository")], PROXY, published)
+    return [line.strip() for line in rules.splitlines() if "dnat" in line and "chain" not in line]
+
+
+def test_guests_are_led_to_the_repository_wherever_it_is() -> None:
+    asked = 'iifname "cr0123abcd" ip saddr @repository ip daddr 10.231.0.1 tcp dport 9480 dnat ip to'
+    here = "ip saddr @repository ip daddr 127.0.0.1 tcp dport 9480 ct status dnat accept"
+    assert _lines(Repository(9480, "127.0.0.1", 9480)) == [here, f"{asked} 127.0.0.1:9480"]
+    there = "ip saddr @repository ip daddr 172.18.0.5 tcp dport 8000 ct status dnat accept"
+    assert _lines(Repository(9480, "172.18.0.5", 8000)) == [there, f"{asked} 172.18.0.5:8000"]
+    assert _lines(None) == []
+
+
+def test_a_repository_elsewhere_is_found_by_its_name(tmp_path: Path) -> None:
+    def network(address: str) -> Network:
+        place = {"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_SITE": str(tmp_path)}
+        return Network(load({**place, "CLEANROOM_NETWORK_REPOSITORY": address}))
+
+    assert network("").repository() == Repository(9480, "127.0.0.1", 9480)
+    assert network("localhost:8000").repository() == Repository(9480, "127.0.0.1", 8000)
+    with pytest.raises(InfrastructureError, match=r"nowhere\.invalid cannot be found"):
+        network("nowhere.invalid:80").repository()

@@ -1,0 +1,283 @@
+"""Docker for tests: an engine that runs or is started here, and the services of docker-compose.yml in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from surroundings import IMAGE, image_of_tests, kept_between_runs, variables
+
+ROOT = Path(__file__).parents[2]
+BASE = "cleanroom-base:debian-12"
+PROJECT = "cleanroom-test"
+# Nothing is pulled; what is built from scratch takes its time.
+_BUILD_TIMEOUT = 3600.0
+_START_TIMEOUT = 600.0
+_TIMEOUT = 300.0
+# The user of the control plane's containers, as compose/Dockerfile makes it.
+USER = 10001
+SERVICES = ("postgresql", "refs", "master", "publisher", "notifications", "web", "repository", "worker")
+# What makes an installation quick, and patient with kills.
+_SITE = """\
+[refs]
+poll = 1
+[master]
+poll = 2
+lease = 20
+retry_pause = 1
+attempts = 9
+replays = 0
+[publisher]
+poll = 2
+[worker]
+disk = 4096
+"""
+
+
+@contextmanager
+def engine() -> Iterator[dict[str, str]]:
+    """The variables with which clients find an engine: the machine's own, or one that runs only here.
+
+    What ours built is kept in the directory of all tests, so that only the first run builds it.
+    """
+    if _answers({}):
+        yield {}
+        return
+    kept = kept_between_runs() / "docker"
+    kept.mkdir(parents=True, exist_ok=True)
+    where = Path("/run/cleanroom-test-docker")
+    environment = {"DOCKER_HOST": f"unix://{where}/docker.sock"}
+    # An engine that has to switch this on closes the machine's own forwarding at the same time.
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    where.mkdir(exist_ok=True)
+    options = [f"--data-root={kept}/data", f"--exec-root={where}/exec", f"--pidfile={where}/docker.pid"]
+    with (kept / "dockerd.log").open("ab") as log:
+        daemon = subprocess.Popen(
+            ["dockerd", *options, f"--host={environment['DOCKER_HOST']}"],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: _answers(environment) or daemon.poll() is not None, 120, "the engine answers")
+        assert daemon.poll() is None, (kept / "dockerd.log").read_text()[-3000:]
+        yield environment
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+        _forget_network()
+        shutil.rmtree(where, ignore_errors=True)
+
+
+def _answers(environment: Mapping[str, str]) -> bool:
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    done = subprocess.run(command, env={**variables(), **environment}, capture_output=True, timeout=60, check=False)
+    return done.returncode == 0
+
+
+def _forget_network() -> None:
+    """Take away what an engine that ended leaves: its bridge, and its rules among the machine's."""
+    subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, timeout=30, check=False)
+    for table in ("filter", "nat"):
+        listed = subprocess.run(
+            ["iptables", "-t", table, "-S"], capture_output=True, text=True, timeout=30, check=False
+        )
+        rules = [line.split() for line in listed.stdout.splitlines() if "DOCKER" in line or "docker0" in line]
+        for action in ("-A", "-F", "-X"):
+            for rule in rules:
+                words = ["-D", *rule[1:]] if action == "-A" else [action, *rule[1:]]
+                if (rule[0] == "-A") == (action == "-A"):
+                    command = ["iptables", "-t", table, *words]
+                    subprocess.run(command, capture_output=True, timeout=30, check=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said, and its exit status."""
+
+    status: int
+    out: str
+    error: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Stack:
+    """The services of docker-compose.yml."""
+
+    def __init__(self, place: Path, environment: Mapping[str, str]) -> None:
+        """`place` is a directory for its secrets, its site, and the repositories that it watches."""
+        self.place = place
+        self.repositories = place / "repositories"
+        self._override = place / "override.yml"
+        self._environment = {
+            **variables(),
+            **environment,
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "CLEANROOM_DEBIAN": BASE,
+            "CLEANROOM_IMAGES": PROJECT,
+            "CLEANROOM_SECRETS": str(place / "secrets"),
+            "CLEANROOM_SITE_DIRECTORY": str(place / "site"),
+            "CLEANROOM_TLS_DIRECTORY": str(place / "tls"),
+            # What consumers use: by the name that containers find.
+            "CLEANROOM_REPOSITORY_URL": "http://repository:8080",
+            "CLEANROOM_WEB_ADDRESS": "127.0.0.1:0",
+            "CLEANROOM_REPOSITORY_ADDRESS": "127.0.0.1:0",
+            "CLEANROOM_REPOSITORY_TLS_ADDRESS": "127.0.0.1:0",
+        }
+        version = self._run(["docker", "compose", "version"], 60, check=False)
+        self._program = ["docker", "compose"] if version.status == 0 else ["docker-compose"]
+
+    def _run(self, command: list[str], timeout: float, *, check: bool = True) -> Answer:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def docker(self, *words: str, timeout: float = _TIMEOUT, check: bool = True) -> Answer:
+        """A command of Docker's client."""
+        return self._run(["docker", *words], timeout, check=check)
+
+    def compose(self, *words: str, timeout: float = _TIMEOUT, check: bool = True) -> Answer:
+        """A command of Compose about these services."""
+        files = ["--file", str(ROOT / "docker-compose.yml"), "--file", str(self._override)]
+        return self._run([*self._program, *files, *words], timeout, check=check)
+
+    def prepare(self) -> None:
+        """Make what a person makes before the first start, and what tests have besides."""
+        for name in ("site", "tls", "repositories"):
+            (self.place / name).mkdir(parents=True)
+        (self.place / "site" / "cleanroom.toml").write_text(_SITE)
+        self._run([str(ROOT / "compose" / "make-secrets"), str(self.place / "secrets")], 60)
+        tls = self.place / "tls"
+        names = ["-keyout", str(tls / "key.pem"), "-out", str(tls / "certificate.pem"), "-subj", "/CN=localhost"]
+        names += ["-addext", "subjectAltName=DNS:localhost"]
+        self._run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names], 60)
+        (tls / "key.pem").chmod(0o444)
+        # The guests' image is a copy: a host writes beside it who uses it.
+        images = self.place / "images"
+        images.mkdir()
+        original = image_of_tests() / "images" / IMAGE
+        self._run(["cp", "--archive", "--reflink=auto", str(original), str(images)], 600)
+        shutil.rmtree(images / IMAGE / "users", ignore_errors=True)
+        watched = f"{self.repositories}:/srv/repositories:ro"
+        services = {name: {"volumes": [watched]} for name in ("refs", "master", "cleanroom")}
+        services["worker"] = {"volumes": [f"{images}:/var/lib/cleanroom/images"]}
+        self._override.write_text(json.dumps({"services": services}))
+
+    def build(self) -> None:
+        """Make the base and the images; a second time takes seconds."""
+        self._run([str(ROOT / "scripts" / "compose-base"), BASE], _BUILD_TIMEOUT)
+        self.compose("build", timeout=_BUILD_TIMEOUT)
+
+    def up(self) -> None:
+        """Start all, and wait until all are healthy."""
+        self.compose("up", "--detach", timeout=_START_TIMEOUT)
+        self.recovered()
+
+    def recovered(self) -> None:
+        """Wait until all are healthy."""
+        until(lambda: not self.unhealthy(), _START_TIMEOUT, "all are healthy", self.told)
+
+    def down(self) -> None:
+        """End all; nothing of it is left, its volumes neither."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "60")
+
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def _containers(self) -> dict[str, tuple[str, str]]:
+        """Each service's container and what Docker says of it, in words such as "Up 2 minutes (healthy)"."""
+        labels = '{{.Label "com.docker.compose.service"}} {{.Label "com.docker.compose.oneoff"}} {{.ID}} {{.Status}}'
+        listed = self.docker(
+            "ps", "--all", f"--filter=label=com.docker.compose.project={PROJECT}", f"--format={labels}"
+        )
+        rows = [line.split(" ", 3) for line in listed.out.splitlines()]
+        return {row[0]: (row[2], row[3]) for row in rows if row[1] == "False"}
+
+    def container(self, service: str) -> str:
+        """The container of a service, running or not."""
+        return self._containers()[service][0]
+
+    def unhealthy(self) -> dict[str, str]:
+        """What Docker says of the services that are not healthy; of `migrate` it is enough that it ended well."""
+        states = {name: status for name, (_, status) in self._containers().items()}
+        return {
+            name: states.get(name, "missing") for name in SERVICES if not states.get(name, "").endswith("(healthy)")
+        }
+
+    def kill(self, service: str) -> None:
+        """End a service at once, as a machine does that loses power, and start it again."""
+        container = self.container(service)
+        self.docker("kill", container)
+        # Docker takes this for a person's wish, and leaves the start to him.
+        self.docker("start", container)
+
+    def address(self, service: str) -> str:
+        """Where this machine reaches a service, by the network that leads outside."""
+        networks = self.docker("inspect", "--format={{json .NetworkSettings.Networks}}", self.container(service)).json
+        return str(networks[f"{PROJECT}_outside"]["IPAddress"])
+
+    def inside(self, service: str, *command: str, check: bool = True) -> Answer:
+        """A command in a service's container."""
+        return self.docker("exec", self.container(service), *command, check=check)
+
+    def told(self) -> str:
+        """The ends of the logs of all, for a test's own failure."""
+        return str(self.unhealthy()) + self.compose("logs", "--no-color", "--tail=40", check=False).out[-20_000:]
+
+    # -- Cleanroom -------------------------------------------------------------------------------------------------
+
+    def cleanroom(self, *words: str, check: bool = True, timeout: float = _TIMEOUT) -> Answer:
+        """A command of `cleanroom`, as a person says it."""
+        return self.compose("run", "--rm", "--no-deps", "-T", "cleanroom", *words, check=check, timeout=timeout)
+
+    def sql(self, statement: str) -> str:
+        """A statement as the server's administrator."""
+        command = [
+            "/usr/lib/postgresql/15/bin/psql",
+            "--host=/run/postgresql",
+            "--no-align",
+            "--tuples-only",
+            "--command",
+            statement,
+            "cleanroom",
+        ]
+        return self.inside("postgresql", *command).out.strip()
+
+    def deliver(self, name: str, tree: Path) -> None:
+        """Bring a repository to where the containers find it, theirs by owner: git reads no other's."""
+        bare = self.repositories / f"{name}.git"
+        fresh = bare.with_suffix(".new")
+        self._run(["git", "clone", "--quiet", "--bare", str(tree), str(fresh)], 60)
+        for file in [fresh, *fresh.rglob("*")]:
+            os.chown(file, USER, USER)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(bare)
+        fresh.rename(bare)
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str, told: Callable[[], str] = str) -> Any:
+    """Wait for a condition and return what it says."""
+    deadline = time.monotonic() + seconds
+    while not (said := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{told()}"
+        time.sleep(0.5)
+    return said
