@@ -24,6 +24,7 @@ from cleanroom_db import (
     bisections,
     dependencies,
     dependents,
+    disk,
     generations,
     phases,
     publications,
@@ -37,7 +38,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, GENERATION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.states import TrialPurpose
-from cleanroom_master import canaries, channel, consumer_page, needs, schedules
+from cleanroom_master import canaries, channel, consumer_page, housekeeping, needs, schedules
 from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.conflicts import union
 from cleanroom_master.conflicts.check import Checker
@@ -70,6 +71,7 @@ from cleanroom_recipes.events import (
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
 from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
+from cleanroom_workers import room
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
@@ -80,6 +82,8 @@ _ASKED = 50
 _CASES_AT_ONCE = 5000
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
+# What is on the file system whose room is looked at.
+STATE = "state"
 _ARTIFACTS = "artifacts"
 _CANDIDATES = "candidates"
 # Trials of what is published as it was published.
@@ -170,6 +174,7 @@ class Dispatch:
         self._checker = Checker.of(settings, database)
         self._upkeep = Upkeep(database, self._checker)
         self._trying = Trying(database, self._checker)
+        self._housekeeping = housekeeping.occasion(settings, "master")
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
 
@@ -190,7 +195,8 @@ class Dispatch:
         self._listener.wait(self._settings.number("master.poll"))
 
     def turn(self) -> list[DueAttempt]:
-        """Give up what fell silent, claim what was recorded, and say which attempts are due."""
+        """Give up what fell silent, claim what was recorded, and say which attempts are due: none without room."""
+        now = self._room()
         attempts.expire(self._database, self._policy)
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
         while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
@@ -201,7 +207,26 @@ class Dispatch:
         canaries.begin_due(self._database)
         choose_due(self._database, self._planner, self._settings)
         schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
+        if now.low:
+            return []
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    @property
+    def low(self) -> bool:
+        """Whether there is too little free disk to begin anything: neither an attempt nor a phase of one."""
+        return room.look(self._settings).low
+
+    def _room(self) -> room.Room:
+        """How much room there is now; that is noted for whoever asks why nothing begins."""
+        found = room.look(self._settings)
+        disk.note(self._database, STATE, free=found.free, total=found.total, least=found.least)
+        return found
+
+    def keep_house(self) -> list[housekeeping.Removed]:
+        """Remove what the master keeps no more, if it is time; takes up to minutes, and may be killed."""
+        if not self._housekeeping.due():
+            return []
+        return housekeeping.master(self._settings, self._database, remove=True)
 
     @property
     def _trials(self) -> int:
@@ -231,8 +256,8 @@ class Dispatch:
         return releases.get(self._database, work.release_id)
 
     def lease(self, attempt: int, owner: str, worker: str, url: str) -> Job | None:
-        """Begin to work on an attempt; None if another build does, or if it is closed."""
-        if not attempts.lease(self._database, attempt, owner, self.lease_seconds):
+        """Begin to work on an attempt; None if another build does, if it is closed, or if the disk has no room."""
+        if self.low or not attempts.lease(self._database, attempt, owner, self.lease_seconds):
             return None
         held = Lease(attempt, owner)
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)

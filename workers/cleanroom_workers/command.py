@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +24,7 @@ from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Network, Outcome
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import chore, declarations, phase_server
+from cleanroom_workers import chore, declarations, housekeeping, phase_server, room
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.layer_maker import LayerMaker
@@ -44,6 +46,10 @@ EXIT_STATUS = {
 # The pool looks by itself so often, in seconds, and waits so long for one before it to end.
 _POOL_PAUSE = 10.0
 _POOL_TIMEOUT = 60.0
+
+# How long a phase waits for room on this host's disk, in seconds: less than the master's patience with a worker.
+_ROOM_PATIENCE = 240.0
+_ROOM_PAUSE = 2.0
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -100,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="compare all content of images with what was sealed")
     verifying.add_argument("names", nargs="+", metavar="IMAGE")
     verifying.set_defaults(run=_verify)
+    tidying = commands.add_parser("housekeeping", help="remove what this host has not used for long")
+    tidying.add_argument("--dry-run", action="store_true", help="only say what that is")
+    tidying.set_defaults(run=_housekeeping)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("phases", _phases, "start phases without their waiting for Python, until it is ended"),
@@ -141,19 +150,21 @@ def _pool(_: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     end_with_parent()
-    room = Room(site.whole("worker.memory_reserve"))
+    spare = Room(site.whole("worker.memory_reserve"), lambda: room.look(site).low)
     maker = LayerMaker(site.state / "logs/services/layers.log")
-    pool = Pool(host, host.demand, room, site.whole("worker.parallel"), maker)
+    pool = Pool(host, host.demand, spare, site.whole("worker.parallel"), maker)
+    keeper = housekeeping.Housekeeper(site)
     chores = [
-        chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services"),
+        chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services", spare.disk_low),
         chore.verify(host.catalogue, site.number("images.verify"), site.state / "logs/services"),
     ]
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
-            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended):
+            for done in watch([pool, *chores, keeper], bell, pause=_POOL_PAUSE, ended=ended):
                 _say(done)
         finally:
             maker.end()
+            keeper.end()
             for each in chores:
                 each.end()
             for record in host.ready():
@@ -206,6 +217,13 @@ def _verify(options: argparse.Namespace) -> int:
     return status
 
 
+def _housekeeping(options: argparse.Namespace) -> int:
+    """What went, or would go, as one JSON array."""
+    found = housekeeping.keep_house(settings.load(), remove=not options.dry_run)
+    sys.stdout.write(json.dumps([asdict(one) for one in found]) + "\n")
+    return 0
+
+
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
@@ -231,6 +249,10 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
             if (value := getattr(phase.limits, name)) is not None
         },
     )
+    # A disk that fills while a build is under way is no reason to fail: others end, and housekeeping makes room.
+    deadline = time.monotonic() + _ROOM_PATIENCE
+    while room.look(site).low and time.monotonic() < deadline:
+        time.sleep(_ROOM_PAUSE)
     return host.reset(
         phase.image,
         # What a recipe leaves open, the site may decide.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from buildbot.config import BuilderConfig
-from buildbot.configurators.janitor import JanitorConfigurator
 from buildbot.process.factory import BuildFactory
 from buildbot.worker import Worker
 from buildbot.www.authz import Authz
@@ -22,7 +20,6 @@ from cleanroom_master.dispatch import Dispatch, builder_name
 
 # Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
 _BUILDBOT_LOG = 1 << 20
-_BUILDBOT_KEEPS = timedelta(weeks=4)
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,6 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         ],
         "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
-        "configurators": [JanitorConfigurator(logHorizon=_BUILDBOT_KEEPS, buildDataHorizon=_BUILDBOT_KEEPS, hour=3)],
         "logMaxSize": _BUILDBOT_LOG,
         "logMaxTailSize": _BUILDBOT_LOG // 8,
         "www": {

@@ -53,6 +53,7 @@ def _commands() -> Commands:
         channels,
         configuration,
         guests,
+        housekeeping,
         images,
         products,
         provenance,
@@ -84,6 +85,7 @@ def _commands() -> Commands:
         provenance,
         accounts,
         tokens,
+        housekeeping,
     ):
         module.register(commands)
     return commands
