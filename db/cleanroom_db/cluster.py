@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
@@ -105,6 +105,55 @@ def status(settings: Settings) -> Status:
     except (OSError, ValueError):
         return Status(None)
     return Status(process_id if works_in == data.resolve() else None)
+
+
+def dump(settings: Settings, file: Path, *, snapshot: str, timeout: float) -> None:
+    """Write the whole database as it is in a snapshot, in PostgreSQL's custom format. Raises InfrastructureError."""
+    url, environment = _for_programs(database_url(settings, Role.OWNER))
+    command: list[str | Path] = [
+        _program(settings, "pg_dump"),
+        "--format=custom",
+        "--no-password",
+        f"--snapshot={snapshot}",
+    ]
+    run([*command, f"--file={file}", f"--dbname={url}"], timeout=timeout, environment=environment, umask=0o077)
+
+
+def restore(settings: Settings, file: Path, *, timeout: float) -> None:
+    """Put a dump in the place of all that the database has, in one transaction. Raises InfrastructureError."""
+    url, environment = _for_programs(database_url(settings, Role.OWNER))
+    owner = open_database(settings, Role.OWNER)
+    try:
+        with owner.transaction() as cursor:
+            # Rights name these; they are given anew by the migration that follows.
+            roles.create(cursor)
+            cursor.execute("DROP SCHEMA IF EXISTS cleanroom CASCADE; DROP SCHEMA IF EXISTS buildbot CASCADE")
+    finally:
+        owner.close()
+    command: list[str | Path] = [
+        _program(settings, "pg_restore"),
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-privileges",
+    ]
+    run([*command, "--no-password", f"--dbname={url}", file], timeout=timeout, environment=environment)
+
+
+def _program(settings: Settings, name: str) -> Path:
+    """One of PostgreSQL's programs: of the private cluster's own version, else as the system has it."""
+    found = None if is_private(settings) else shutil.which(name)
+    return Path(found) if found else _programs(settings.state / "postgresql/data") / name
+
+
+def _for_programs(url: str) -> tuple[str, dict[str, str]]:
+    """A URL that may stand on a command line, and the environment with its password."""
+    parts = urlsplit(url)
+    user, separator, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    query = dict(parse_qsl(parts.query))
+    given = query.pop("password", None) or unquote(password)
+    plain = parts._replace(netloc=f"{name}{separator}{host}", query=urlencode(query, quote_via=quote, safe=""))
+    return urlunsplit(plain), {"PGPASSWORD": given} if given else {}
 
 
 def secret(settings: Settings, role: Role) -> str:

@@ -69,14 +69,18 @@ def notifications(database: Database, age: float, *, remove: bool) -> int:
 
 
 def buildbot(database: Database, age: float, *, remove: bool) -> int:
-    """What Buildbot keeps of builds that ended, but for the last one of each builder; how many buildsets and sources.
+    """What Buildbot keeps of builds that ended, but for the last one of each builder; how many were asked for.
 
     Buildbot's tables cascade from its buildsets: requests, builds, steps and logs go with them.
     """
     with database.transaction() as cursor:
         if not cursor.value(_SQL["buildbot_there"]):
             return 0
-    return _gone(database, "buildbot", age, remove=remove) + _gone(database, "sources", age, remove=remove)
+    found = _gone(database, "buildbot", age, remove=remove)
+    if remove:
+        # The sources that they were of, which some of them share.
+        _gone(database, "sources", age, remove=True)
+    return found
 
 
 def expired_sessions(database: Database, *, idle: float, age: float) -> int:

@@ -105,6 +105,22 @@ def _files(
     days = settings.number(f"retention.{what}_days")
     if not days:
         return []
+    with stores.removal(settings.state) as may:
+        if remove and not may:
+            return [Removed(what, "master", 0, 0, "a backup is being made: nothing is removed meanwhile")]
+        return [_sweep(what, directory, settings, database, how, remove=remove)]
+
+
+def _sweep(
+    what: str,
+    directory: Path,
+    settings: Settings,
+    database: Database,
+    how: tuple[_Find, _Note],
+    *,
+    remove: bool,
+) -> Removed:
+    days = settings.number(f"retention.{what}_days")
     find, note = how
     horizon = Horizon(days * _DAY, settings.whole("repository.keep"))
     before = time.time() - _FRESH
@@ -116,7 +132,7 @@ def _files(
             note(database, [one.sha256 for one in old])
             old = [one for one in old if stores.remove(directory, one, before=before)]
         number, size = number + len(old), size + sum(one.size for one in old)
-    return [Removed(what, "master", number, size, f"{_older(what, days)}, and not published, held or under way")]
+    return Removed(what, "master", number, size, f"{_older(what, days)}, and not published, held or under way")
 
 
 def _older(key: str, days: float) -> str:

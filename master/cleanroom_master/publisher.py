@@ -165,7 +165,9 @@ class Publisher:
         """Take out what channels keep no more, and remove what nobody needs."""
         self._forget_preparations()
         upkeep.retire(self._database, self._repository, self._keeping.rules)
-        upkeep.collect(self._database, self._repository, self._keeping)
+        # While a backup is being made, the next time will do.
+        with contextlib.suppress(InputError):
+            upkeep.collect(self._database, self._repository, self._keeping)
 
     def _forget_preparations(self) -> None:
         """Nothing is on its way into the pool while it is cleared up; what was is prepared again."""

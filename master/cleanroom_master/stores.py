@@ -8,16 +8,20 @@ file that was found is not removed before its time is old again, and by then a r
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleanroom_base.errors import TimedOut
 from cleanroom_workers.locks import locked
 
 _LOCK = ".lock"
 _TIMEOUT = 60.0
+_PAUSE = 0.1
 _NAME = re.compile(r"([0-9a-f]{64})(\.[a-z]+)?")
 _LEFT = re.compile(r".*\.[0-9]+\.new")
 
@@ -58,6 +62,39 @@ def contents(directory: Path, *, before: float) -> Iterator[list[Stored]]:
         found = [_stored(name, files) for name, files in sorted(alike.items())]
         if old := [one for one in found if one.at < before]:
             yield old
+
+
+@contextlib.contextmanager
+def no_removal(state: Path) -> Iterator[None]:
+    """Keep files of a state from being removed, while they are copied. Raises TimedOut while some are removed."""
+    deadline = time.monotonic() + _TIMEOUT
+    with _backup_lock(state).open("ab") as lock:
+        while not _try(lock.fileno(), fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise TimedOut("files of the state are being removed", hint="try again when housekeeping has ended")
+            time.sleep(_PAUSE)
+        yield
+
+
+@contextlib.contextmanager
+def removal(state: Path) -> Iterator[bool]:
+    """Tells whether files of a state may be removed: not while they are copied for a backup."""
+    with _backup_lock(state).open("ab") as lock:
+        yield _try(lock.fileno(), fcntl.LOCK_EX)
+
+
+def _backup_lock(state: Path) -> Path:
+    file = state / "run" / "backup.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _try(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _stored(name: str, files: list[tuple[Path, os.stat_result]]) -> Stored:

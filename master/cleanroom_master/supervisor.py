@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cleanroom_base import run
-from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, TimedOut
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
@@ -124,6 +124,11 @@ def taken_ports(settings: Settings) -> dict[str, str]:
 
 def prepare(settings: Settings) -> None:
     """Make what the processes need: directories, the worker's password, the database with its newest schema."""
+    if restore_mark(settings).exists():
+        raise InputError(
+            f"a backup was not put back to its end: {settings.state} is not whole",
+            hint="run cleanroom restore once more",
+        )
     places = Places(settings)
     for directory in (settings.state, places.run, places.logs):
         directory.mkdir(parents=True, exist_ok=True)
@@ -134,6 +139,11 @@ def prepare(settings: Settings) -> None:
             file.write(secrets.token_urlsafe(32))
     cluster.ensure(settings)
     migrate.migrate(settings)
+
+
+def restore_mark(settings: Settings) -> Path:
+    """Is there while a backup is being put back, and after that was broken off: the state is not whole then."""
+    return Places(settings).run / "restoring"
 
 
 def supervise(settings: Settings) -> None:

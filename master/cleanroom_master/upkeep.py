@@ -17,7 +17,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, Leaving
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
-from cleanroom_master import attesting, retention
+from cleanroom_master import attesting, retention, stores
 from cleanroom_master.files import FileStore
 from cleanroom_master.making import Change, make, published
 from cleanroom_master.publish.repository import Collected, Repository
@@ -87,8 +87,15 @@ def _mend(database: Database, repository: Repository, files: FileStore, current:
 def collect(database: Database, repository: Repository, keeping: Keeping, *, dry: bool = False) -> Collected:
     """Remove what nobody needs, or (`dry`) only say what that is.
 
-    It may be killed at any point: the next time goes on with it.
+    It may be killed at any point: the next time goes on with it. Raises InputError while a backup is being made.
     """
+    with stores.removal(repository.directory.parent) as may:
+        if not may and not dry:
+            raise InputError("a backup is being made: nothing is removed meanwhile", hint="try again when it is done")
+        return _collect(database, repository, keeping, dry=dry)
+
+
+def _collect(database: Database, repository: Repository, keeping: Keeping, *, dry: bool) -> Collected:
     current = repository.current()
     if current is None:
         return Collected((), 0, 0)

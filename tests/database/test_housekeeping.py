@@ -322,8 +322,8 @@ def buildbot(master: Database, connect: Callable[[Role], Database]) -> Database:
 def test_buildbot_forgets_builds_but_for_the_last_of_each_builder(
     owner: Database, buildbot: Database, site: Settings
 ) -> None:
-    assert numbers(housekeeping.master(site, buildbot, remove=False))["Buildbot's rows"] == 2
-    assert numbers(housekeeping.master(site, buildbot, remove=True))["Buildbot's rows"] == 2
+    assert numbers(housekeeping.master(site, buildbot, remove=False))["Buildbot's rows"] == 1
+    assert numbers(housekeeping.master(site, buildbot, remove=True))["Buildbot's rows"] == 1
     with owner.transaction() as cursor:
         left = {
             table: [row["id"] for row in cursor.rows(f"SELECT {key} AS id FROM buildbot.{table} ORDER BY 1")]

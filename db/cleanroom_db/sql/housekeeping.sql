@@ -118,15 +118,6 @@ DELETE FROM buildbot.buildsets WHERE id IN (
                                            WHERE later.builderid = build.builderid AND later.number > build.number))
      ORDER BY asked.id LIMIT %(limit)s)
 
--- name: count_sources
-SELECT count(*) FROM buildbot.sourcestamps AS source
- WHERE created_at < extract(epoch FROM now()) - %(age)s
-   AND NOT EXISTS (SELECT FROM buildbot.buildset_sourcestamps AS used JOIN buildbot.buildsets AS asked
-                       ON asked.id = used.buildsetid
-                    WHERE used.sourcestampid = source.id
-                      AND (asked.complete = 0 OR asked.complete_at >= extract(epoch FROM now()) - %(age)s))
-   AND NOT EXISTS (SELECT FROM buildbot.changes WHERE changes.sourcestampid = source.id)
-
 -- name: remove_sources
 DELETE FROM buildbot.sourcestamps WHERE id IN (
     SELECT source.id FROM buildbot.sourcestamps AS source

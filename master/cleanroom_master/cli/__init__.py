@@ -49,6 +49,7 @@ def run(words: Sequence[str]) -> int:
 def _commands() -> Commands:
     from cleanroom_master.cli import (
         accounts,
+        backups,
         bisections,
         channels,
         configuration,
@@ -86,6 +87,7 @@ def _commands() -> Commands:
         accounts,
         tokens,
         housekeeping,
+        backups,
     ):
         module.register(commands)
     return commands

@@ -1,0 +1,10 @@
+-- name: generation
+SELECT max(number) FROM cleanroom.generation WHERE switched_at IS NOT NULL
+
+-- name: logs
+SELECT DISTINCT log_sha256 AS digest FROM cleanroom.step
+ WHERE log_sha256 > %(after)s::text AND log_removed_at IS NULL ORDER BY 1 LIMIT %(limit)s
+
+-- name: artifacts
+SELECT DISTINCT sha256 AS digest FROM cleanroom.artifact
+ WHERE sha256 > %(after)s::text AND removed_at IS NULL ORDER BY 1 LIMIT %(limit)s
