@@ -51,7 +51,7 @@ GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT UPDATE (trial_id) ON cleanroom.canary TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
 GRANT UPDATE (removed_at) ON cleanroom.artifact TO cleanroom_master;
-GRANT INSERT, UPDATE ON cleanroom.disk TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.disk, cleanroom.worker TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
 GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
 GRANT UPDATE (verdict, why, judged_at) ON cleanroom.bisection_candidate TO cleanroom_master;

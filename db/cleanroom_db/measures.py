@@ -74,6 +74,12 @@ def measure(database: Database, phase_bounds: Sequence[float], reset_bounds: Seq
         )
 
 
+def database_size(database: Database) -> int:
+    """The bytes that the database takes on its server's disk."""
+    with database.transaction() as cursor:
+        return int(cursor.value("SELECT pg_database_size(current_database())"))
+
+
 def _counts(cursor: Cursor, block: str, word: str) -> dict[str, int]:
     return {row[word]: row["number"] for row in cursor.rows(_SQL[block])}
 

@@ -32,6 +32,7 @@ from cleanroom_db import (
     reproductions,
     trials,
     unions,
+    workers,
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
@@ -52,7 +53,7 @@ from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs import contents, sources
 from cleanroom_master.replays import NAMED, Replay
-from cleanroom_recipes import names
+from cleanroom_recipes import names, protocol
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
@@ -221,6 +222,10 @@ class Dispatch:
         found = room.look(self._settings)
         disk.note(self._database, STATE, free=found.free, total=found.total, least=found.least)
         return found
+
+    def worker_attached(self, name: str, version: int) -> None:
+        """A worker came; whoever asks is told which version it speaks."""
+        workers.attached(self._database, name, version, protocol.refusal(version) or "")
 
     def keep_house(self) -> list[housekeeping.Removed]:
         """Remove what the master keeps no more, if it is time; takes up to minutes, and may be killed."""
@@ -506,34 +511,35 @@ class PhaseRun:
             *((file, f"{_CANDIDATES}/{name}") for file, name in candidates),
         ]
 
-    def request(self, directory: Path) -> Any:
-        """The request for the worker, as JSON knows it; `directory` is the build's work directory there."""
+    def request(self, directory: Path, version: int = protocol.VERSION) -> Any:
+        """The request for a worker of that version, as JSON; `directory` is the build's work directory there."""
+        return protocol.for_worker(to_plain(self._request(directory)), version)
+
+    def _request(self, directory: Path) -> PhaseRequest:
         job, plan = self._job, self._plan
         assert job.commit_time is not None
-        return to_plain(
-            PhaseRequest(
-                product=job.product,
-                ref=job.subject.ref,
-                kind=job.subject.kind,
-                commit=job.subject.commit,
-                commit_time=job.commit_time,
-                expected_version=(
-                    names.version_of_tag(job.subject.ref, job.recipe.versions, name=job.product)
-                    if job.subject.kind is RefKind.TAG
-                    else None
-                ),
-                target=Target.parse(job.target),
-                attempt=job.attempt,
-                phase=plan,
-                source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
-                artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
-                output=directory / self.output,
-                conditions=self._conditions(),
-                repository=self._dispatch.repository(job),
-                candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
-                installed=self._replay.installed if self._replay else None,
-            )
+        return PhaseRequest(
+            product=job.product,
+            ref=job.subject.ref,
+            kind=job.subject.kind,
+            commit=job.subject.commit,
+            commit_time=job.commit_time,
+            expected_version=(
+                names.version_of_tag(job.subject.ref, job.recipe.versions, name=job.product)
+                if job.subject.kind is RefKind.TAG
+                else None
+            ),
+            target=Target.parse(job.target),
+            attempt=job.attempt,
+            phase=plan,
+            source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
+            artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
+            previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
+            output=directory / self.output,
+            conditions=self._conditions(),
+            repository=self._dispatch.repository(job),
+            candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
+            installed=self._replay.installed if self._replay else None,
         )
 
     def _conditions(self) -> Conditions:

@@ -25,9 +25,12 @@ from cleanroom_base import run
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, TimedOut
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import cluster, migrate
+from cleanroom_master import program
 from cleanroom_master.places import Places
 
 GRACE = 20.0
+# What is run, see `program`: an upgrade compares it with what is installed.
+PROGRAM = "program.json"
 PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 # What an earlier supervisor ran may need so long, in seconds, to end after it.
 _PORTS_BECOME_FREE = 5.0
@@ -156,6 +159,7 @@ def supervise(settings: Settings) -> None:
         _require_free_ports(settings)
         try:
             prepare(settings)
+            (Places(settings).run / PROGRAM).write_text(json.dumps(program.digests()))
             next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:

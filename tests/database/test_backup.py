@@ -1,4 +1,4 @@
-"""A backup brings everything back: every row of every table, every published byte; and nothing else is taken for one."""
+"""A backup brings back every row of every table and every published byte; and nothing else is taken for one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ TABLES = [
     *("canary", "delivery", "delivered_file"),
     *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
     *("account", "account_grant", "session", "api_token", "sign_in_failure"),
-    *("signing_key", "provenance", "disk"),
+    *("signing_key", "provenance", "disk", "worker"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
@@ -67,7 +67,9 @@ ALLOWED = {
         "phase": "IU",
         "step": "IU",
         "test_case": "IU",
-        "artifact": "I",
+        "artifact": "IU",
+        "disk": "IU",
+        "worker": "IU",
         "publication": "I",
         "service": "IU",
         "host": "IU",

@@ -294,7 +294,7 @@ class RunPhase(_Transfer):
             if not (yield self.send_file(source, destination)):
                 return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
         request = f"request-{phase.label}.json"
-        yield self.send_text(json.dumps(phase.request(self._directory)), request)
+        yield self.send_text(json.dumps(phase.request(self._directory, self.worker.protocol)), request)
         command = _EventCommand(
             self._received,
             workdir="build",

@@ -66,6 +66,7 @@ def _commands() -> Commands:
         telling,
         test_cases,
         tokens,
+        upgrades,
     )
 
     commands = Commands()
@@ -88,6 +89,7 @@ def _commands() -> Commands:
         tokens,
         housekeeping,
         backups,
+        upgrades,
     ):
         module.register(commands)
     return commands
