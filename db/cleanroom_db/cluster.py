@@ -13,12 +13,13 @@ import pwd
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_db import roles
@@ -30,6 +31,8 @@ _PORT = 5432
 _SOCKET_PATH_LIMIT = 107  # unix(7)
 _UNPRIVILEGED = ("postgres", "nobody")
 _PROGRAM_SECONDS = 120.0
+_RECOVERY_SECONDS = 600.0
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +336,7 @@ def _set_up(settings: Settings) -> None:
     administration = _private_url(settings, Role.OWNER, database="postgres")
     server = Database(administration, wait=settings.number("database.wait"))
     try:
+        _wait_for_recovery(server)
         with server.transaction() as cursor:
             roles.create(cursor)
             for role in roles.PROCESSES:
@@ -342,6 +346,21 @@ def _set_up(settings: Settings) -> None:
         server.close()
     if known is None:
         execute_alone(administration, f"CREATE DATABASE {DATABASE}")
+
+
+def _wait_for_recovery(server: Database) -> None:
+    """Wait for a cluster that replays a log until a point in time, see db/README.md. Raises TimedOut."""
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while True:
+        with server.transaction() as cursor:
+            if not cursor.value("SELECT pg_is_in_recovery()"):
+                return
+        if time.monotonic() > deadline:
+            raise TimedOut(
+                f"the database has been recovering for {_RECOVERY_SECONDS:.0f} s",
+                hint="it goes on; without recovery_target_action = 'promote' it waits at its target",
+            )
+        time.sleep(_PAUSE)
 
 
 def _private_url(settings: Settings, role: Role, *, database: str = DATABASE) -> str:

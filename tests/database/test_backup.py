@@ -6,13 +6,13 @@ import hashlib
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import Server
+from database_server import Server, add_product
 from shop import Shop
 from test_housekeeping import built
 from tiny_packages import make_deb, make_rpm
@@ -24,7 +24,6 @@ from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master import housekeeping, stores, supervisor, upkeep
 from cleanroom_master.backup import archive, making, restoring
-from cleanroom_master.backup.archive import Damaged
 from cleanroom_master.making import recover
 from cleanroom_master.publish.repository import Repository
 
@@ -164,7 +163,9 @@ def test_the_record_is_one_moment_and_the_files_are_at_least_that(
     named = making._named
     monkeypatch.setattr(making, "_named", walk)
     file = tmp_path / "busy.cleanroom"
-    assert making.make(site, published.owner, file, passphrase=None, progress=quiet).generation == 2
+    another = opened(site)
+    assert making.make(site, another, file, passphrase=None, progress=quiet).generation == 2
+    another.close()
     assert published.repository().current() == 3
     restoring.restore(elsewhere, file, passphrase=None, force=False, progress=quiet)
     other = opened(elsewhere)
@@ -178,55 +179,34 @@ def test_the_record_is_one_moment_and_the_files_are_at_least_that(
     other.close()
 
 
-def test_nothing_is_removed_while_a_backup_is_made(published: Shop, site: Settings, master: Database) -> None:
+def test_nothing_is_removed_while_a_backup_is_made(shop: Shop, site: Settings, master: Database) -> None:
     with stores.no_removal(site.state):
         [logs, artifacts, _] = housekeeping.master(site, master, remove=True)
         assert logs.why == artifacts.why == "a backup is being made: nothing is removed meanwhile"
         with pytest.raises(InputError, match="a backup is being made"):
-            upkeep.collect(published.database, published.repository(), upkeep.Keeping())
-        published.publisher().keep_up()
+            upkeep.collect(shop.database, shop.repository(), upkeep.Keeping())
+        shop.publisher().keep_up()
 
 
 @pytest.fixture
-def file(published: Shop, site: Settings, tmp_path: Path) -> Path:
+def small(owner: Database, site: Settings) -> Database:
+    """A record with a failed release, its log and file, and something like a repository."""
+    add_product(owner)
+    built(owner, site, "v1", "what went wrong")
+    pool, address = (site.state / "repository" / place for place in ("pool/ab/abcdef", "files/apt/pool/x.deb"))
+    for place in (pool, address):
+        place.parent.mkdir(parents=True)
+    pool.write_bytes(b"package")
+    os.link(pool, address)
+    return owner
+
+
+@pytest.fixture
+def file(small: Database, site: Settings, tmp_path: Path) -> Path:
     """A backup."""
     place = tmp_path / "good.cleanroom"
-    making.make(site, published.owner, place, passphrase=None, progress=quiet)
+    making.make(site, small, place, passphrase=None, progress=quiet)
     return place
-
-
-def cut(content: bytes) -> bytes:
-    return content[: len(content) * 2 // 3]
-
-
-def flip(content: bytes) -> bytes:
-    place = content.index(b"what went wrong") if b"what went wrong" in content else len(content) // 2
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-def lose_end(content: bytes) -> bytes:
-    """Without the manifest, and with a proper end."""
-    return content[: content.rindex(b"MANIFEST", 0, content.rindex(b"MANIFEST.sha256")) // 512 * 512] + bytes(1024)
-
-
-@pytest.mark.parametrize("harm", [cut, flip, lose_end, lambda _: b"", lambda _: b"hello" * 300], ids=str)
-def test_what_is_not_what_was_written_is_refused_and_changes_nothing(
-    file: Path, elsewhere: Settings, harm: Callable[[bytes], bytes]
-) -> None:
-    file.write_bytes(harm(file.read_bytes()))
-    for work in (
-        lambda: archive.verify(file, quiet),
-        lambda: restoring.restore(elsewhere, file, passphrase=None, force=True, progress=quiet),
-    ):
-        with pytest.raises(Damaged):
-            work()
-    assert not elsewhere.state.exists()
-
-
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
-    for name in ("/etc/passwd", "state/../../x", "state//x"):
-        with pytest.raises(Damaged, match="no such name"):
-            archive.safe(name)
 
 
 def test_a_state_that_is_not_empty_is_refused_unless_told(file: Path, site: Settings, elsewhere: Settings) -> None:
@@ -241,14 +221,14 @@ def test_a_state_that_is_not_empty_is_refused_unless_told(file: Path, site: Sett
 
 @pytest.mark.parametrize("point", ["files", "record", "rows"])
 def test_a_restore_that_was_killed_is_begun_again(
-    file: Path, published: Shop, site: Settings, elsewhere: Settings, point: str, monkeypatch: pytest.MonkeyPatch
+    file: Path, small: Database, site: Settings, elsewhere: Settings, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
 
     def die(*arguments: Any, **how: Any) -> Any:
         nonlocal calls
         calls += 1
-        if point != "files" or calls > 5:
+        if point != "files" or calls > 2:
             raise KeyboardInterrupt
         return place(*arguments, **how)
 
@@ -266,13 +246,13 @@ def test_a_restore_that_was_killed_is_begun_again(
         supervisor.prepare(elsewhere)
     restoring.restore(elsewhere, file, passphrase=None, force=False, progress=quiet)
     other = opened(elsewhere)
-    assert rows(other) == rows(published.owner)
+    assert rows(other) == rows(small)
     other.close()
     assert files(elsewhere.state, "repository", "logs") == files(site.state, "repository", "logs")
 
 
 def test_a_backup_that_fails_leaves_nothing(
-    published: Shop, site: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Database, site: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "bin/pg_dump"
     fake.parent.mkdir()
@@ -282,22 +262,22 @@ def test_a_backup_that_fails_leaves_nothing(
     place = tmp_path / "backups"
     place.mkdir()
     with pytest.raises(InfrastructureError, match="no room"):
-        making.make(site, published.owner, place / "one", passphrase=None, progress=quiet)
+        making.make(site, small, place / "one", passphrase=None, progress=quiet)
     assert list(place.iterdir()) == []
     (place / "one").write_text("mine")
     with pytest.raises(InputError, match="is there already"):
-        making.make(site, published.owner, place / "one", passphrase=None, progress=quiet)
+        making.make(site, small, place / "one", passphrase=None, progress=quiet)
 
 
-def test_keys_need_their_passphrase(published: Shop, site: Settings, elsewhere: Settings, tmp_path: Path) -> None:
+def test_keys_need_their_passphrase(small: Database, site: Settings, elsewhere: Settings, tmp_path: Path) -> None:
     home, passphrase = site.state / "publisher/gnupg", tmp_path / "passphrase"
     home.mkdir(parents=True)
     (home / "pubring.kbx").write_bytes(b"keys")
     passphrase.write_text("\n")
     with pytest.raises(InputError, match="no passphrase in its first line"):
-        making.make(site, published.owner, tmp_path / "one", passphrase=passphrase, progress=quiet)
+        making.make(site, small, tmp_path / "one", passphrase=passphrase, progress=quiet)
     passphrase.write_text("right")
-    making.make(site, published.owner, tmp_path / "one", passphrase=passphrase, progress=quiet)
+    making.make(site, small, tmp_path / "one", passphrase=passphrase, progress=quiet)
     passphrase.write_text("wrong")
     with pytest.raises(InputError, match="cannot be decrypted with this passphrase"):
         restoring.restore(elsewhere, tmp_path / "one", passphrase=passphrase, force=False, progress=quiet)

@@ -159,8 +159,7 @@ def test_no_migration_takes_away_what_the_version_before_uses(empty: Database) -
 )
 def test_what_takes_something_away_is_found(owner: Database, statement: str, problem: str) -> None:
     found = step(owner, Migration(9999, "later", statement))
-    assert found[:1] == ([problem] if problem else [])
-    assert len(found) <= 4
+    assert problem in found if problem else found == []
 
 
 # -- the command ------------------------------------------------------------------------------------------------

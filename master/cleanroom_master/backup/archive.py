@@ -23,7 +23,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from cleanroom_base.errors import InputError, Problem
 
@@ -59,7 +60,7 @@ class Member:
 
 
 class Writer:
-    """Writes a backup; `close` makes it complete."""
+    """Writes a backup, in a context of its own; `close` makes it complete."""
 
     def __init__(self, file: IO[bytes], scratch: Path, progress: Progress) -> None:
         """`scratch` is a directory for the manifest while it grows."""
@@ -70,6 +71,17 @@ class Writer:
         self._linked: dict[tuple[int, int], tuple[str, int]] = {}
         self.files = 0
         self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manifest.close()
+        # Of what was not completed the rest is written here, and not when it is collected, to a file that is closed.
+        with contextlib.suppress(OSError):
+            self._tar.fileobj.close()  # type: ignore[union-attr]
 
     def text(self, name: str, content: bytes) -> None:
         """Add a small file."""
@@ -112,7 +124,6 @@ class Writer:
         seal = f"{digest}  {_MANIFEST}\n".encode()
         self._tar.addfile(_info(_SEAL, len(seal), 0o600, 0.0), io.BytesIO(seal))
         self._tar.close()
-        self._manifest.close()
         return digest
 
     def _earlier(self, state: os.stat_result, name: str) -> str | None:
@@ -161,7 +172,8 @@ class _Hashing:
 
 def verify(file: Path, progress: Progress) -> dict[str, Any]:
     """Compare all of a backup with its manifest; returns what it is of. Raises Damaged with the first differences."""
-    with tempfile.TemporaryFile() as found:
+    # What is read of a member is read here, and fails here.
+    with tempfile.TemporaryFile() as found, _damage(file):
         about: dict[str, Any] | None = None
         listed = _Listed()
         for member, content in _members(file):
@@ -287,5 +299,6 @@ def _line(digest: str, name: str) -> bytes:
 
 def _info(name: str, size: int, mode: int, modified: float) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.size, info.mode, info.mtime = size, mode, modified
+    # Whole seconds: more would take a further header for each.
+    info.size, info.mode, info.mtime = size, mode, int(modified)
     return info

@@ -77,8 +77,11 @@ def make(settings: Settings, database: Database, file: Path, *, passphrase: Path
         # Beside the backup, where there is room for it.
         scratch = Path(undone.enter_context(tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.")))
         undone.enter_context(no_removal(settings.state))
-        with _private(partial) as stream, record.taken(database) as taken:
-            writer = Writer(stream, scratch, progress)
+        with (
+            _private(partial) as stream,
+            record.taken(database) as taken,
+            Writer(stream, scratch, progress) as writer,
+        ):
             _write(settings, places, writer, scratch, taken, keys)
             missing = _missing(places, taken)
             digest = writer.close()

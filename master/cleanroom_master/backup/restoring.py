@@ -174,7 +174,7 @@ def _trouble(settings: Settings) -> Iterator[None]:
     hint = f"mend it and restore again; until then nothing starts on {settings.state}"
     try:
         yield
-    except OSError as error:
+    except (OSError, tarfile.TarError) as error:
         raise InfrastructureError(f"the backup could not be put back: {error}", hint=hint) from error
     except CleanroomError as error:
         error.hint = error.hint or hint
