@@ -15,10 +15,14 @@ _PAGE = 5000
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of the record. `name` is PostgreSQL's for it; `generation` what consumers saw then (None: nothing)."""
+    """A moment of the record. `name` is PostgreSQL's for it; `generation` what consumers saw then (None: nothing).
+
+    `schema` may be older than this program's: a backup is made before an upgrade.
+    """
 
     name: str
     server: str
+    schema: int
     generation: int | None
     _cursor: Cursor
 
@@ -43,4 +47,4 @@ def taken(database: Database) -> Iterator[Snapshot]:
     with database.transaction() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         name, server = cursor.value("SELECT pg_export_snapshot()"), cursor.value("SHOW server_version")
-        yield Snapshot(name, server, cursor.value(_SQL["generation"]), cursor)
+        yield Snapshot(name, server, cursor.value(_SQL["schema"]), cursor.value(_SQL["generation"]), cursor)

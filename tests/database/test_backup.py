@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tarfile
@@ -24,6 +25,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
 from cleanroom_master import housekeeping, stores, supervisor, upkeep
 from cleanroom_master.backup import archive, making, restoring
+from cleanroom_master.cli import run
 from cleanroom_master.making import recover
 from cleanroom_master.publish.repository import Repository
 
@@ -284,3 +286,43 @@ def test_keys_need_their_passphrase(small: Database, site: Settings, elsewhere: 
     passphrase.write_text("right")
     restoring.restore(elsewhere, tmp_path / "one", passphrase=passphrase, force=False, progress=quiet)
     assert (elsewhere.state / "publisher/gnupg/pubring.kbx").read_bytes() == b"keys"
+
+
+def test_the_commands(
+    small: Database,
+    site: Settings,
+    elsewhere: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def said(settings: Settings, *words: str) -> Any:
+        for name, value in (("STATE", settings.state), ("SITE", tmp_path), ("DATABASE_URL", opened(settings).url)):
+            monkeypatch.setenv(f"CLEANROOM_{name}", str(value))
+        status = run([*words, "--format", "json"])
+        printed = capsys.readouterr()
+        return status, json.loads(printed.out) if printed.out else printed.err
+
+    file = str(tmp_path / "one")
+    status, made = said(site, "backup", file)
+    assert (status, list(made)) == (0, ["file", "files", "size", "generation", "missing", "keys", "sha256"])
+    status, found = said(site, "backup", "verify", file)
+    assert (status, list(found)) == (0, ["file", "complete", "about"])
+    about = ["format", "made_at", "made_by", "host", "schema", "server", "generation", "keys"]
+    assert list(found["about"]) == about
+    status, back = said(elsewhere, "restore", file)
+    assert (status, list(back), list(back["about"])) == (0, ["about", "files", "keys", "migrated", "next"], about)
+    for words, problem in (
+        (["backup"], None),
+        (["backup", "a", "b"], "one file is needed"),
+        (["backup", "--with-keys", "a"], "go together"),
+        (["backup", file], "is there already"),
+        (["backup", "verify", str(tmp_path / "none")], "there is no file"),
+        (["restore", file], "is not empty"),
+    ):
+        if problem is None:
+            with pytest.raises(SystemExit, match="2"):
+                run(words)
+        else:
+            status, told = said(elsewhere, *words)
+            assert (status, problem in told) == (2, True), told

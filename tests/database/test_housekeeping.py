@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from database_server import COMMIT, add_product, begin, claim, end, record_tags
-from shop import Shop
+from shop import Shop, publishing
 from starlette.testclient import TestClient
 from tiny_packages import make_deb
 
@@ -29,6 +29,7 @@ from cleanroom_db.releases import Release
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RequestKind
 from cleanroom_master import housekeeping, stores
+from cleanroom_master.cli import run
 from cleanroom_master.dispatch import STATE, Dispatch
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
@@ -271,6 +272,33 @@ def test_a_repository_says_what_would_go_before_it_goes(shop: Shop, tmp_path: Pa
         assert (shop.repository().numbers() == before) == bool(parameters)
     assert told[0] == told[1]
     assert (told[0]["files"], sorted(told[0]["generations"])) == (1, [1, 2])
+
+
+def test_one_command_looks_at_all_of_it(
+    shop: Shop, site: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(shop.owner, site, "v1", "old")
+    age(shop.owner, site)
+    for name, value in (("STATE", site.state), ("SITE", site.site), ("DATABASE_URL", shop.owner.url)):
+        monkeypatch.setenv(f"CLEANROOM_{name}", str(value))
+    command = ["housekeeping", "--format", "json"]
+    # What cannot be asked is said, and the rest is done.
+    assert run([*command, "--dry-run", "--timeout", "0.01"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert list(told) == ["dry_run", "removed", "size", "problems"]
+    assert [problem.partition(":")[0] for problem in told["problems"]] == ["the repository"]
+    with publishing(shop):
+        for words in (["--dry-run"], []):
+            assert run([*command, *words]) == 0
+            told = json.loads(capsys.readouterr().out)
+            assert set(told["removed"][0]) == {"what", "owner", "number", "size", "why"}
+            found = {one["what"]: (one["owner"], one["number"]) for one in told["removed"]}
+            assert found["logs"] == found["artifacts"] == ("master", 1)
+            assert {owner for owner, _ in found.values()} == {
+                *("master", "refs", "notifications", "web", "host", "publisher")
+            }
+            assert (told["dry_run"], told["size"] > 0) == (bool(words), True)
+            assert kept(site)[0] == ({"old"} if words else set())
 
 
 # -- Buildbot's own tables ------------------------------------------------------------------------------------

@@ -184,6 +184,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
 
 def test_a_check_says_what_would_be_done_and_does_nothing(old: Database, capsys: pytest.CaptureFixture[str]) -> None:
     status, found = said(capsys, "upgrade", "--check")
+    assert list(found) == [*("migrations", "workers", "restart", "backup", "free", "problems"), "applied"]
     newer = [f"{one.number:04}_{one.name}" for one in migrate.migrations() if one.number > VERSIONS[-1]]
     assert (status, found["migrations"], found["problems"], found["restart"]) == (0, newer, [], [])
     assert found["backup"] > 1 << 20
@@ -196,7 +197,8 @@ def test_an_upgrade_writes_a_backup_first_and_then_migrates(
     status, found = said(capsys, "upgrade", "--backup", str(tmp_path / "before"))
     assert (status, found["applied"]) == (0, found["migrations"])
     assert migrate.pending(old) == []
-    assert archive.verify(tmp_path / "before", lambda *_: None)["generation"] == 1
+    about = archive.verify(tmp_path / "before", lambda *_: None)
+    assert (about["schema"], about["generation"]) == (VERSIONS[-1], 1)
     assert said(capsys, "upgrade")[1]["applied"] == []
 
 

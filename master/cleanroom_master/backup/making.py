@@ -30,7 +30,7 @@ from typing import IO, Any
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
-from cleanroom_db import cluster, migrate
+from cleanroom_db import cluster
 from cleanroom_db import snapshot as record
 from cleanroom_db.connection import Database
 from cleanroom_master.backup import archive
@@ -114,7 +114,7 @@ def _about(taken: record.Snapshot, *, keys: bool) -> dict[str, Any]:
         "made_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "made_by": f"cleanroom {metadata.version('cleanroom')}",
         "host": socket.gethostname(),
-        "schema": migrate.migrations()[-1].number,
+        "schema": taken.schema,
         "server": taken.server,
         "generation": taken.generation,
         "keys": keys,
