@@ -46,16 +46,16 @@ def _unneeded(database: Database, block: str, digests: Sequence[str], horizon: H
     return {row["digest"] for row in rows}
 
 
-def note_logs(database: Database, digests: Sequence[str]) -> None:
+def note_logs(database: Database, digests: Sequence[str], horizon: Horizon) -> None:
     """Say of all steps with these logs that they are kept no more."""
     with database.transaction() as cursor:
-        cursor.execute(_SQL["note_logs"], digests=tuple(digests))
+        cursor.execute(_SQL["note_logs"], digests=tuple(digests), age=horizon.age)
 
 
-def note_artifacts(database: Database, digests: Sequence[str]) -> None:
+def note_artifacts(database: Database, digests: Sequence[str], horizon: Horizon) -> None:
     """Say of all artifacts with this content that it is kept no more."""
     with database.transaction() as cursor:
-        cursor.execute(_SQL["note_artifacts"], digests=tuple(digests))
+        cursor.execute(_SQL["note_artifacts"], digests=tuple(digests), age=horizon.age)
 
 
 def events(database: Database, age: float, *, remove: bool) -> int:

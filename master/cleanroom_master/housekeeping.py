@@ -27,7 +27,7 @@ from cleanroom_master.places import Places
 _FRESH = 86_400.0
 _DAY = 86_400.0
 _Find = Callable[[Database, Sequence[str], Horizon], set[str]]
-_Note = Callable[[Database, Sequence[str]], None]
+_Note = Callable[[Database, Sequence[str], Horizon], None]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _sweep(
         gone = find(database, [one.sha256 for one in there], horizon)
         old = [one for one in there if one.sha256 in gone]
         if remove and old:
-            note(database, [one.sha256 for one in old])
+            note(database, [one.sha256 for one in old], horizon)
             old = [one for one in old if stores.remove(directory, one, before=before)]
         number, size = number + len(old), size + sum(one.size for one in old)
     return Removed(what, "master", number, size, f"{_older(what, days)}, and not published, held or under way")

@@ -66,21 +66,26 @@ def contents(directory: Path, *, before: float) -> Iterator[list[Stored]]:
 
 @contextlib.contextmanager
 def no_removal(state: Path) -> Iterator[None]:
-    """Keep files of a state from being removed, while they are copied. Raises TimedOut while some are removed."""
+    """Keep files of a state from being removed, while they are copied: one backup at a time, and no remover beside it.
+
+    Raises TimedOut.
+    """
     deadline = time.monotonic() + _TIMEOUT
     with _backup_lock(state).open("ab") as lock:
-        while not _try(lock.fileno(), fcntl.LOCK_SH):
+        while not _try(lock.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                raise TimedOut("files of the state are being removed", hint="try again when housekeeping has ended")
+                raise TimedOut(
+                    "files are being removed, or another backup is made", hint="try again when that has ended"
+                )
             time.sleep(_PAUSE)
         yield
 
 
 @contextlib.contextmanager
 def removal(state: Path) -> Iterator[bool]:
-    """Tells whether files of a state may be removed: not while they are copied for a backup."""
+    """Tells whether files of a state may be removed: not while they are copied for a backup. Removers share it."""
     with _backup_lock(state).open("ab") as lock:
-        yield _try(lock.fileno(), fcntl.LOCK_EX)
+        yield _try(lock.fileno(), fcntl.LOCK_SH)
 
 
 def _backup_lock(state: Path) -> Path:

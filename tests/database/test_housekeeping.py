@@ -23,6 +23,7 @@ from cleanroom_base.settings import Settings, load
 from cleanroom_db import attempts, disk, phases, requests
 from cleanroom_db import housekeeping as rows
 from cleanroom_db.connection import Database
+from cleanroom_db.housekeeping import Horizon
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.phases import NewArtifact, StepResult
 from cleanroom_db.releases import Release
@@ -170,10 +171,16 @@ def test_a_content_that_comes_again_is_as_good_as_new(owner: Database, master: D
     age(owner, site)
     before = time.time() - 86_400
     [listed] = [one for there in stores.contents(Places(site).logs, before=before) for one in there]
+    horizon = Horizon(365 * 86_400.0, 32)
+    assert rows.unneeded_logs(master, [listed.sha256], horizon) == {listed.sha256}
     # Between the look and the removal another step prints the same.
     built(owner, site, "v2", "old")
+    rows.note_logs(master, [listed.sha256], horizon)
     assert not stores.remove(Places(site).logs, listed, before=before)
     assert kept(site)[0] == {"old"}
+    with owner.transaction() as cursor:
+        told = cursor.rows("SELECT log_removed_at IS NULL AS kept FROM cleanroom.step ORDER BY id")
+    assert [row["kept"] for row in told] == [False, True]
 
 
 def test_half_a_file_of_a_killed_process_goes(owner: Database, master: Database, site: Settings) -> None:

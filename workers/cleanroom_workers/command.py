@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,7 +48,6 @@ _POOL_TIMEOUT = 60.0
 
 # How long a phase waits for room on this host's disk, in seconds: less than the master's patience with a worker.
 _ROOM_PATIENCE = 240.0
-_ROOM_PAUSE = 2.0
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -250,9 +248,7 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
         },
     )
     # A disk that fills while a build is under way is no reason to fail: others end, and housekeeping makes room.
-    deadline = time.monotonic() + _ROOM_PATIENCE
-    while room.look(site).low and time.monotonic() < deadline:
-        time.sleep(_ROOM_PAUSE)
+    room.wait(site, _ROOM_PATIENCE)
     return host.reset(
         phase.image,
         # What a recipe leaves open, the site may decide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from cleanroom_base.settings import Settings
 
 # With less free disk than this, in bytes, whatever fails may fail for want of it.
 _EXHAUSTED = 64 << 20
+# Between two looks, in seconds.
+_PAUSE = 2.0
 
 
 class DiskFull(InfrastructureError):
@@ -43,6 +46,16 @@ def look(settings: Settings) -> Room:
         place = place.parent
     usage = shutil.disk_usage(place)
     return Room(usage.free, usage.total, settings.least_free(usage.total))
+
+
+def wait(settings: Settings, timeout: float, *, pause: float = _PAUSE) -> bool:
+    """Wait up to `timeout` seconds until there is room; False if there is none then."""
+    deadline = time.monotonic() + timeout
+    while look(settings).low:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
 
 
 def check(settings: Settings, more: int = 0) -> None:

@@ -46,10 +46,17 @@ SELECT coalesce(min(number), 0) FROM (
     SELECT number FROM cleanroom.generation WHERE switched_at IS NOT NULL ORDER BY number DESC LIMIT %(keep)s) AS kept
 
 -- name: note_logs
-UPDATE cleanroom.step SET log_removed_at = now() WHERE log_sha256 = ANY(%(digests)s) AND log_removed_at IS NULL
+-- Not of attempts that are younger: one of those may just have brought the same content again, and then it stays.
+UPDATE cleanroom.step SET log_removed_at = now()
+  FROM cleanroom.phase JOIN cleanroom.attempt ON attempt.id = phase.attempt_id
+ WHERE phase.id = step.phase_id AND step.log_sha256 = ANY(%(digests)s) AND step.log_removed_at IS NULL
+   AND attempt.finished_at <= now() - make_interval(secs => %(age)s)
 
 -- name: note_artifacts
-UPDATE cleanroom.artifact SET removed_at = now() WHERE sha256 = ANY(%(digests)s) AND removed_at IS NULL
+UPDATE cleanroom.artifact SET removed_at = now()
+  FROM cleanroom.attempt
+ WHERE attempt.id = artifact.attempt_id AND artifact.sha256 = ANY(%(digests)s) AND artifact.removed_at IS NULL
+   AND attempt.finished_at <= now() - make_interval(secs => %(age)s)
 
 -- name: count_events
 SELECT count(*) FROM cleanroom.ref_event AS event
