@@ -121,6 +121,16 @@ def gates(value: object) -> Value:
     return found
 
 
+def room(value: object) -> Value:
+    """Free space of a file system: whole MiB, or a part of it such as 5%."""
+    if isinstance(value, str) and (match := re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,2})?) ?%", value.strip())):
+        return f"{match[1]}%"
+    try:
+        return number(0, 1 << 30, whole=True)(value)
+    except _Invalid as error:
+        raise _Invalid("must be whole MiB, or a part of the file system such as 5%") from error
+
+
 port = number(1, 65535, whole=True)
 seconds = number(0.01, 31_536_000)
 count = number(0, 1_000_000, whole=True)
@@ -236,7 +246,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("retention.stable_days", days, 0.0, "days after which stable may drop a version; 0: never by age"),
     Setting("retention.spare_stable", choice("yes", "no"), "yes", "whether what stable has stays in other channels"),
     Setting(
-        "storage.minimum_free", number(0, 1 << 30, whole=True), 1024, "MiB of free disk below which no guest starts"
+        "retention.artifacts_days", days, 90.0, "days for which artifacts that are not published stay; 0: for ever"
+    ),
+    Setting("retention.logs_days", days, 365.0, "days for which logs of what is not published stay; 0: for ever"),
+    Setting("retention.events_days", days, 365.0, "days for which refs stay that became no release; 0: for ever"),
+    Setting("retention.notifications_days", days, 90.0, "days for which messages stay that were settled; 0: for ever"),
+    Setting("retention.buildbot_days", days, 28.0, "days for which Buildbot's own tables keep a build; 0: for ever"),
+    Setting("retention.worker_days", days, 30.0, "days for which what a host does not use stays; 0: for ever"),
+    Setting("retention.every", number(0, 8760), 24.0, "hours between two times of housekeeping; 0: by hand only"),
+    Setting(
+        "storage.minimum_free",
+        room,
+        1024,
+        "free disk below which nothing new is begun, in MiB, or as a part such as 5%",
     ),
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
@@ -274,6 +296,11 @@ class Settings:
     def whole(self, key: str) -> int:
         """The value of a whole-number key."""
         return int(str(self.values[key]))
+
+    def least_free(self, total: int) -> int:
+        """The free bytes below which nothing new is begun on a file system of `total` bytes."""
+        least = self.text("storage.minimum_free")
+        return int(total * float(least[:-1]) / 100) if least.endswith("%") else int(least) << 20
 
     def words(self, key: str) -> tuple[str, ...]:
         """The value of a list key."""

@@ -13,12 +13,13 @@ import pwd
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
 from cleanroom_base.run import run
 from cleanroom_base.settings import Settings
 from cleanroom_db import roles
@@ -30,6 +31,8 @@ _PORT = 5432
 _SOCKET_PATH_LIMIT = 107  # unix(7)
 _UNPRIVILEGED = ("postgres", "nobody")
 _PROGRAM_SECONDS = 120.0
+_RECOVERY_SECONDS = 600.0
+_PAUSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,55 @@ def status(settings: Settings) -> Status:
     except (OSError, ValueError):
         return Status(None)
     return Status(process_id if works_in == data.resolve() else None)
+
+
+def dump(settings: Settings, file: Path, *, snapshot: str, timeout: float) -> None:
+    """Write the whole database as it is in a snapshot, in PostgreSQL's custom format. Raises InfrastructureError."""
+    url, environment = _for_programs(database_url(settings, Role.OWNER))
+    command: list[str | Path] = [
+        _program(settings, "pg_dump"),
+        "--format=custom",
+        "--no-password",
+        f"--snapshot={snapshot}",
+    ]
+    run([*command, f"--file={file}", f"--dbname={url}"], timeout=timeout, environment=environment, umask=0o077)
+
+
+def restore(settings: Settings, file: Path, *, timeout: float) -> None:
+    """Put a dump in the place of all that the database has, in one transaction. Raises InfrastructureError."""
+    url, environment = _for_programs(database_url(settings, Role.OWNER))
+    owner = open_database(settings, Role.OWNER)
+    try:
+        with owner.transaction() as cursor:
+            # Rights name these; they are given anew by the migration that follows.
+            roles.create(cursor)
+            cursor.execute("DROP SCHEMA IF EXISTS cleanroom CASCADE; DROP SCHEMA IF EXISTS buildbot CASCADE")
+    finally:
+        owner.close()
+    command: list[str | Path] = [
+        _program(settings, "pg_restore"),
+        "--single-transaction",
+        "--exit-on-error",
+        "--no-privileges",
+    ]
+    run([*command, "--no-password", f"--dbname={url}", file], timeout=timeout, environment=environment)
+
+
+def _program(settings: Settings, name: str) -> Path:
+    """One of PostgreSQL's programs: of the private cluster's own version, else as the system has it."""
+    found = None if is_private(settings) else shutil.which(name)
+    return Path(found) if found else _programs(settings.state / "postgresql/data") / name
+
+
+def _for_programs(url: str) -> tuple[str, dict[str, str]]:
+    """A URL that may stand on a command line, and the environment with its password."""
+    parts = urlsplit(url)
+    user, separator, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    query = dict(parse_qsl(parts.query))
+    given = query.pop("password", None) or unquote(password)
+    plain = parts._replace(netloc=f"{name}{separator}{host}", query=urlencode(query, quote_via=quote, safe=""))
+    return urlunsplit(plain), {"PGPASSWORD": given} if given else {}
 
 
 def secret(settings: Settings, role: Role) -> str:
@@ -317,6 +369,7 @@ def _set_up(settings: Settings) -> None:
     administration = _private_url(settings, Role.OWNER, database="postgres")
     server = Database(administration, wait=settings.number("database.wait"))
     try:
+        _wait_for_recovery(server)
         with server.transaction() as cursor:
             roles.create(cursor)
             for role in roles.PROCESSES:
@@ -326,6 +379,21 @@ def _set_up(settings: Settings) -> None:
         server.close()
     if known is None:
         execute_alone(administration, f"CREATE DATABASE {DATABASE}")
+
+
+def _wait_for_recovery(server: Database) -> None:
+    """Wait for a cluster that replays a log until a point in time, see db/README.md. Raises TimedOut."""
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while True:
+        with server.transaction() as cursor:
+            if not cursor.value("SELECT pg_is_in_recovery()"):
+                return
+        if time.monotonic() > deadline:
+            raise TimedOut(
+                f"the database has been recovering for {_RECOVERY_SECONDS:.0f} s",
+                hint="it goes on; without recovery_target_action = 'promote' it waits at its target",
+            )
+        time.sleep(_PAUSE)
 
 
 def _private_url(settings: Settings, role: Role, *, database: str = DATABASE) -> str:

@@ -22,11 +22,13 @@ GRANT DELETE ON cleanroom.look_wish TO cleanroom_refs;
 GRANT SELECT ON cleanroom.product, cleanroom.release, cleanroom.build, cleanroom.attempt, cleanroom.comparison,
                 cleanroom.generation, cleanroom.channel_release, cleanroom.repository_request, cleanroom.state_change,
                 cleanroom.standing, cleanroom.notification, cleanroom.service TO cleanroom_notifications;
-GRANT UPDATE (told_at) ON cleanroom.state_change TO cleanroom_notifications;
+GRANT UPDATE (told_at), DELETE ON cleanroom.state_change TO cleanroom_notifications;
+GRANT DELETE ON cleanroom.notification TO cleanroom_notifications;
 GRANT INSERT, UPDATE ON cleanroom.notification, cleanroom.standing, cleanroom.service TO cleanroom_notifications;
 
 -- The ref watch records refs.
 GRANT INSERT ON cleanroom.ref_event, cleanroom.audit TO cleanroom_refs;
+GRANT DELETE ON cleanroom.ref_event TO cleanroom_refs;
 GRANT UPDATE (commit, previous_commit, change, tag_kind, tagger, message, signature, tagged_at, state, why, not_before,
               settled_at) ON cleanroom.ref_event TO cleanroom_refs;
 GRANT UPDATE (watch_error, watched_at) ON cleanroom.product TO cleanroom_refs;
@@ -48,6 +50,8 @@ GRANT UPDATE (basis) ON cleanroom.union_choice TO cleanroom_master;
 GRANT INSERT ON cleanroom.reproduced_artifact TO cleanroom_master;
 GRANT UPDATE (trial_id) ON cleanroom.canary TO cleanroom_master;
 GRANT INSERT (release_id, channel, requested_by) ON cleanroom.publication TO cleanroom_master;
+GRANT UPDATE (removed_at) ON cleanroom.artifact TO cleanroom_master;
+GRANT INSERT, UPDATE ON cleanroom.disk, cleanroom.worker TO cleanroom_master;
 GRANT INSERT, UPDATE ON cleanroom.bisection_probe TO cleanroom_master;
 GRANT UPDATE ON cleanroom.bisection TO cleanroom_master;
 GRANT UPDATE (verdict, why, judged_at) ON cleanroom.bisection_candidate TO cleanroom_master;

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cleanroom_db import disk
 from cleanroom_db.connection import Cursor, Database
+from cleanroom_db.disk import Disk
 from cleanroom_db.sql import load
 
 _SQL = load("measures")
@@ -45,6 +47,7 @@ class Measures:
     notifications: Mapping[str, int]
     services: Mapping[str, float]
     hosts: tuple[Host, ...]
+    disks: tuple[Disk, ...]
 
 
 def measure(database: Database, phase_bounds: Sequence[float], reset_bounds: Sequence[float]) -> Measures:
@@ -67,7 +70,14 @@ def measure(database: Database, phase_bounds: Sequence[float], reset_bounds: Seq
             tuple(
                 Host(row["name"], row["state"], row["processors"], row["silent"]) for row in cursor.rows(_SQL["hosts"])
             ),
+            tuple(disk.all_of(database)),
         )
+
+
+def database_size(database: Database) -> int:
+    """The bytes that the database takes on its server's disk."""
+    with database.transaction() as cursor:
+        return int(cursor.value("SELECT pg_database_size(current_database())"))
 
 
 def _counts(cursor: Cursor, block: str, word: str) -> dict[str, int]:

@@ -46,8 +46,8 @@ def migrations() -> tuple[Migration, ...]:
         if match := _FILE.match(file.name):
             found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
     found.sort(key=lambda migration: migration.number)
-    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
-        raise InfrastructureError("the migrations are not numbered 0001, 0002, ... without a gap")
+    if len({migration.number for migration in found}) < len(found):
+        raise InfrastructureError("two migrations have the same number")
     return tuple(found)
 
 
@@ -69,7 +69,7 @@ def apply(database: Database) -> list[str]:
     applied = []
     for migration in migrations():
         with database.transaction() as cursor:
-            if migration.number > _version(cursor):
+            if migration.number not in _locked_numbers(cursor):
                 cursor.execute(migration.statements)
                 cursor.execute(
                     "INSERT INTO cleanroom.migration (number, name, checksum)"
@@ -87,29 +87,35 @@ def apply(database: Database) -> list[str]:
 
 def check(database: Database) -> None:
     """Raise SchemaMismatch unless the database is exactly at this program's schema."""
-    with database.transaction() as cursor:
-        version = _recorded_version(cursor)
-    if version < len(migrations()):
+    missing = pending(database)
+    if missing:
         raise SchemaMismatch(
-            f"the database is at schema {version}, this program needs {len(migrations())}",
+            f"the database is at schema {missing[0].number - 1}, this program needs {migrations()[-1].number}",
             hint="'cleanroom up' migrates it",
         )
 
 
-def _version(cursor: Cursor) -> int:
-    """The schema's number, with the migration lock held until the transaction's end."""
+def pending(database: Database) -> list[Migration]:
+    """The migrations that the database does not have yet, in order. Raises SchemaMismatch."""
+    with database.transaction() as cursor:
+        there = _recorded_numbers(cursor)
+    return [migration for migration in migrations() if migration.number not in there]
+
+
+def _locked_numbers(cursor: Cursor) -> set[int]:
+    """The numbers of what was applied, with the migration lock held until the transaction's end."""
     _lock(cursor)
-    return _recorded_version(cursor)
+    return _recorded_numbers(cursor)
 
 
 def _lock(cursor: Cursor) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(%(lock)s)", lock=_LOCK)
 
 
-def _recorded_version(cursor: Cursor) -> int:
-    """The schema's number, 0 for none. Raises SchemaMismatch."""
+def _recorded_numbers(cursor: Cursor) -> set[int]:
+    """The numbers of what was applied; none in an empty database. Raises SchemaMismatch."""
     if cursor.value("SELECT to_regclass('cleanroom.migration')") is None:
-        return 0
+        return set()
     known = {migration.number: migration for migration in migrations()}
     rows = cursor.rows("SELECT number, name, checksum FROM cleanroom.migration ORDER BY number")
     for row in rows:
@@ -121,4 +127,4 @@ def _recorded_version(cursor: Cursor) -> int:
             )
         if migration.checksum != row["checksum"]:
             raise SchemaMismatch(f"migration {row['number']:04}_{row['name']} was changed after it was applied")
-    return len(rows)
+    return {int(row["number"]) for row in rows}

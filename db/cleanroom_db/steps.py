@@ -20,7 +20,9 @@ _BESIDE = 500
 
 @dataclass(frozen=True)
 class Step(Entity):
-    """A step, and where it belongs. `outcome` None: it runs; `log_sha256` None: its log is not complete, or empty."""
+    """A step, and where it belongs. `outcome` None: it runs; `log_sha256` None: its log is not complete, or empty;
+    `log_removed_at` None: it is kept.
+    """
 
     id: int
     name: str
@@ -32,6 +34,7 @@ class Step(Entity):
     log_sha256: str | None
     log_size: int
     log_truncated: bool
+    log_removed_at: datetime | None
     remark: str
     phase_id: int
     phase: str

@@ -25,6 +25,7 @@ from cleanroom_db import (
     bisections,
     dependencies,
     dependents,
+    disk,
     generations,
     phases,
     publications,
@@ -32,13 +33,14 @@ from cleanroom_db import (
     reproductions,
     trials,
     unions,
+    workers,
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import ATTEMPT, BISECTION, GENERATION, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
 from cleanroom_db.states import TrialPurpose
-from cleanroom_master import canaries, channel, consumer_page, needs, schedules
+from cleanroom_master import canaries, channel, consumer_page, housekeeping, needs, schedules
 from cleanroom_master.bisection.driver import Driver
 from cleanroom_master.conflicts import union
 from cleanroom_master.conflicts.check import Checker
@@ -52,7 +54,7 @@ from cleanroom_master.places import Places
 from cleanroom_master.planning import Planner
 from cleanroom_master.refs import contents, sources
 from cleanroom_master.replays import NAMED, Replay
-from cleanroom_recipes import names
+from cleanroom_recipes import names, protocol
 from cleanroom_recipes.codec import from_plain, to_plain
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import (
@@ -71,6 +73,7 @@ from cleanroom_recipes.events import (
 from cleanroom_recipes.model import Gate, Input, Outcome, Recipe, RefKind, Report, Target
 from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other_date, with_packages
 from cleanroom_recipes.request import PhaseRequest, Repository
+from cleanroom_workers import room
 
 CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
@@ -83,6 +86,8 @@ _ASKED = 50
 _CASES_AT_ONCE = 5000
 # A phase's own limit is watched by the worker; the master ends a command that outlives it by this much, in seconds.
 _PATIENCE = 300.0
+# What is on the file system whose room is looked at.
+STATE = "state"
 _ARTIFACTS = "artifacts"
 _CANDIDATES = "candidates"
 # Trials of what is published as it was published.
@@ -173,6 +178,7 @@ class Dispatch:
         self._checker = Checker.of(settings, database)
         self._upkeep = Upkeep(database, self._checker)
         self._trying = Trying(database, self._checker)
+        self._housekeeping = housekeeping.occasion(settings, "master")
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
 
@@ -202,7 +208,8 @@ class Dispatch:
         return health.Server.begin(self._settings, "master", patience=_LONGEST_TURN)
 
     def turn(self) -> list[DueAttempt]:
-        """Give up what fell silent, claim what was recorded, and say which attempts are due."""
+        """Give up what fell silent, claim what was recorded, and say which attempts are due: none without room."""
+        now = self._room()
         attempts.expire(self._database, self._policy)
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
         while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
@@ -213,7 +220,30 @@ class Dispatch:
         canaries.begin_due(self._database)
         choose_due(self._database, self._planner, self._settings)
         schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
+        if now.low:
+            return []
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    @property
+    def low(self) -> bool:
+        """Whether there is too little free disk to begin anything: neither an attempt nor a phase of one."""
+        return room.look(self._settings).low
+
+    def _room(self) -> room.Room:
+        """How much room there is now; that is noted for whoever asks why nothing begins."""
+        found = room.look(self._settings)
+        disk.note(self._database, STATE, free=found.free, total=found.total, least=found.least)
+        return found
+
+    def worker_attached(self, name: str, version: int) -> None:
+        """A worker came; whoever asks is told which version it speaks."""
+        workers.attached(self._database, name, version, protocol.refusal(version) or "")
+
+    def keep_house(self) -> list[housekeeping.Removed]:
+        """Remove what the master keeps no more, if it is time; takes up to minutes, and may be killed."""
+        if not self._housekeeping.due():
+            return []
+        return housekeeping.master(self._settings, self._database, remove=True)
 
     @property
     def _trials(self) -> int:
@@ -243,8 +273,8 @@ class Dispatch:
         return releases.get(self._database, work.release_id)
 
     def lease(self, attempt: int, owner: str, worker: str, url: str) -> Job | None:
-        """Begin to work on an attempt; None if another build does, or if it is closed."""
-        if not attempts.lease(self._database, attempt, owner, self.lease_seconds):
+        """Begin to work on an attempt; None if another build does, if it is closed, or if the disk has no room."""
+        if self.low or not attempts.lease(self._database, attempt, owner, self.lease_seconds):
             return None
         held = Lease(attempt, owner)
         attempts.describe(self._database, held, worker=worker, buildbot_url=url)
@@ -493,34 +523,35 @@ class PhaseRun:
             *((file, f"{_CANDIDATES}/{name}") for file, name in candidates),
         ]
 
-    def request(self, directory: Path) -> Any:
-        """The request for the worker, as JSON knows it; `directory` is the build's work directory there."""
+    def request(self, directory: Path, version: int = protocol.VERSION) -> Any:
+        """The request for a worker of that version, as JSON; `directory` is the build's work directory there."""
+        return protocol.for_worker(to_plain(self._request(directory)), version)
+
+    def _request(self, directory: Path) -> PhaseRequest:
         job, plan = self._job, self._plan
         assert job.commit_time is not None
-        return to_plain(
-            PhaseRequest(
-                product=job.product,
-                ref=job.subject.ref,
-                kind=job.subject.kind,
-                commit=job.subject.commit,
-                commit_time=job.commit_time,
-                expected_version=(
-                    names.version_of_tag(job.subject.ref, job.recipe.versions, name=job.product)
-                    if job.subject.kind is RefKind.TAG
-                    else None
-                ),
-                target=Target.parse(job.target),
-                attempt=job.attempt,
-                phase=plan,
-                source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
-                artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
-                previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
-                output=directory / self.output,
-                conditions=self._conditions(),
-                repository=self._dispatch.repository(job),
-                candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
-                installed=self._replay.installed if self._replay else None,
-            )
+        return PhaseRequest(
+            product=job.product,
+            ref=job.subject.ref,
+            kind=job.subject.kind,
+            commit=job.subject.commit,
+            commit_time=job.commit_time,
+            expected_version=(
+                names.version_of_tag(job.subject.ref, job.recipe.versions, name=job.product)
+                if job.subject.kind is RefKind.TAG
+                else None
+            ),
+            target=Target.parse(job.target),
+            attempt=job.attempt,
+            phase=plan,
+            source=directory / "source.tar" if Input.SOURCE in plan.inputs or plan.condition else None,
+            artifacts=directory / job.artifacts if Input.ARTIFACTS in plan.inputs else None,
+            previous=directory / self._before if Input.PREVIOUS in plan.inputs else None,
+            output=directory / self.output,
+            conditions=self._conditions(),
+            repository=self._dispatch.repository(job),
+            candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
+            installed=self._replay.installed if self._replay else None,
         )
 
     def _conditions(self) -> Conditions:

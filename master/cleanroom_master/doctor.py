@@ -18,6 +18,7 @@ from cleanroom_master.conflicts import check
 from cleanroom_master.places import Places
 from cleanroom_master.publish import signing
 from cleanroom_master.publish.site import repository_directory
+from cleanroom_workers import room
 from cleanroom_workers.host import Host
 
 # Programs, and the Debian package that brings each.
@@ -90,16 +91,12 @@ def _solver(_: Settings) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    place = settings.state
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free >> 20
-    least = settings.whole("storage.minimum_free")
+    found = room.look(settings)
     yield Finding(
         "disk",
-        free >= least,
-        f"{free} MiB free for {settings.state}; below {least} MiB no guest starts",
-        "make room, or set storage.minimum_free",
+        not found.low,
+        f"{settings.state}: {found.words}",
+        "make room (cleanroom housekeeping --dry-run shows what can go), or set storage.minimum_free",
     )
 
 
@@ -157,8 +154,8 @@ def _is_empty(directory: Path) -> bool:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """What will not work before long, unless somebody does something: keys that expire."""
-    findings = [finding for finding in _guarded(_keys, settings) if not finding.works]
+    """What does not work, or will not before long, unless somebody does something: a full disk, keys that expire."""
+    findings = [finding for look in (_disk, _keys) for finding in _guarded(look, settings) if not finding.works]
     return [f"{finding.what} {finding.detail}; do: {finding.remedy}" for finding in findings]
 
 

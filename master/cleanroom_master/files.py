@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from cleanroom_base.errors import InputError
+from cleanroom_master import stores
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -17,6 +18,11 @@ class FileStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+
+    @property
+    def directory(self) -> Path:
+        """Where they are."""
+        return self._directory
 
     def path(self, sha256: str) -> Path:
         """Where the file with this SHA-256 is. Raises InputError for what is no digest."""
@@ -31,7 +37,7 @@ class FileStore:
     def take(self, source: Path, sha256: str) -> Path:
         """Keep a file, whose hash the caller has checked; `source` may be gone afterwards."""
         place = self.path(sha256)
-        if not place.exists():
+        if not stores.found(self._directory, place):
             place.parent.mkdir(parents=True, exist_ok=True)
             fresh = place.with_name(f"{sha256}.{os.getpid()}.new")
             try:

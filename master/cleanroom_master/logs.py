@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from cleanroom_base.errors import InputError
-from cleanroom_master import log_lines
+from cleanroom_master import log_lines, stores
 from cleanroom_master.log_lines import BLOCK
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -60,6 +60,11 @@ class LogStore:
         self._directory = directory
         self._growing = directory / "growing"
 
+    @property
+    def directory(self) -> Path:
+        """Where they are."""
+        return self._directory
+
     def open(self, name: str) -> OpenLog:
         """Begin a log; `name` tells it from others that are being written, and is safe as a file name."""
         self._growing.mkdir(parents=True, exist_ok=True)
@@ -79,7 +84,7 @@ class LogStore:
         """Compress a log to its final place (written beside it and renamed), and remove the growing file."""
         size = path.stat().st_size
         place = self.path(digest)
-        if not place.exists():
+        if not stores.found(self._directory, place):
             place.parent.mkdir(parents=True, exist_ok=True)
             if size > BLOCK:
                 # It is found only together with its log, so it comes first.
@@ -110,7 +115,7 @@ class LogStore:
         try:
             raw = self.path(sha256).open("rb")
         except FileNotFoundError:
-            raise InputError(f"there is no log {sha256}") from None
+            raise _gone(sha256) from None
         with raw:
             raw.seek(offset)
             with gzip.GzipFile(fileobj=raw) as file:
@@ -132,7 +137,7 @@ class LogStore:
             with gzip.open(self.path(sha256)) as file:
                 return file.read()
         except FileNotFoundError:
-            raise InputError(f"there is no log {sha256}") from None
+            raise _gone(sha256) from None
 
 
 class OpenLog:
@@ -154,6 +159,10 @@ class OpenLog:
         """Finish: the log gets its final place."""
         self._file.close()
         return self._store.seal(self._path, self._digest.hexdigest())
+
+
+def _gone(sha256: str) -> InputError:
+    return InputError(f"there is no log {sha256}", hint="logs of what is not published go after retention.logs_days")
 
 
 def log_name(attempt: int, phase: str, replay: int, step: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cleanroom_base import health
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.occasion import Occasion
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import generations, publications, requests
 from cleanroom_db.cluster import open_database
@@ -76,21 +77,6 @@ class _Candidate:
 
     publication: Pending
     packages: list[NewPackage] = field(default_factory=list)
-
-
-class Due:
-    """Something that is to be done every so many seconds (0: never), the first time after as long."""
-
-    def __init__(self, interval: float) -> None:
-        self._interval = interval
-        self._last = time.monotonic()
-
-    def now(self) -> bool:
-        """Whether it is time; then the next time is as long away again."""
-        if not self._interval or time.monotonic() - self._last < self._interval:
-            return False
-        self._last = time.monotonic()
-        return True
 
 
 class Publisher:
@@ -182,7 +168,9 @@ class Publisher:
         """Take out what channels keep no more, and remove what nobody needs."""
         self._forget_preparations()
         upkeep.retire(self._database, self._repository, self._keeping.rules)
-        upkeep.collect(self._database, self._repository, self._keeping)
+        # While a backup is being made, the next time will do.
+        with contextlib.suppress(InputError):
+            upkeep.collect(self._database, self._repository, self._keeping)
 
     def _forget_preparations(self) -> None:
         """Nothing is on its way into the pool while it is cleared up; what was is prepared again."""
@@ -445,7 +433,7 @@ def work(settings: Settings) -> None:
         canary = settings.text("publisher.canary") == "yes"
         publisher = Publisher(database, repository, store, keeping=keeping, checker=checker, canary=canary)
         held.callback(publisher.close)
-        upkeep_due = Due(settings.number("repository.collect") * 3600)
+        upkeep_due = Occasion(settings.number("repository.collect"), settings.state / "run/housekeeping-publisher")
         recovered = False
         while not ended:
             try:
@@ -454,7 +442,7 @@ def work(settings: Settings) -> None:
                     recovered = True
                 if publisher.turn() == 0 and not publisher.busy:
                     publisher.renew()
-                    if upkeep_due.now():
+                    if upkeep_due.due():
                         publisher.keep_up()
                     pause = settings.number("publisher.poll")
                     pulse.turn("a release that passed, or a request", within=pause)

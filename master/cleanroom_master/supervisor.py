@@ -21,13 +21,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cleanroom_base import run
-from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, TimedOut
 from cleanroom_base.settings import Settings, load
 from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
+from cleanroom_master import program
 from cleanroom_master.places import Places
 from cleanroom_workers import host_services
 
+# What is run, see `program`: an upgrade compares it with what is installed.
+PROGRAM = "program.json"
 PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 # What an earlier supervisor ran may need so long, in seconds, to end after it.
 _PORTS_BECOME_FREE = 5.0
@@ -89,6 +92,11 @@ def taken_ports(settings: Settings) -> dict[str, str]:
 
 def prepare(settings: Settings) -> None:
     """Make what the processes need: directories, the worker's password, the database with its newest schema."""
+    if restore_mark(settings).exists():
+        raise InputError(
+            f"a backup was not put back to its end: {settings.state} is not whole",
+            hint="run cleanroom restore once more",
+        )
     places = Places(settings)
     for directory in (settings.state, places.run, places.logs):
         directory.mkdir(parents=True, exist_ok=True)
@@ -101,6 +109,11 @@ def prepare(settings: Settings) -> None:
     migrate.migrate(settings)
 
 
+def restore_mark(settings: Settings) -> Path:
+    """Is there while a backup is being put back, and after that was broken off: the state is not whole then."""
+    return Places(settings).run / "restoring"
+
+
 def supervise(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; then end everything. Raises AlreadyRunning."""
     ended: list[int] = []
@@ -111,6 +124,7 @@ def supervise(settings: Settings) -> None:
         _require_free_ports(settings)
         try:
             prepare(settings)
+            (Places(settings).run / PROGRAM).write_text(json.dumps(program.digests()))
             next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:

@@ -17,7 +17,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, Leaving
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
-from cleanroom_master import attesting, retention
+from cleanroom_master import attesting, retention, stores
 from cleanroom_master.files import FileStore
 from cleanroom_master.making import Change, make, published
 from cleanroom_master.publish.repository import Collected, Repository
@@ -84,25 +84,34 @@ def _mend(database: Database, repository: Repository, files: FileStore, current:
             )
 
 
-def collect(database: Database, repository: Repository, keeping: Keeping) -> Collected:
-    """Remove what nobody needs. It may be killed at any point: the next time goes on with it."""
+def collect(database: Database, repository: Repository, keeping: Keeping, *, dry: bool = False) -> Collected:
+    """Remove what nobody needs, or (`dry`) only say what that is.
+
+    It may be killed at any point: the next time goes on with it. Raises InputError while a backup is being made.
+    """
+    with stores.removal(repository.directory.parent) as may:
+        if not may and not dry:
+            raise InputError("a backup is being made: nothing is removed meanwhile", hint="try again when it is done")
+        return _collect(database, repository, keeping, dry=dry)
+
+
+def _collect(database: Database, repository: Repository, keeping: Keeping, *, dry: bool) -> Collected:
     current = repository.current()
     if current is None:
         return Collected((), 0, 0)
     # Those that were current within the time that is promised, for readers that began with them.
     young = generations.shown_within(database, keeping.grace)
     stay = {*repository.numbers()[: keeping.generations], *young, current}
-    gone = repository.remove_generations(keep=stay)
+    gone = repository.remove_generations(keep=stay, dry=dry)
     needed = generations.needed(database, oldest=min(stay), grace=keeping.grace)
-    files, size = repository.remove_unneeded(
-        map(published, needed), {one.built_sha256 for one in needed}, older_than=keeping.grace
-    )
+    look = repository.unneeded if dry else repository.remove_unneeded
+    files, size = look(map(published, needed), {one.built_sha256 for one in needed}, older_than=keeping.grace)
     return Collected(gone, files, size)
 
 
 def collect_on_request(database: Database, repository: Repository, keeping: Keeping, request: Request) -> None:
-    """Collect because somebody asked for it, and say what went."""
-    found = collect(database, repository, keeping)
+    """Collect because somebody asked for it, and say what went; with the parameter `dry`, what would go."""
+    found = collect(database, repository, keeping, dry=request.parameters.get("dry") is True)
     result = {"generations": list(found.generations), "files": found.files, "size": found.size}
     requests.finish(database, request.id, RequestState.DONE, "", result)
 

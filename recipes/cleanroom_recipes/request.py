@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cleanroom_base.errors import InputError
-from cleanroom_recipes import names
+from cleanroom_recipes import names, protocol
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
 from cleanroom_recipes.conditions import Conditions
 from cleanroom_recipes.events import Sha256
@@ -66,6 +66,7 @@ class PhaseRequest:
     replay; `installed` is what must be installed before a replay's tests (as the event StartingState says it).
     `repository` is what is published now in the channel into which the product goes (None: nothing yet).
     `candidates` is a directory with packages of another product with which this one is tried (None: none).
+    `protocol` is the master's version of what they say to each other.
     """
 
     product: Annotated[str, Text(64, names.PRODUCT, "a product's name such as hello")]
@@ -85,6 +86,7 @@ class PhaseRequest:
     repository: Repository | None = None
     candidates: Path | None = None
     installed: Sha256 | None = None
+    protocol: Annotated[int, Between(1, INTEGER_LIMIT)] = protocol.VERSION
 
     @property
     def snapshot_suffix(self) -> str:
@@ -104,8 +106,10 @@ def encode(request: PhaseRequest) -> bytes:
 
 
 def decode(content: bytes) -> PhaseRequest:
-    """Read a request. Raises InputError with everything that is wrong with it."""
+    """Read a request. Raises InputError with everything that is wrong with it, or for a master of another version."""
     value = loads(content, most=SIZE_LIMIT, what="the request")
+    if isinstance(value, dict):
+        protocol.check_master(value.get("protocol", 1))
     return from_plain(PhaseRequest, value, what="the request")
 
 

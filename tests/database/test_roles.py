@@ -28,15 +28,15 @@ TABLES = [
     *("canary", "delivery", "delivered_file"),
     *("webhook_delivery", "look_wish", "state_change", "standing", "notification"),
     *("account", "account_grant", "session", "api_token", "sign_in_failure"),
-    *("signing_key", "provenance"),
+    *("signing_key", "provenance", "disk", "worker"),
 ]
 
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
     Role.WEB: {},
-    Role.REFS: {"ref_event": "IU", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
+    Role.REFS: {"ref_event": "IUD", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
     Role.HOOKS: {"webhook_delivery": "ID", "look_wish": "IU"},
-    Role.NOTIFICATIONS: {"state_change": "U", "standing": "IU", "notification": "IU", "service": "IU"},
+    Role.NOTIFICATIONS: {"state_change": "UD", "standing": "IU", "notification": "IUD", "service": "IU"},
     Role.ACCESS: {
         "account": "I",
         "account_grant": "I",
@@ -69,7 +69,9 @@ ALLOWED = {
         "phase": "IU",
         "step": "IU",
         "test_case": "IU",
-        "artifact": "I",
+        "artifact": "IU",
+        "disk": "IU",
+        "worker": "IU",
         "publication": "I",
         "service": "IU",
         "host": "IU",

@@ -54,10 +54,15 @@ class Chore:
             kill_group(self._running)
 
 
-def refresh(catalogue: Catalogue, hours: float, logs: Path) -> Chore:
-    """Build images anew that are older than so many hours; 0 means never."""
+def refresh(catalogue: Catalogue, hours: float, logs: Path, low: Callable[[], bool] = lambda: False) -> Chore:
+    """Build images anew that are older than so many hours; 0 means never. Not while the disk's room is `low`."""
     store = catalogue.store
-    return Chore("refresh", lambda: catalogue.due(hours * _HOUR) if hours else [], store.note_try, logs / "refresh.log")
+    return Chore(
+        "refresh",
+        lambda: catalogue.due(hours * _HOUR) if hours and not low() else [],
+        store.note_try,
+        logs / "refresh.log",
+    )
 
 
 def verify(catalogue: Catalogue, hours: float, logs: Path) -> Chore:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,7 @@ from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
 from cleanroom_recipes.model import Isolation, Network, Outcome
 from cleanroom_recipes.request import PhaseRequest
-from cleanroom_workers import chore, declarations, phase_server
+from cleanroom_workers import chore, declarations, housekeeping, phase_server, room
 from cleanroom_workers.guest import Guest
 from cleanroom_workers.host import Host
 from cleanroom_workers.layer_maker import LayerMaker
@@ -46,6 +47,9 @@ _POOL_PAUSE = 10.0
 _POOL_TIMEOUT = 60.0
 # One thing that the pool does may take so long, in seconds: an emulated guest that boots.
 _LONGEST_START = 900.0
+
+# How long a phase waits for room on this host's disk, in seconds: less than the master's patience with a worker.
+_ROOM_PATIENCE = 240.0
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -102,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="compare all content of images with what was sealed")
     verifying.add_argument("names", nargs="+", metavar="IMAGE")
     verifying.set_defaults(run=_verify)
+    tidying = commands.add_parser("housekeeping", help="remove what this host has not used for long")
+    tidying.add_argument("--dry-run", action="store_true", help="only say what that is")
+    tidying.set_defaults(run=_housekeeping)
     for name, run, help_text in (
         ("pool", _pool, "keep guests ready, and take away what nobody claims, until it is ended"),
         ("serve", _serve, "keep all processes of this host running, until it is ended"),
@@ -144,20 +151,22 @@ def _pool(_: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     end_with_parent()
-    room = Room(site.whole("worker.memory_reserve"))
+    spare = Room(site.whole("worker.memory_reserve"), lambda: room.look(site).low)
     maker = LayerMaker(site.state / "logs/services/layers.log")
-    pool = Pool(host, host.demand, room, site.whole("worker.parallel"), maker)
+    pool = Pool(host, host.demand, spare, site.whole("worker.parallel"), maker)
+    keeper = housekeeping.Housekeeper(site)
     chores = [
-        chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services"),
+        chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services", spare.disk_low),
         chore.verify(host.catalogue, site.number("images.verify"), site.state / "logs/services"),
     ]
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
             pulse = health.Server.begin(site, "guests", patience=_LONGEST_START)
-            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
+            for done in watch([pool, *chores, keeper], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
                 _say(done)
         finally:
             maker.end()
+            keeper.end()
             for each in chores:
                 each.end()
             for record in host.ready():
@@ -220,6 +229,13 @@ def _verify(options: argparse.Namespace) -> int:
     return status
 
 
+def _housekeeping(options: argparse.Namespace) -> int:
+    """What went, or would go, as one JSON array."""
+    found = housekeeping.keep_house(settings.load(), remove=not options.dry_run)
+    sys.stdout.write(json.dumps([asdict(one) for one in found]) + "\n")
+    return 0
+
+
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
@@ -245,6 +261,8 @@ def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
             if (value := getattr(phase.limits, name)) is not None
         },
     )
+    # A disk that fills while a build is under way is no reason to fail: others end, and housekeeping makes room.
+    room.wait(site, _ROOM_PATIENCE)
     return host.reset(
         phase.image,
         # What a recipe leaves open, the site may decide.

@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -181,13 +181,14 @@ class Holder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The memory that ready guests must leave free, in MiB."""
+    """The memory that ready guests must leave free, in MiB; and whether the disk has no room for anything new."""
 
     reserve: int
+    disk_low: Callable[[], bool] = lambda: False
 
     def for_one_more(self, kind: Kind) -> bool:
         """Whether one more guest may be kept ready: what it may grow to must still be free when it is used."""
-        return available() >= self.reserve + kind.limits.memory
+        return available() >= self.reserve + kind.limits.memory and not self.disk_low()
 
     def tight(self) -> bool:
         """Whether ready guests should make way."""
@@ -237,7 +238,8 @@ class Pool:
         for name in self._holder.reap():
             yield f"ended {name}, which nobody claims"
         repeated = (wish.kind for wish in self._demand.wishes() if wish.repeated)
-        yield from self._maker.tend(filter(self._holder.lacks_layer, repeated))
+        if not self._room.disk_low():
+            yield from self._maker.tend(filter(self._holder.lacks_layer, repeated))
         ready = self._holder.ready()
         for record, why in self._superfluous(ready):
             self._holder.discard(record.name)

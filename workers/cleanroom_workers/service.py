@@ -11,6 +11,7 @@ from twisted.python import log
 
 from cleanroom_base import health
 from cleanroom_base.settings import Settings
+from cleanroom_recipes import protocol
 from cleanroom_workers import phase_server
 
 # Events are to be seen as they happen, and one event is one line, however long.
@@ -23,6 +24,8 @@ def worker(settings: Settings) -> Worker:
     """The worker as a service."""
     directory = settings.state / "worker"
     (directory / "info").mkdir(parents=True, exist_ok=True)
+    # Buildbot tells the master what is in there each time that the worker comes.
+    (directory / "info" / protocol.WORKER_FILE).write_text(str(protocol.VERSION))
     os.environ[phase_server.VARIABLE] = str(settings.runtime / phase_server.SOCKET)
     buildbot_worker = Worker(
         settings.text("master.host"),

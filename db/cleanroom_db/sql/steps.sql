@@ -1,6 +1,6 @@
 -- name: find
 SELECT step.id, step.name, step.position, step.outcome, step.exit_status, step.why, step.started_at, step.seconds,
-       step.log_sha256, step.log_size, step.log_truncated, step.remark,
+       step.log_sha256, step.log_size, step.log_truncated, step.log_removed_at, step.remark,
        phase.id AS phase_id, phase.name AS phase, phase.replay, attempt.id AS attempt, attempt.number, build.target,
        coalesce(release.product, trial.product) AS product, coalesce(release.ref, trial.ref) AS ref,
        trial.id AS trial, trial.purpose

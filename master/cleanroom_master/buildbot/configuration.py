@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from buildbot.config import BuilderConfig
-from buildbot.configurators.janitor import JanitorConfigurator
 from buildbot.process.factory import BuildFactory
 from buildbot.worker import Worker
 from buildbot.www.authz import Authz
 from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
+from twisted.internet import defer
+from twisted.internet.threads import deferToThread
+from twisted.python import log
 
 from cleanroom_base.settings import Settings
 from cleanroom_master.buildbot.scheduler import AttemptScheduler
 from cleanroom_master.buildbot.steps import AttemptBuild, LeaseAttempt
 from cleanroom_master.dispatch import Dispatch, builder_name
+from cleanroom_recipes import protocol
 
 # Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
 _BUILDBOT_LOG = 1 << 20
-_BUILDBOT_KEEPS = timedelta(weeks=4)
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,41 @@ class Inputs:
 
 
 class HostWorker(Worker):
-    """A host's worker; when it is tried again is decided by our rows, so Buildbot's own pause is off."""
+    """A host's worker; when it is tried again is decided by our rows, so Buildbot's own pause is off.
+
+    One that speaks a version which the master does not understand gets nothing to do, and that is written down.
+    """
+
+    def checkConfig(self, name: str, password: str, dispatch: Dispatch, **kwargs: Any) -> None:  # noqa: N802 - Buildbot's name
+        """Buildbot's check of the arguments."""
+        del dispatch
+        super().checkConfig(name, password, **kwargs)
+
+    def reconfigService(self, name: str, password: str, dispatch: Dispatch, **kwargs: Any) -> Any:  # noqa: N802 - Buildbot's name
+        """Take new arguments."""
+        self.dispatch = dispatch
+        return super().reconfigService(name, password, **kwargs)
+
+    @property
+    def protocol(self) -> int:
+        """The version that the worker speaks; those that say none speak the first."""
+        try:
+            return int(self.info.getProperty(protocol.WORKER_FILE, 1))
+        except ValueError:
+            return 0
+
+    @defer.inlineCallbacks
+    def attached(self, conn: Any) -> Any:
+        """The worker came."""
+        yield super().attached(conn)
+        if (problem := protocol.refusal(self.protocol)) is not None:
+            log.msg(f"{self.name} gets nothing to do: {problem}")
+        noted = deferToThread(self.dispatch.worker_attached, self.name, self.protocol)
+        noted.addErrback(log.err, "which version a worker speaks could not be written down")
+
+    def canStartBuild(self) -> bool:  # noqa: N802 - Buildbot's name
+        """Whether it can be given something to do."""
+        return protocol.understood(self.protocol) and bool(super().canStartBuild())
 
     def putInQuarantine(self) -> None:  # noqa: N802 - Buildbot's name
         """Do nothing."""
@@ -67,12 +102,13 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         "db": {"db_url": inputs.database_url},
         "protocols": {"pb": {"port": f"tcp:{settings.whole('master.worker_port')}:interface={bind}"}},
         "workers": [
-            HostWorker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
+            HostWorker(
+                name, password, inputs.dispatch, max_builds=settings.whole("worker.parallel"), keepalive_interval=60
+            )
             for name, password in inputs.workers.items()
         ],
         "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
-        "configurators": [JanitorConfigurator(logHorizon=_BUILDBOT_KEEPS, buildDataHorizon=_BUILDBOT_KEEPS, hour=3)],
         "logMaxSize": _BUILDBOT_LOG,
         "logMaxTailSize": _BUILDBOT_LOG // 8,
         "www": {

@@ -15,6 +15,7 @@ from twisted.internet import defer, reactor
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python import log
+from twisted.python.failure import Failure
 
 from cleanroom_master.dispatch import Dispatch, DueAttempt
 
@@ -42,6 +43,7 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
             self._asked: set[int] = set()
             self._active = False
             self._loop: defer.Deferred[None] = defer.succeed(None)
+            self._keeping_house = False
 
     @defer.inlineCallbacks
     def activate(self) -> Any:
@@ -69,6 +71,7 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
         yield deferToThread(self._dispatch.take_over)
         while self._active:
             try:
+                self._keep_house()
                 due = yield deferToThread(self._dispatch.turn)
                 yield self._ask(due)
                 pulse.turn("what is recorded, or the next look", within=self._dispatch.pause, loop="attempts")
@@ -79,6 +82,21 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
                 pulse.turn("a turn that succeeds", within=_AFTER_TROUBLE, loop="attempts")
                 yield deferLater(reactor, _AFTER_TROUBLE, lambda: None)
         reactor_turns.stop()
+
+    def _keep_house(self) -> None:
+        """Begin that beside the turns; what goes wrong is told, and done again another time."""
+        if self._keeping_house:
+            return
+        self._keeping_house = True
+
+        def done(result: Any) -> None:
+            self._keeping_house = False
+            if isinstance(result, Failure):
+                log.err(result, "housekeeping failed")
+            for one in [] if isinstance(result, Failure) else result:
+                log.msg(f"housekeeping: {one.number} {one.what} ({one.size or 0} bytes) removed: {one.why}")
+
+        deferToThread(self._dispatch.keep_house).addBoth(done)
 
     @defer.inlineCallbacks
     def _ask(self, due: list[DueAttempt]) -> Any:

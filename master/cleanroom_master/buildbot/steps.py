@@ -16,8 +16,8 @@ from typing import Any
 from buildbot.process import remotecommand, remotetransfer, results
 from buildbot.process.build import Build
 from buildbot.process.buildstep import BuildStep
-from twisted.internet import defer
-from twisted.internet.task import LoopingCall
+from twisted.internet import defer, reactor
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 
@@ -31,6 +31,8 @@ _BLOCK = 256 * 1024
 _SOURCE = "source.tar"
 # A worker gets 30 s to end its program; then a build that was told to stop is given up, in seconds.
 _STOP_PATIENCE = 60.0
+# Pause between two looks whether the disk has room again, in seconds.
+_ROOM_PAUSE = 5.0
 _RESULTS = {
     Outcome.PASSED: results.SUCCESS,
     Outcome.SKIPPED: results.SKIPPED,
@@ -119,7 +121,7 @@ class LeaseAttempt(BuildStep):
         url = f"{self.master.config.buildbotURL}#/builders/{self.build.builder._builderid}/builds/{self.build.number}"
         job = yield deferToThread(self.dispatch.lease, self.getProperty("attempt"), owner, self.worker.workername, url)
         if job is None:
-            self.descriptionDone = "another build has this attempt, or it is closed"
+            self.descriptionDone = "another build has this attempt, it is closed, or the disk has no room"
             return results.SKIPPED
         self.build.begin(self.dispatch, job)
         self.setProperty("product", job.product, "Cleanroom")
@@ -228,6 +230,8 @@ class RunPhase(_Transfer):
     @defer.inlineCallbacks
     def run(self) -> Any:
         """Prepare, run, record, and bring artifacts home."""
+        if not (yield self._room()):
+            return results.CANCELLED
         try:
             phase: PhaseRun = yield deferToThread(self.dispatch.begin_phase, self.job, self.phase)
         except InfrastructureError as error:
@@ -241,6 +245,13 @@ class RunPhase(_Transfer):
             # Nothing that follows would be worth its time.
             self.haltOnFailure = True
         return _RESULTS.get(outcome, results.FAILURE)
+
+    @defer.inlineCallbacks
+    def _room(self) -> Any:
+        """Wait until the disk has room for a guest; False where the build was stopped meanwhile."""
+        while not self.stopped and (yield deferToThread(lambda: self.dispatch.low)):
+            yield deferLater(reactor, _ROOM_PAUSE, lambda: None)
+        return not self.stopped
 
     @defer.inlineCallbacks
     def _guarded(self, phase: PhaseRun) -> Any:
@@ -283,7 +294,7 @@ class RunPhase(_Transfer):
             if not (yield self.send_file(source, destination)):
                 return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
         request = f"request-{phase.label}.json"
-        yield self.send_text(json.dumps(phase.request(self._directory)), request)
+        yield self.send_text(json.dumps(phase.request(self._directory, self.worker.protocol)), request)
         command = _EventCommand(
             self._received,
             workdir="build",

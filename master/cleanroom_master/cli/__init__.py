@@ -56,11 +56,13 @@ def _commands(words: Sequence[str] = ()) -> Commands:
         return commands
     from cleanroom_master.cli import (
         accounts,
+        backups,
         bisections,
         channels,
         configuration,
         database,
         guests,
+        housekeeping,
         images,
         products,
         provenance,
@@ -73,6 +75,7 @@ def _commands(words: Sequence[str] = ()) -> Commands:
         telling,
         test_cases,
         tokens,
+        upgrades,
     )
 
     for module in (
@@ -94,6 +97,9 @@ def _commands(words: Sequence[str] = ()) -> Commands:
         provenance,
         accounts,
         tokens,
+        housekeeping,
+        backups,
+        upgrades,
     ):
         module.register(commands)
     return commands

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cleanroom_db import dependencies
+from cleanroom_db import dependencies, disk
 from cleanroom_db.dependencies import Queued
 from cleanroom_master.cli.frame import Commands, Context, table
 from cleanroom_master.cli.products import in_a_circle
@@ -32,8 +32,11 @@ def queue(context: Context, _: argparse.Namespace) -> None:
     told = [
         {**row, "what": one.purpose or one.kind, "waits_for": _told(one)} for row, one in zip(rows, found, strict=True)
     ]
+    full = disk.low(context.database)
     lines = [table(told, _COLUMNS) if told else "nothing is under way", *map(in_a_circle, graph.cycles)]
-    context.emit({"queue": rows, "cycles": graph.cycles}, "\n".join(lines))
+    lines += [f"disk: {full.words}"] if full else []
+    data = {"queue": rows, "cycles": graph.cycles, "disk": full.words if full else None}
+    context.emit(data, "\n".join(lines))
 
 
 def _view(position: int, one: Queued) -> dict[str, Any]:

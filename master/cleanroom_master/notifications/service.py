@@ -23,6 +23,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import NOTIFICATION, Listener
 from cleanroom_db.notifications import Notification
 from cleanroom_db.states import NotificationEvent, NotificationState
+from cleanroom_master import housekeeping
 from cleanroom_master.notifications import endpoints, telling
 from cleanroom_master.notifications.endpoints import Endpoint
 from cleanroom_master.notifications.sending import NotDelivered, Sender
@@ -57,6 +58,7 @@ class Notifier:
         self._endpoints: dict[str, Endpoint] = {}
         self._read: tuple[int, int] | None = None
         self._problem = ""
+        self._housekeeping = housekeeping.occasion(settings, SERVICE)
 
     def stop(self) -> None:
         """End `run` soon; safe in a signal handler and in another thread."""
@@ -72,6 +74,8 @@ class Notifier:
             try:
                 services.heartbeat(self._database, SERVICE, "running", os.getpid(), self._problem)
                 self.begin()
+                if self._housekeeping.due():
+                    housekeeping.notifications(self._settings, self._database, remove=True)
                 due = notifications.next_due(self._database)
                 if due is not None and len(self._busy) < PARALLEL:
                     wait = min(max(due, 1.0 if self._busy else _LEAST_WAIT), _HEARTBEAT)

@@ -150,6 +150,19 @@ class Pool:
                 file.unlink()
         return removed, size
 
+    def unneeded(self, published: Set[str], built: Set[str], *, before: float) -> tuple[int, int]:
+        """How many files `remove_unneeded` would remove, and how many bytes."""
+        left = [self._read_facts(place.stem) for place in self._facts.glob("*/*.json")]
+        kept = [
+            facts
+            for facts in left
+            if {facts.sha256, facts.built_sha256} & (published | built)
+            or not _older(self._facts_path(facts.sha256), before)
+        ]
+        needed = published | {sha256 for facts in kept for sha256 in (facts.sha256, *facts.companions.values())}
+        gone = [file for file in self._files.glob("*/*") if file.name not in needed and _older(file, before)]
+        return len(gone), sum(file.stat().st_size for file in gone)
+
     def _sources(self) -> Iterator[Path]:
         """The facts of source packages, which need files beside them."""
         return (place for place in self._facts.glob("*/*.json") if b'"format": "dsc"' in place.read_bytes()[:64])

@@ -298,9 +298,11 @@ class Repository:
             self._place(package, address)
         return True
 
-    def remove_generations(self, *, keep: Set[int]) -> tuple[int, ...]:
-        """Remove generations but these; returns which."""
+    def remove_generations(self, *, keep: Set[int], dry: bool = False) -> tuple[int, ...]:
+        """Remove generations but these, or (`dry`) only say so; returns which."""
         gone = tuple(number for number in self.numbers() if number not in keep)
+        if dry:
+            return gone
         with storage.reported("removing old generations of the repository"):
             for number in gone:
                 # Under another name first: one that is half there would be taken for whole after a kill.
@@ -330,6 +332,11 @@ class Repository:
             published = {package.sha256 for package in packages}
             self.attachments.remove_unneeded(published, before=before)
             return self._pool.remove_unneeded(published, built, before=before)
+
+    def unneeded(self, needed: Iterable[Package], built: Set[str], *, older_than: timedelta) -> tuple[int, int]:
+        """How many files `remove_unneeded` would remove, and how many bytes; nothing is changed."""
+        before = time.time() - older_than.total_seconds()
+        return self._pool.unneeded({package.sha256 for package in needed}, built, before=before)
 
     def _remove_states(self, before: float) -> None:
         """Remove the states of yum repositories that no generation has, and that came before a time."""

@@ -20,6 +20,7 @@ from cleanroom_db.connection import Database
 from cleanroom_db.listen import LOOK, REF_EVENT, Listener
 from cleanroom_db.products import Product
 from cleanroom_db.ref_events import NewRef, RefDetails, RefEvent
+from cleanroom_master import housekeeping
 from cleanroom_master.refs import changes, lookup
 from cleanroom_master.refs.mirror import Mirror, Remote
 from cleanroom_master.refs.record import record
@@ -71,6 +72,7 @@ class Watch:
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(PARALLEL)
         self._busy: set[str] = set()
+        self._housekeeping = housekeeping.occasion(settings, SERVICE)
 
     def stop(self) -> None:
         """End `run` soon; safe in a signal handler and in another thread."""
@@ -87,6 +89,8 @@ class Watch:
                 self._begin_all(look_too=now >= next_look)
                 if now >= next_look:
                     next_look = now + self._settings.number("refs.poll")
+                if self._housekeeping.due():
+                    housekeeping.refs(self._settings, self._database, remove=True)
             except InfrastructureError as error:
                 _log.warning("%s", error)
             pause = min(HEARTBEAT, max(next_look - time.monotonic(), 0.1))

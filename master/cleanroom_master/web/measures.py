@@ -69,6 +69,10 @@ class Meter(Collector):
         yield _gauges("notifications", "Messages to others.", "state", found.notifications)
         yield _gauges("service_silent_seconds", "Time since a service was last heard of.", "service", found.services)
         yield from _hosts(found)
+        free = {one.place: float(one.free) for one in found.disks}
+        yield _gauges("disk_free_bytes", "Free space of a file system, as the master saw it last.", "place", free)
+        low = {one.place: float(one.low_since is not None) for one in found.disks}
+        yield _gauges("disk_low", "Whether nothing new is begun for want of free space: 1.", "place", low)
 
 
 def _queue(found: Measures) -> Iterator[Metric]:

@@ -16,6 +16,7 @@ from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_master.buildbot.configuration import Inputs, configure
 from cleanroom_master.buildbot.inputs import buildbot_url
 from cleanroom_master.dispatch import Dispatch
+from cleanroom_recipes.protocol import VERSION, WORKER_FILE
 
 BUILDS = (("hello", "debian-12/deb"), ("tally", "debian-12/deb"), ("tally", "debian-12/rpm"))
 
@@ -34,11 +35,11 @@ def inputs(tmp_path: Path) -> Inputs:
 
 def test_buildbot_accepts_it(inputs: Inputs, tmp_path: Path) -> None:
     config = MasterConfig.loadFromDict(configure(inputs), str(tmp_path / "master.cfg"))
-    # Buildbot adds one of its own, which clears away old data.
-    assert {builder.name for builder in config.builders} >= {f"{product} {target}" for product, target in BUILDS}
+    # None of Buildbot's own: what it keeps no more is cleared away by our housekeeping.
+    assert {builder.name for builder in config.builders} == {f"{product} {target}" for product, target in BUILDS}
     assert "attempts" in config.schedulers
     assert config.buildbotURL == "http://127.0.0.1:1234/"
-    assert "host" in {worker.workername for worker in config.workers}
+    assert {worker.workername for worker in config.workers} == {"host"}
 
 
 def test_it_depends_on_nothing_else(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +76,17 @@ def test_buildbot_s_tables_have_a_schema_of_their_own() -> None:
     url = make_url(buildbot_url("postgresql://us:p%40ss@/cleanroom?host=%2Frun%2Fx&options=-c%20role%3Dmaster"))
     assert (url.drivername, url.password, url.query["host"]) == ("postgresql+psycopg2", "p@ss", "/run/x")
     assert url.query["options"] == "-c role=master -csearch_path=buildbot"
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "works"), [(None, 1, True), ("2", 2, True), ("3", 3, False), ("0", 0, False), ("x", 0, False)]
+)
+def test_a_worker_of_a_version_that_is_not_understood_gets_nothing_to_do(
+    inputs: Inputs, said: str | None, version: int, works: bool
+) -> None:
+    assert VERSION == 2
+    [worker] = configure(inputs)["workers"]
+    worker.locksAvailable = lambda: True
+    worker._applyWorkerInfo({"host": "x", **({} if said is None else {WORKER_FILE: said})})
+    assert worker.protocol == version
+    assert worker.canStartBuild() is works

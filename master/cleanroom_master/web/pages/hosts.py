@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from cleanroom_db import overview, services, trends
+from cleanroom_db import disk, overview, services, trends
 from cleanroom_master.web import plots
 from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render
@@ -22,6 +22,7 @@ def hosts(record: Record, render: Render) -> Response:
     return render(
         "hosts.html",
         hosts=services.hosts(record),
+        disks=disk.all_of(record),
         services=services.list_all(record),
         running=overview.running(record),
         resets={kind: plots.distribution(seconds) for kind, seconds in sorted(kinds.items())},

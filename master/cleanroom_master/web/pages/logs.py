@@ -15,6 +15,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
+from cleanroom_base.errors import InputError
 from cleanroom_db import steps
 from cleanroom_db.steps import Step
 from cleanroom_master import log_lines
@@ -90,7 +91,7 @@ def log(
     find: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:  # fmt: skip
     """The lines around one of a log (the first, or while it grows the last), what was found in it, its errors."""
-    step = steps.find(record, step_id)
+    step = _kept(steps.find(record, step_id))
     opened = _Log(site.logs, step)
     index = opened.index()
     total = opened.count(index)
@@ -119,6 +120,16 @@ def log(
     )
 
 
+def _kept(step: Step) -> Step:
+    """The same step, if its log is kept. Raises InputError."""
+    if step.log_removed_at is not None:
+        raise InputError(
+            f"the log of {step.name} in {step.phase} of {step.product} {step.ref} is kept no more",
+            hint=f"it went on {step.log_removed_at:%Y-%m-%d}, as the setting retention.logs_days says",
+        )
+    return step
+
+
 def _errors(opened: _Log, index: Index | None) -> Found:
     """The lines that tell of errors; of a long log they are known already."""
     if index is None:
@@ -144,7 +155,7 @@ def _rendered(found: Found) -> dict[str, object]:
 @router.get("/log/{step_id}/download")
 def download(step_id: int, request: Request, site: OfSite, record: Record) -> Response:
     """All of a log as a file."""
-    step = steps.find(record, step_id)
+    step = _kept(steps.find(record, step_id))
     name = f"{step.product}_{step.ref}_{step.target}_{step.phase}_{step.name}.log"
     headers = {"Content-Disposition": f'attachment; filename="{safe(name)}"'}
     kind = "text/plain; charset=utf-8"

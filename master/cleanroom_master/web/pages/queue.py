@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from cleanroom_db import dependencies, overview
+from cleanroom_db import dependencies, disk, overview
 from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render
 
@@ -24,4 +24,5 @@ def queue(record: Record, render: Render) -> Response:
         count=len(found),
         running=overview.running(record),
         cycles=graph.cycles,
+        full=disk.low(record),
     )
