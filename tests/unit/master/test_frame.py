@@ -55,7 +55,10 @@ NOUNS = {
     "webhook": {"list"},
     "notification": {"list", "retry", "endpoints"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web", "health"}
+ALONE = {
+    *("up", "down", "status", "doctor", "demo", "bisect", "queue", "web", "health"),
+    *("housekeeping", "backup", "restore", "upgrade"),
+}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([*noun.split(), verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun]) if f"{noun} {verb}" not in NOUNS),
