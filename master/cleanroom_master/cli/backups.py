@@ -22,8 +22,7 @@ def register(commands: Commands) -> None:
         "backup",
         create_or_verify,
         "write the record and all files that it names into one file, also while everything runs; or verify such a file",
-        "cleanroom backup /backup/monday.cleanroom --with-keys --passphrase-file /root/passphrase\n"
-        "         cleanroom backup verify /backup/monday.cleanroom",
+        "cleanroom backup /backup/monday.cleanroom --with-keys --passphrase-file /root/passphrase",
     )
     backup.usage = (
         "cleanroom backup [-h] [--format {table,json}] [--with-keys --passphrase-file F] FILE\n"
