@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import signal
@@ -21,8 +22,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cleanroom_base import run
-from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut
+from cleanroom_base import log_records, run
+from cleanroom_base.errors import CleanroomError, InfrastructureError, TimedOut, causes
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
@@ -36,6 +37,9 @@ _DATABASE_EVERY = 2.0
 _LONGEST_PAUSE = 30.0
 # A service that ran this long was well; its next restart is quick again.
 _STEADY = 60.0
+
+
+_log = logging.getLogger(__name__)
 
 
 class AlreadyRunning(InfrastructureError):
@@ -80,7 +84,10 @@ def services(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             "worker",
-            (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={places.worker_tac}"),
+            (
+                *(twistd, "--nodaemon", "--pidfile=", "--logger=cleanroom_workers.twisted_records.worker"),
+                f"--python={places.worker_tac}",
+            ),
             on_host,
         ),
         Service("guests", (on_worker, "pool"), on_host),
@@ -231,9 +238,11 @@ def tail(log: Path, lines: int = 15) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16384))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+            found = file.read().decode(errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
         return "(no log)"
+    records = ((line, log_records.read(line)) for line in found)
+    return "\n".join(line if record is None else log_records.readable(record) for line, record in records)
 
 
 @contextlib.contextmanager
@@ -273,6 +282,8 @@ def _tend(one: _Running, settings: Settings) -> None:
                 one.restarts = 0
             return
         one.next_start = now + min(0.5 * 2**one.restarts, _LONGEST_PAUSE)
+        told = (one.service.name, one.process.pid, one.process.returncode)
+        _log.error("%s (process %d) ended with status %d, and is started again", *told)
         one.restarts += 1
         one.process = None
     if now >= one.next_start:
@@ -284,6 +295,7 @@ def _tend(one: _Running, settings: Settings) -> None:
         )
         one.since = now
         one.answered = False
+        _log.info("%s is process %d", one.service.name, one.process.pid)
 
 
 def _tend_database(settings: Settings) -> None:
@@ -292,7 +304,7 @@ def _tend_database(settings: Settings) -> None:
         try:
             cluster.ensure(settings)
         except CleanroomError as error:
-            sys.stderr.write(f"the database does not start: {error}\n")
+            _log.error("the database does not start: %s", error)
 
 
 def _report(settings: Settings, running: list[_Running]) -> None:
@@ -375,15 +387,16 @@ def _end_surroundings(settings: Settings) -> None:
         try:
             end()
         except CleanroomError as error:
-            sys.stderr.write(f"while ending: {error}\n")
+            _log.error("while ending: %s", error)
 
 
 def main() -> None:
     """Supervise in this process."""
+    log_records.begin("supervisor")
     try:
         supervise(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom: {error}\n")
+        _log.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)
 
 

@@ -51,6 +51,21 @@ def require_provenance(site: LiveSite, shown: Any, name: str, tmp_path: Path) ->
     assert any(one["uri"].startswith("pkg:deb/debian/gcc@") for one in dependencies if "uri" in one)
 
 
+def require_records(site: LiveSite, event: int, builds: Any) -> None:
+    """Every service on the way wrote the ref event's id, and what it did is found in the order in which it was done."""
+    records = site.ask("release", "log", "tally", "v1.0")
+    assert records == sorted(records, key=lambda record: record["time"])
+    # The ref was seen by the hook's command or by the watch; the Buildbot worker only names the id.
+    services = {record["service"] for record in records if record.get("correlation") == f"ref-{event}"}
+    assert services - {"refs", "command"} == {"master", "phases", "publisher"}
+    assert services & {"refs", "command"}
+    assert {"worker", "guests"} <= {record["service"] for record in records}
+    phases = {(record["target"], record["phase"]) for record in records if record["service"] == "phases"}
+    assert phases >= {(target, phase["name"]) for target, build in builds.items() for phase in build["phases"][:2]}
+    assert "is published in testing, generation" in records[-1]["message"]
+    assert "became a release" in site.run("release", "log", "tally", "v1.0").out
+
+
 @pytest.mark.timeout(840)
 def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, tmp_path: Path) -> None:
     bare = site.repositories / "tally.git"
@@ -76,6 +91,7 @@ def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, 
         assert outcomes == {name: PHASES[name] for name in outcomes}
         assert build["phases"][0]["tests"] == {"passed": 17, "failed": 0, "skipped": 0, "flaky": 0}
     assert shown["version"].startswith("1.0")
+    require_records(site, event["id"], builds)
     page = requests.get(f"{site.ask('status')['web_url']}release/tally/v1.0", timeout=60)
     assert (page.status_code, shown["why"] in page.text, "tally_1.0_amd64.deb" in page.text) == (200, True, True)
     repository = site.ask("repository", "show")

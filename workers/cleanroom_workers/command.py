@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -15,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from cleanroom_base import settings
+from cleanroom_base import log_records, settings
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.log_records import about
 from cleanroom_base.parent import end_with_parent
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
@@ -44,6 +46,8 @@ EXIT_STATUS = {
 # The pool looks by itself so often, in seconds, and waits so long for one before it to end.
 _POOL_PAUSE = 10.0
 _POOL_TIMEOUT = 60.0
+
+_log = logging.getLogger(__name__)
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -130,6 +134,7 @@ def _reap(_: argparse.Namespace) -> int:
 
 
 def _pool(_: argparse.Namespace) -> int:
+    log_records.begin("guests")
     site = settings.load()
     host = Host(site)
     ended: list[int] = []
@@ -151,7 +156,7 @@ def _pool(_: argparse.Namespace) -> int:
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
             for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended):
-                _say(done)
+                _log.info("%s", done)
         finally:
             maker.end()
             for each in chores:
@@ -163,6 +168,7 @@ def _pool(_: argparse.Namespace) -> int:
 
 
 def _phases(_: argparse.Namespace) -> int:
+    log_records.begin("phases")
     end_with_parent()
     place = settings.load().runtime / phase_server.SOCKET
     place.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -209,7 +215,10 @@ def _verify(options: argparse.Namespace) -> int:
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
-    with cancelled_by_signals() as shield:
+    if not log_records.begun():
+        # Nobody forked this process: it was started, and what it says is read by Buildbot.
+        log_records.begin("phases")
+    with cancelled_by_signals() as shield, _about(wanted):
         surroundings = Surroundings(
             reset=lambda wanted: _reset(site, wanted),
             log_limit=site.whole("worker.log_limit"),
@@ -217,7 +226,19 @@ def _run_phase(options: argparse.Namespace) -> int:
             shield=shield,
             repository=lambda: Host(site).repository,
         )
-        return EXIT_STATUS[run_phase(wanted, surroundings, _print_event)]
+        return EXIT_STATUS[run_phase(wanted, surroundings, _tell)]
+
+
+def _about(wanted: PhaseRequest) -> contextlib.AbstractContextManager[None]:
+    """Have all log records of this process be about the phase that it runs."""
+    return log_records.bound(
+        correlation=wanted.correlation,
+        product=wanted.product,
+        ref=wanted.ref,
+        target=str(wanted.target),
+        attempt=wanted.attempt,
+        phase=wanted.phase.name,
+    )
 
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
@@ -254,6 +275,19 @@ def _say(text: str) -> None:
     """Tell people: standard output is for events."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def _tell(event: events.Event) -> None:
+    """Tell the master of an event; what it says of the phase as a whole is logged here, too."""
+    match event:
+        case events.PhaseStarted():
+            _log.info("phase %s begins", event.phase)
+        case events.Reset():
+            told = (event.guest, event.method, event.seconds)
+            _log.info("guest %s is clean (%s) after %.2f s", *told, extra=about(guest=event.guest))
+        case events.PhaseFinished():
+            _log.info("phase ended: %s%s", event.outcome, f": {event.why}" if event.why else "")
+    _print_event(event)
 
 
 def _print_event(event: events.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from cleanroom_base import log_records
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_master import doctor, supervisor
@@ -35,7 +36,9 @@ def up(context: Context, arguments: argparse.Namespace) -> None:
     """Start in the background, or run here until interrupted."""
     if not arguments.detach:
         context.progress("Cleanroom runs here; Ctrl-C ends it, 'cleanroom status' in another terminal tells more")
-        supervisor.supervise(context.settings)
+        settings = context.settings
+        log_records.begin("supervisor")
+        supervisor.supervise(settings)
         return
     supervisor.start_in_background(context.settings, timeout=arguments.timeout)
     status(context, arguments)

@@ -24,6 +24,7 @@ NOUNS = {
     "ref": {"record", "list"},
     "release": {
         "list",
+        "log",
         "show",
         "wait",
         "watch",
