@@ -107,6 +107,7 @@ def begin(service: str, stream: TextIO | None = None) -> None:
         stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Readable(service) if stream.isatty() else JsonLines(service, journal=_is_journal(stream)))
+    handler.addFilter(_says_something)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -118,6 +119,11 @@ def begin(service: str, stream: TextIO | None = None) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.excepthook = _uncaught
     threading.excepthook = lambda caught: _uncaught(caught.exc_type, caught.exc_value, caught.exc_traceback)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether there is anything in a record: of some events Twisted makes a message without words."""
+    return bool(record.exc_info) or str(record.msg) != ""
 
 
 def begun() -> bool:

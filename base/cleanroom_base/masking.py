@@ -33,7 +33,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Cleanroom's own tokens (cleanroom_db.tokens).
     (re.compile(r"\bcleanroom_[A-Za-z0-9_-]{40,}"), MASK),
     (re.compile(r"((?:\bauthorization|\bcookie|\bset-cookie)\b[\"']?\s*[:=]\s*)[^\n]+", re.I), rf"\1{MASK}"),
-    (re.compile(rf"(\b{_SECRET_NAME}[\"']?\s*[:=]\s*\")(?:[^\"\\]|\\.)*", re.I), rf"\1{MASK}"),
+    (re.compile(rf"(\b{_SECRET_NAME}[\"']?\s*[:=]\s*\")(?!\(set\))(?:[^\"\\]|\\.)*", re.I), rf"\1{MASK}"),
     (re.compile(rf"(\b{_SECRET_NAME}[\"']?\s*[:=]\s*')[^']*", re.I), rf"\1{MASK}"),
     (re.compile(rf"(\b{_SECRET_NAME}\s*[:=]\s*)[^\s\"'&,;()]+", re.I), rf"\1{MASK}"),
 )
@@ -71,7 +71,9 @@ class Secrets:
     """Values that must not be read by others. Those of fewer than four characters are not looked for in text."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        forms = {form for value in values if len(value) >= _SHORTEST for form in _forms(value)}
+        plain = {form for value in values if len(value) >= _SHORTEST for form in _forms(value)}
+        # And each of these within JSON, as messages are in logs.
+        forms = plain | {json.dumps(form, ensure_ascii=only)[1:-1] for form in plain for only in (True, False)}
         longest_first = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
@@ -89,7 +91,8 @@ def _forms(value: str) -> Iterator[str]:
     """A value as programs write it."""
     encoded = value.encode(errors="surrogateescape")
     yield from (value, quote(encoded, safe=""), quote_plus(encoded), quote(encoded), html.escape(value))
-    yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], encoded.hex())
+    escaped = json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), repr(encoded)[1:]
+    yield from (*(text[1:-1] for text in escaped), encoded.hex())
     # Within other text that is written in base64 as a whole it begins at one of three places.
     for before in range(3):
         whole = base64.b64encode(b"\0" * before + encoded).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from cleanroom_base import log_records
@@ -23,6 +24,13 @@ def register(commands: Commands) -> None:
     commands.verb("down", down, "end everything that 'up' started", "cleanroom down")
     commands.verb("status", status, "what runs, and where its pages are", "cleanroom status --format json")
     commands.verb("doctor", check, "what works on this machine, what does not, and what to do", "cleanroom doctor")
+    bundle = commands.verb(
+        "support-bundle",
+        support_bundle,
+        "write what somebody needs to know who is to help, without secrets, into one file",
+        "cleanroom support-bundle support.tar.gz",
+    )
+    bundle.add_argument("file", type=Path, metavar="FILE", help="a new file whose name ends with .tar.gz")
     commands.verb("web", web, "serve the web status here, where 'up' does not", "cleanroom web")
     show = commands.verb(
         "demo", demo, "take two products from a tag to a signed repository and into a fresh guest", "make demo"
@@ -106,19 +114,28 @@ def check(context: Context, _: argparse.Namespace) -> int:
         if not finding.works and finding.remedy:
             lines.append(f"      do: {finding.remedy}")
     context.emit(
-        [
-            {
-                "what": finding.what,
-                "works": finding.works,
-                "optional": finding.optional,
-                "detail": finding.detail,
-                "remedy": finding.remedy,
-            }
-            for finding in findings
-        ],
+        [finding.plain for finding in findings],
         "\n".join(lines),
     )
     return 0 if all(finding.works or finding.optional for finding in findings) else InfrastructureError.exit_status
+
+
+def support_bundle(context: Context, arguments: argparse.Namespace) -> None:
+    """Write versions, settings, states, sizes and the ends of logs; what is secret is masked."""
+    from cleanroom_master import support_bundle as bundle
+
+    settings = context.settings
+    context.progress("looking at everything; that takes some seconds")
+    members = bundle.write(
+        settings,
+        arguments.file,
+        {
+            "status": lambda: describe(settings),
+            "doctor": lambda: [finding.plain for finding in doctor.examine(settings)],
+        },
+    )
+    told = f"{arguments.file} has {len(members)} files; nothing secret that is known here is in it, but look yourself"
+    context.emit({"file": arguments.file, "members": members}, told)
 
 
 def demo(context: Context, arguments: argparse.Namespace) -> None:

@@ -54,7 +54,7 @@ NOUNS = {
     "webhook": {"list"},
     "notification": {"list", "retry", "endpoints"},
 }
-ALONE = {"up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
+ALONE = {"support-bundle", "up", "down", "status", "doctor", "demo", "bisect", "queue", "web"}
 COMMANDS = [
     *([one] for one in sorted(ALONE)),
     *([*noun.split(), verb] for noun in sorted(NOUNS) for verb in sorted(NOUNS[noun]) if f"{noun} {verb}" not in NOUNS),
