@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -25,6 +25,8 @@ _POSTGRESQL = 150000
 # Leases and signatures compare times; apt refuses a date that lies ten seconds ahead.
 _CLOCKS_APART = 5.0
 _TIMEOUT = 10.0
+# Buildbot's janitor runs in the master, and is listed as a worker.
+_BUILDBOTS_OWN = "__"
 
 
 def memory(settings: Settings) -> Iterator[Finding]:
@@ -71,16 +73,19 @@ def mirrors(settings: Settings) -> Iterator[Finding]:
             named.setdefault(address, []).append(name)
     through = _guests_proxy(settings)
     for address, images in sorted(named.items()):
-        place = urlsplit(address).hostname or address
-        try:
-            answer = requests.head(f"{address}/", timeout=_TIMEOUT, proxies=through, allow_redirects=True)
-        except requests.RequestException as error:
-            detail = f"does not answer: {type(error).__name__}"
-            yield Finding(f"mirror {place}", False, detail, f"guests of {', '.join(images)} need it")
-        else:
-            # Who refuses to list its directories is there.
-            works = answer.status_code < 500
-            yield Finding(f"mirror {place}", works, f"answers with {answer.status_code}", "see the mirror's own pages")
+        yield mirror(address, images, through)
+
+
+def mirror(address: str, images: Sequence[str], through: dict[str, str] | None) -> Finding:
+    """Whether one mirror answers; `images` need it, and `through` are proxies as `requests` wants them."""
+    what = f"mirror {urlsplit(address).hostname or address}"
+    remedy = f"guests of {', '.join(images)} need it"
+    try:
+        status = requests.head(f"{address}/", timeout=_TIMEOUT, proxies=through, allow_redirects=True).status_code
+    except requests.RequestException as error:
+        return Finding(what, False, f"does not answer: {type(error).__name__}", remedy)
+    # Who refuses to list its directories is there.
+    return Finding(what, status < 500, f"answers with {status}", remedy)
 
 
 def _guests_proxy(settings: Settings) -> dict[str, str] | None:
@@ -93,24 +98,27 @@ def workers(settings: Settings) -> Iterator[Finding]:
     """Whether workers are connected, and with the version of this program."""
     if not supervisor.running(settings):
         return
+    yield from connected(settings.buildbot_url)
+
+
+def connected(master: str) -> Iterator[Finding]:
+    """What Buildbot's master at an address says of its workers."""
     try:
-        answer = requests.get(f"{settings.buildbot_url}/api/v2/workers", timeout=_TIMEOUT)
+        answer = requests.get(f"{master}/api/v2/workers", timeout=_TIMEOUT)
         answer.raise_for_status()
-        found = answer.json()["workers"]
-    except (requests.RequestException, ValueError, KeyError) as error:
+        found = [one for one in answer.json()["workers"] if isinstance(one, dict)]
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         yield Finding("workers", False, f"the master does not tell: {type(error).__name__}", "cleanroom status")
         return
     for worker in found:
+        if str(worker.get("name")).startswith(_BUILDBOTS_OWN):
+            continue
         told = worker.get("workerinfo") or {}
         theirs, ours = str(told.get(VERSION_FILE) or "unknown").strip(), version("cleanroom")
-        connected = bool(worker.get("connected_to"))
-        detail = f"Cleanroom {theirs}, Buildbot {told.get('version', 'unknown')}"
-        yield Finding(
-            f"worker {worker.get('name')}",
-            connected and theirs == ours,
-            detail if connected else "is not connected",
-            f"have Cleanroom {ours} run there, and see its log",
-        )
+        there = bool(worker.get("connected_to"))
+        detail = f"Cleanroom {theirs}, Buildbot {told.get('version', 'unknown')}" if there else "is not connected"
+        remedy = f"have Cleanroom {ours} run there, and see its log"
+        yield Finding(f"worker {worker.get('name')}", there and theirs == ours, detail, remedy)
 
 
 def guests(settings: Settings) -> Iterator[Finding]:

@@ -159,6 +159,8 @@ def supervise(settings: Settings) -> None:
                     _tend(one, settings)
                 if time.monotonic() > next_look:
                     _tend_database(settings)
+                    for one in running:
+                        run.set_aside(Places(settings).service_log(one.service.name))
                     next_look = time.monotonic() + _DATABASE_EVERY
                 _report(settings, running)
                 time.sleep(_TICK)

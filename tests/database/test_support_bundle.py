@@ -18,7 +18,7 @@ from cleanroom_db import ref_events, releases
 from cleanroom_db.connection import Database
 from cleanroom_db.ref_events import NewRef, RefDetails
 from cleanroom_db.roles import Role
-from cleanroom_master import support_bundle
+from cleanroom_master import circumstances, support_bundle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # Each with what programs write in other ways: quotes, what is encoded in addresses, what is no ASCII.
@@ -194,6 +194,13 @@ def test_a_support_bundle_says_what_there_is_to_know(
     assert [one["ref"] for one in told["queue.json"]["queue"]] == ["v1"]
     assert told["versions.json"]["packages"]["buildbot"]
     assert all(member in content["README.txt"] or "/" in member or member == "README.txt" for member in content)
+
+
+def test_doctor_knows_the_database_and_its_clock(server: Server, name: str, tmp_path: Path) -> None:
+    settings = load({"CLEANROOM_STATE": str(tmp_path), "CLEANROOM_DATABASE_URL": server.url(Role.OWNER, name)})
+    found = {one.what: one for one in circumstances.database(settings)}
+    assert found["database version"].works and found["database version"].detail.startswith("PostgreSQL 1")
+    assert found["clock"].works and found["clock"].detail.endswith("0.0 s from the database's")
 
 
 def test_a_support_bundle_replaces_nothing_and_says_what_it_wants(server: Server, name: str, tmp_path: Path) -> None:

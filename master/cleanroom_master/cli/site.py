@@ -101,6 +101,7 @@ def web(context: Context, _: argparse.Namespace) -> None:
     from cleanroom_master.web import serving
 
     context.progress(f"{context.settings.web_url}/; Ctrl-C ends it")
+    log_records.begin("web")
     serving.serve(context.settings)
 
 
