@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
 PROCESSES ?= 5
-.PHONY: help setup demo test compose-test check bench lock clean
+.PHONY: help setup demo test compose-test check bench lock licenses sbom audit fuzz clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,6 +36,18 @@ bench: setup ## measure: a table on the terminal, JSON in bench.json
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate --constraint requirements.lock pyproject.toml -o compose/requirements.lock
+
+fuzz: ## feed readers of hostile input for as long as EXAMPLES=30000 takes; a failure names its bytes
+	EXAMPLES=$(or $(EXAMPLES),30000) $(PYTHON) -m pytest --hypothesis-profile=fuzz --timeout=0 --numprocesses=$(PROCESSES) tests/unit/fuzz
+
+licenses: ## write LICENSES.md: the licences of all that is locked
+	$(PYTHON) scripts/supply_chain.py licenses
+
+sbom: ## write sbom.json, a bill of materials of Cleanroom itself (CycloneDX)
+	$(PYTHON) scripts/supply_chain.py sbom sbom.json
+
+audit: ## look for known advisories about what is locked; ADVISORIES=FILE (of OSV) needs no network
+	$(PYTHON) scripts/supply_chain.py audit $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 clean: ## remove the virtual environment and caches (not the state)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

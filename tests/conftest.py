@@ -13,6 +13,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 # A busy machine makes an example slow, not wrong: tests never judge time.
 settings.register_profile("cleanroom", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# `make fuzz` says how many.
+settings.register_profile(
+    "fuzz", settings.get_profile("cleanroom"), max_examples=int(os.environ.get("EXAMPLES", "30000"))
+)
 settings.load_profile("cleanroom")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -163,6 +164,16 @@ def start(
             new_session=new_session,
             end_with_parent=end_with_parent,
         )
+
+
+def set_aside(log: Path) -> None:
+    """Begin a log anew that has grown beyond LOG_LIMIT while a program appends to it; what it had is `LOG.1` then.
+
+    What is written in the moment between is lost.
+    """
+    if log.exists() and log.stat().st_size > LOG_LIMIT:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
 
 
 def replace(command: Sequence[str | Path]) -> None:

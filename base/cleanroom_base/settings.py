@@ -366,7 +366,7 @@ def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, obje
         content: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         problems.append(Problem(str(file), str(error)))
         return []
     found = []

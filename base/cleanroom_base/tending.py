@@ -6,6 +6,7 @@ What the processes do is not known here; whoever tends them says which there are
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -19,6 +20,8 @@ GRACE = 20.0
 _LONGEST_PAUSE = 30.0
 # A service that ran this long was well; its next restart is quick again.
 STEADY = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Tended:
                     self.restarts = 0
                 return
             self.next_start = now + min(0.5 * 2**self.restarts, _LONGEST_PAUSE)
+            told = (self.service.name, self.process.pid, self.process.returncode)
+            _log.error("%s (process %d) ended with status %d, and is started again", *told)
             self.restarts += 1
             self.process = None
         if now >= self.next_start:
@@ -66,6 +71,7 @@ class Tended:
             )
             self.since = now
             self.answered = False
+            _log.info("%s is process %d", self.service.name, self.process.pid)
 
 
 def end_all(tended: Iterable[Tended], *, grace: float = GRACE) -> None:

@@ -105,6 +105,13 @@ class Notification(Entity):
 
 
 @dataclass(frozen=True)
+class Leased(Notification):
+    """A message that is being sent. `ref_event_id` is that of its release."""
+
+    ref_event_id: int | None
+
+
+@dataclass(frozen=True)
 class Subject(Entity):
     """A release as its forge is told of it."""
 
@@ -166,11 +173,11 @@ def add(
     cursor.execute(_SQL["add"], change=change.id, endpoint=endpoint, event=event, release=release, content=content)
 
 
-def lease(database: Database, owner: str, seconds: float, busy: Iterable[str] = ()) -> Notification | None:
+def lease(database: Database, owner: str, seconds: float, busy: Iterable[str] = ()) -> Leased | None:
     """Take the next message that is due, for so many seconds; none for the endpoints that are `busy`."""
     with database.transaction() as cursor:
         row = cursor.row(_SQL["lease"], owner=owner, seconds=seconds, busy=list(busy))
-    return None if row is None else Notification.from_row(row)
+    return None if row is None else Leased.from_row(row)
 
 
 def subject(database: Database, release_id: int) -> Subject:

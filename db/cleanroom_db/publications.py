@@ -38,6 +38,7 @@ class Pending(Publication):
     ref: str
     commit: str
     version: str | None
+    ref_event_id: int
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,11 @@ class NewRef:
     why: str = ""
 
 
+def correlation(event_id: int) -> str:
+    """By what log records of all processes are known to belong to a ref event."""
+    return f"ref-{event_id}"
+
+
 def name_problem(ref: str) -> str | None:
     """Why a ref of this name cannot become a release, or None.
 
@@ -108,6 +113,12 @@ def get(database: Database, event_id: int) -> RefEvent:
     if row is None:
         raise InputError(f"there is no ref event {event_id}")
     return RefEvent.from_row(row)
+
+
+def recorded(database: Database, event_ids: Iterable[int], *, limit: int = 200) -> list[RefEvent]:
+    """Those of some events that wait, oldest first."""
+    with database.transaction() as cursor:
+        return [RefEvent.from_row(row) for row in cursor.rows(_SQL["recorded"], ids=list(event_ids), limit=limit)]
 
 
 def latest(database: Database, product: str, ref: str) -> RefEvent:

@@ -6,12 +6,14 @@ Locks are taken in the order release, attempt.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, ProductError
+from cleanroom_base.log_records import about
 from cleanroom_db import audit, conflicts, dependencies, dependents, gates, ref_events, reproductions, unions
 from cleanroom_db.connection import Cursor, Database, Row, plain
 from cleanroom_db.products import Product
@@ -26,6 +28,7 @@ _PRODUCTS = load("products")
 _EVENTS = load("ref_events")
 
 POSTPONE_SECONDS = 30.0
+_log = logging.getLogger(__name__)
 _OPEN = (ReleaseState.WAITING, ReleaseState.BUILDING)
 _GOOD = (Outcome.PASSED, Outcome.SKIPPED)
 # What becomes of a release by how its builds ended, the worst first.
@@ -306,6 +309,7 @@ def _plan(database: Database, event: RefEvent, product: Product, plan: Plan, *, 
     verdict = _not_a_release(event, product, released)
     if verdict is not None:
         ref_events.settle(database, [event.id], *verdict)
+        _log_event(event, f"is {verdict[0]}: {verdict[1]}")
         return None
     try:
         planned = plan(event, product)
@@ -313,11 +317,18 @@ def _plan(database: Database, event: RefEvent, product: Product, plan: Plan, *, 
             raise InputError("the recipe has no targets")
     except (InputError, ProductError) as error:
         ref_events.settle(database, [event.id], RefEventState.REFUSED, str(error))
+        _log_event(event, f"is refused: {error}")
     except InfrastructureError as error:
         ref_events.postpone(database, event.id, POSTPONE_SECONDS, str(error))
+        _log_event(event, f"waits {POSTPONE_SECONDS:.0f} s: {error}")
     else:
         return planned
     return None
+
+
+def _log_event(event: RefEvent, said: str) -> None:
+    told = about(correlation=ref_events.correlation(event.id), product=event.product, ref=event.ref)
+    _log.info("%s %s %s", event.product, event.ref, said, extra=told)
 
 
 def _not_a_release(event: RefEvent, product: Product, released: bool) -> tuple[RefEventState, str] | None:

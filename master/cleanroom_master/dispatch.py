@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import shutil
 import socket
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 from cleanroom_base import health
 from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.log_records import Value, about
 from cleanroom_base.settings import Settings
 from cleanroom_db import (
     attempts,
@@ -29,6 +31,7 @@ from cleanroom_db import (
     generations,
     phases,
     publications,
+    ref_events,
     releases,
     reproductions,
     trials,
@@ -63,6 +66,7 @@ from cleanroom_recipes.events import (
     Installed,
     Output,
     PhaseFinished,
+    PhaseStarted,
     Reset,
     StartingState,
     StepFinished,
@@ -92,6 +96,8 @@ _ARTIFACTS = "artifacts"
 _CANDIDATES = "candidates"
 # Trials of what is published as it was published.
 _OF_PUBLISHED = (TrialPurpose.DEPENDENT, TrialPurpose.NIGHTLY)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,8 @@ class Job:
     spoiled: str | None = None
     # The directory on the worker, in the build's own, that has the artifacts which count.
     artifacts: str = _ARTIFACTS
+    # Of the ref event that all of this is for.
+    correlation: str | None = None
 
     def __repr__(self) -> str:
         # Buildbot writes a step's arguments into its log, again and again.
@@ -142,6 +150,20 @@ class Job:
     def product(self) -> str:
         """The product's name."""
         return self.subject.product
+
+    def about(self, **more: Value | None) -> dict[str, dict[str, Value]]:
+        """What log records of it are about."""
+        is_release = isinstance(self.subject, releases.Release)
+        return about(
+            correlation=self.correlation,
+            product=self.product,
+            ref=self.subject.ref,
+            release=self.subject.id if is_release else None,
+            trial=None if is_release else self.subject.id,
+            target=self.target,
+            attempt=self.attempt,
+            **more,
+        )
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -212,8 +234,12 @@ class Dispatch:
         now = self._room()
         attempts.expire(self._database, self._policy)
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
-        while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:
-            pass
+        while True:
+            claimed = releases.claim_batch(self._database, plan, limit=_BATCH)
+            for release in claimed.releases:
+                _log.info("%s %s became a release, at %s", *_named(release), release.commit, extra=_about(release))
+            if claimed.events < _BATCH:
+                break
         self._bisections.turn()
         self._upkeep.turn()
         self._trying.turn()
@@ -284,7 +310,7 @@ class Dispatch:
         conditions = from_plain(Conditions, plain, what="the conditions of the trial")
         recipe = self._planner.recipe(subject.recipe)
         plans = self._plans(subject, recipe, Target.parse(work.target))
-        return Job(
+        job = Job(
             held,
             subject,
             conditions,
@@ -292,7 +318,18 @@ class Dispatch:
             recipe,
             {name: with_packages(plans[name], conditions.packages) for name in work.phases if name in plans},
             self._settings.whole("worker.artifact_limit"),
+            correlation=self._correlation(subject),
         )
+        _log.info("attempt %d of %s begins at %s", work.number, _of(job), worker, extra=job.about(build=work.build_id))
+        return job
+
+    def _correlation(self, subject: releases.Release | trials.Trial) -> str:
+        """What log records of a subject have in common with those of the release that waits for it, if one does."""
+        if isinstance(subject, trials.Trial):
+            if subject.subject is None:
+                return f"trial-{subject.id}"
+            subject = releases.get(self._database, subject.subject)
+        return ref_events.correlation(subject.ref_event_id)
 
     def _plans(self, subject: releases.Release | trials.Trial, recipe: Recipe, target: Target) -> dict[str, PhasePlan]:
         """The phases that there are of a release or a trial on a target."""
@@ -321,6 +358,7 @@ class Dispatch:
         """Record that a phase begins, and say what its worker needs."""
         position = list(job.plans).index(name)
         row = phases.start(self._database, job.lease, position, name)
+        _log.info("phase %s of %s begins", name, _of(job), extra=job.about(phase=name))
         return PhaseRun(self, job, job.plans[name], row)
 
     def begin_replay(self, job: Job, plan: PhasePlan, replay: Replay, *, keeps: bool) -> PhaseRun:
@@ -335,6 +373,7 @@ class Dispatch:
 
     def spoil(self, job: Job, why: str) -> None:
         """The surroundings spoiled an attempt before one of its phases could."""
+        _log.warning("%s is spoiled: %s", _of(job), why, extra=job.about())
         job.spoiled = why
 
     def finish(self, job: Job) -> None:
@@ -345,7 +384,12 @@ class Dispatch:
             attempts.finish(self._database, job.attempt, job.lease.owner, outcome, why, self._policy)
         except attempts.LeaseLost:
             # It was cancelled, or taken away while we were cut off: whoever did that has written its end.
+            _log.warning("%s was cancelled or taken away", _of(job), extra=job.about())
             return
+        _log.info("%s ended: %s%s", _of(job), outcome, f": {why}" if why else "", extra=job.about())
+        if isinstance(job.subject, releases.Release):
+            now = releases.get(self._database, job.subject.id)
+            _log.info("%s %s is %s: %s", *_named(now), now.state, now.why, extra=_about(now))
         # Its release may wait for something that the next turn has to begin.
         self.wake()
 
@@ -420,6 +464,25 @@ class Dispatch:
     def places(self) -> Places:
         """Where files are."""
         return self._places
+
+
+def _of(job: Job) -> str:
+    return f"{job.subject.product} {job.subject.ref} on {job.target}"
+
+
+def _named(release: releases.Release) -> tuple[str, str]:
+    return (release.product, release.ref)
+
+
+def _about(release: releases.Release) -> dict[str, dict[str, Value]]:
+    """What log records of a release are about."""
+    return about(
+        correlation=ref_events.correlation(release.ref_event_id),
+        product=release.product,
+        ref=release.ref,
+        channel=release.channel,
+        release=release.id,
+    )
 
 
 def builder_name(product: str, target: str, lane: int = 0) -> str:
@@ -552,6 +615,7 @@ class PhaseRun:
             repository=self._dispatch.repository(job),
             candidates=directory / _CANDIDATES if _CANDIDATES in self.directories else None,
             installed=self._replay.installed if self._replay else None,
+            correlation=job.correlation,
         )
 
     def _conditions(self) -> Conditions:
@@ -590,7 +654,7 @@ class PhaseRun:
             if not isinstance(event, Tests):
                 self._write_tests()
             match event:
-                case Reset() | StartingState():
+                case PhaseStarted() | Reset() | StartingState():
                     self._state(event)
                 case StepStarted():
                     step = phases.start_step(self._database, self._job.lease, self._row, event.position, event.step)
@@ -612,6 +676,14 @@ class PhaseRun:
                 case _:
                     pass
 
+    def _require_own(self, event: PhaseStarted) -> None:
+        """Events must be of what was asked for. Raises InfrastructureError."""
+        if (event.phase, event.correlation) != (self._plan.name, self._job.correlation):
+            raise InfrastructureError(
+                f"the worker tells of phase {event.phase} ({event.correlation}), not of {self._plan.name}"
+                f" ({self._job.correlation})"
+            )
+
     def _note(self, event: Version | Installed) -> None:
         """What a phase says of its release, or of its guest."""
         if isinstance(event, Installed):
@@ -622,13 +694,18 @@ class PhaseRun:
     def _log_name(self, step: str) -> str:
         return log_name(self._job.attempt, self._plan.name, self._replay.number if self._replay else 0, step)
 
-    def _state(self, event: Reset | StartingState) -> None:
+    def _state(self, event: PhaseStarted | Reset | StartingState) -> None:
         """What the phase starts from."""
+        if isinstance(event, PhaseStarted):
+            self._require_own(event)
+            return
         if isinstance(event, StartingState):
             self.seen.installed = event.sha256
             phases.installed(self._database, self._job.lease, self._row, event.sha256)
             return
         self.seen.image_digest = event.digest
+        told = self._job.about(phase=self.label, guest=event.guest)
+        _log.info("phase %s has a clean guest after %.2f s, %s", self.label, event.seconds, event.method, extra=told)
         how = phases.Reset(event.image, event.digest, event.isolation, event.network, event.method, event.seconds)
         phases.reset(self._database, self._job.lease, self._row, how)
         attempts.describe(self._database, self._job.lease, isolation=event.isolation)
@@ -746,6 +823,9 @@ class PhaseRun:
         # Of a worker that was lost in the middle of a list.
         self._write_tests()
         self.ended = (outcome, why)
+        level = logging.WARNING if outcome is Outcome.INFRASTRUCTURE else logging.INFO
+        said = f"{outcome} after {seconds:.1f} s" + (f": {why}" if why else "")
+        _log.log(level, "phase %s of %s: %s", self.label, _of(self._job), said, extra=self._job.about(phase=self.label))
         if self._replay is None:
             self._job.outcomes[self._plan.name] = (outcome, why)
         phases.finish(

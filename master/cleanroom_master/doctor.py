@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, migrate
 from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_master import supervisor
+from cleanroom_master import circumstances, supervisor
 from cleanroom_master.conflicts import check
+from cleanroom_master.findings import Finding
 from cleanroom_master.places import Places
 from cleanroom_master.publish import signing
 from cleanroom_master.publish.site import repository_directory
@@ -42,22 +42,14 @@ PROGRAMS = {
 _ELSEWHERE = "/usr/sbin:/sbin:/usr/local/sbin"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at. `optional`: Cleanroom does without it."""
-
-    what: str
-    works: bool
-    detail: str
-    remedy: str = ""
-    optional: bool = False
-
-
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; nothing is changed but what looking needs (a libvirt daemon is started and used)."""
     return [
         finding
-        for look in (_programs, _solver, _disk, _database, _ports, _keys, _images, _isolations)
+        for look in (
+            *(_programs, _solver, _disk, circumstances.memory, _database, circumstances.database, _ports, _keys),
+            *(_images, circumstances.mirrors, circumstances.workers, circumstances.guests, _isolations),
+        )
         for finding in _guarded(look, settings)
     ]
 

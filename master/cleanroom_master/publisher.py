@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import signal
 import sys
 import threading
@@ -18,11 +19,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cleanroom_base import health
-from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base import health, log_records
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, causes
+from cleanroom_base.log_records import Value, about
 from cleanroom_base.occasion import Occasion
 from cleanroom_base.settings import Settings, load
-from cleanroom_db import generations, publications, requests
+from cleanroom_db import generations, publications, ref_events, requests
 from cleanroom_db.cluster import open_database
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import ChannelPackage, NewPackage
@@ -61,6 +63,9 @@ _KEY_WORK = {
     RequestKind.RETIRE_KEY: key_keeping.retire,
     RequestKind.EXTEND_KEY: key_keeping.extend,
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 class FileGone(InputError):
@@ -192,7 +197,7 @@ class Publisher:
             self._publish(candidates)
         except InputError as error:
             if len(candidates) == 1:
-                publications.refuse(self._database, candidates[0].publication.id, str(error))
+                self._refuse(candidates[0].publication, str(error))
                 return 0
             # One of them spoils the others: alone, each is judged by itself.
             return sum(self._publish_ready([candidate]) for candidate in candidates)
@@ -223,6 +228,8 @@ class Publisher:
     def _take_up(self) -> bool:
         """Begin to prepare the releases that wait and are not prepared yet; says whether there were any."""
         new = [one for one in publications.pending(self._database, limit=_BATCH) if one.id not in self._preparing]
+        for one in new:
+            _log.info("%s %s is prepared for %s", one.product, one.ref, one.channel, extra=_about(one))
         for publication in new:
             self._preparing[publication.id] = self._threads.submit(self._prepare, publication)
         return bool(new)
@@ -242,7 +249,7 @@ class Publisher:
             with self._attesting:
                 attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
         except InputError as error:
-            publications.refuse(self._database, publication.id, str(error))
+            self._refuse(publication, str(error))
             return None
         return candidate
 
@@ -252,10 +259,15 @@ class Publisher:
         while refused := hold_back(self._database, self._checker, [_leaving(one) for one in left]):
             for one in left:
                 if one.publication.release_id in refused:
-                    publications.refuse(self._database, one.publication.id, refused[one.publication.release_id])
+                    self._refuse(one.publication, refused[one.publication.release_id])
             # Who needed one of these is not to leave without it.
             left = [one for one in left if one.publication.release_id not in refused]
         return left
+
+    def _refuse(self, publication: Pending, why: str) -> None:
+        publications.refuse(self._database, publication.id, why)
+        told = (publication.product, publication.ref, publication.channel, why)
+        _log.warning("%s %s is not published in %s: %s", *told, extra=_about(publication))
 
     def _take(self, publication: Pending, file: ReleasedFile, files: Sequence[ReleasedFile]) -> NewPackage:
         if file.kind == "dsc":
@@ -279,7 +291,7 @@ class Publisher:
         try:
             self._check(candidate)
         except InputError as error:
-            publications.refuse(self._database, candidate.publication.id, str(error))
+            self._refuse(candidate.publication, str(error))
             return False
         return True
 
@@ -321,8 +333,9 @@ class Publisher:
         fresh = {_key(package): package for candidate in candidates for package in candidate.packages}
         there = generations.present(self._database, list(fresh.values()))
         names = ", ".join(f"{one.publication.product} {one.publication.ref}" for one in candidates)
+        told = [one.publication for one in candidates]
         actors = {one.publication.requested_by for one in candidates} - {"verdict"}
-        make(
+        number = make(
             self._database,
             self._repository,
             Change(
@@ -333,6 +346,21 @@ class Publisher:
                 tried=self._canary,
             ),
         )
+        for one in told:
+            where = (one.product, one.ref, one.channel, number)
+            _log.info("%s %s is published in %s, generation %d", *where, extra=_about(one, generation=number))
+
+
+def _about(one: Pending, **more: Value) -> dict[str, dict[str, Value]]:
+    """What log records of a publication are about."""
+    return about(
+        correlation=ref_events.correlation(one.ref_event_id),
+        product=one.product,
+        ref=one.ref,
+        channel=one.channel,
+        release=one.release_id,
+        **more,
+    )
 
 
 def _told(error: InfrastructureError) -> str:
@@ -450,7 +478,7 @@ def work(settings: Settings) -> None:
                 else:
                     pulse.turn("nothing: it publishes", within=0)
             except InfrastructureError as error:
-                sys.stderr.write(f"publication is tried again in {_AFTER_TROUBLE:.0f} s: {error}\n")
+                _log.warning("publication is tried again in %.0f s: %s", _AFTER_TROUBLE, error)
                 recovered = False
                 with contextlib.suppress(InfrastructureError):
                     publications.explain_waiting(database, _told(error))
@@ -460,10 +488,11 @@ def work(settings: Settings) -> None:
 
 def main() -> None:
     """Run the publisher in this process."""
+    log_records.begin("publisher")
     try:
         work(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom publisher: {error}\n")
+        _log.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)
 
 

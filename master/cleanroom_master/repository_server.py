@@ -7,6 +7,7 @@ the generation is seen at once.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
-from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.logger import globalLogBeginner
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NOT_MODIFIED
 from twisted.web.pages import notFound
@@ -25,11 +26,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 from twisted.web.static import File
 
-from cleanroom_base import health
-from cleanroom_base.errors import CleanroomError, InfrastructureError
+from cleanroom_base import health, log_records
+from cleanroom_base.errors import CleanroomError, InfrastructureError, causes
 from cleanroom_base.settings import Settings, load
 from cleanroom_master.publish import addresses
 from cleanroom_master.publish.site import repository_directory
+from cleanroom_workers import twisted_records
 
 _SIGNED = "/repodata/repomd.xml"
 _SIGNATURE = f"{_SIGNED}.asc"
@@ -167,7 +169,7 @@ def serve(
     # The reactor is made by its import; this process is the one that wants it.
     from twisted.internet import reactor
 
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([twisted_records.observer("repository")], redirectStandardIO=False)
     tree = Site(PublishedTree(directory, url))
     for address in addresses:
         try:
@@ -200,8 +202,9 @@ def _addresses(bind: str, extra: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+    log_records.begin("repository")
     try:
         main(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom repository: {error}\n")
+        logging.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)

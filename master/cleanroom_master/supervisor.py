@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import signal
@@ -20,8 +21,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cleanroom_base import run
-from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, TimedOut
+from cleanroom_base import log_records, run
+from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, TimedOut, causes
 from cleanroom_base.settings import Settings, load
 from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
@@ -36,6 +37,9 @@ PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 _PORTS_BECOME_FREE = 5.0
 _TICK = 0.2
 _DATABASE_EVERY = 2.0
+
+
+_log = logging.getLogger(__name__)
 
 
 class AlreadyRunning(InfrastructureError):
@@ -131,6 +135,8 @@ def supervise(settings: Settings) -> None:
                     one.tend(Places(settings).service_log(one.service.name))
                 if time.monotonic() > next_look:
                     _tend_database(settings)
+                    for one in running:
+                        run.set_aside(Places(settings).service_log(one.service.name))
                     next_look = time.monotonic() + _DATABASE_EVERY
                 _report(settings, running)
                 time.sleep(_TICK)
@@ -210,9 +216,11 @@ def tail(log: Path, lines: int = 15) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16384))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+            found = file.read().decode(errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
         return "(no log)"
+    records = ((line, log_records.read(line)) for line in found)
+    return "\n".join(line if record is None else log_records.readable(record) for line, record in records)
 
 
 @contextlib.contextmanager
@@ -249,7 +257,7 @@ def _tend_database(settings: Settings) -> None:
         try:
             cluster.ensure(settings)
         except CleanroomError as error:
-            sys.stderr.write(f"the database does not start: {error}\n")
+            _log.error("the database does not start: %s", error)
 
 
 def _report(settings: Settings, running: list[Tended]) -> None:
@@ -325,15 +333,16 @@ def _end_surroundings(settings: Settings) -> None:
         try:
             end()
         except CleanroomError as error:
-            sys.stderr.write(f"while ending: {error}\n")
+            _log.error("while ending: %s", error)
 
 
 def main() -> None:
     """Supervise in this process."""
+    log_records.begin("supervisor")
     try:
         supervise(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom: {error}\n")
+        _log.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)
 
 

@@ -33,6 +33,7 @@ Count = Annotated[int, Between(0, 2**63 - 1)]
 Duration = Annotated[float, Between(0, 1e9)]
 Sha256 = Annotated[str, Text(64, names.SHA256, "a SHA-256 in 64 hexadecimal digits")]
 Word = Annotated[str, Text(200)]
+Correlation = Annotated[str, Text(32, names.CORRELATION, "what log records have in common, such as ref-17")]
 InstalledName = Annotated[
     str, Text(200, r"(rpm:)?[A-Za-z0-9][A-Za-z0-9+._-]*", "a package's name, of an rpm with rpm: before it")
 ]
@@ -48,11 +49,12 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """A phase begins; it has no guest yet."""
+    """A phase begins; it has no guest yet. `correlation` is that of its request."""
 
     kind: ClassVar[str] = "phase_started"
     at: datetime
     phase: PhaseName
+    correlation: Correlation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"
 # Debian policy 5.6.1.
 DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]{1,127}"
 COMMIT = r"[0-9a-f]{40}|[0-9a-f]{64}"
+# What log records of one ref event, or of a trial that no release waits for, have in common.
+CORRELATION = r"(ref|trial)-[0-9]{1,19}"
 SHA256 = r"[0-9a-f]{64}"
 # What Debian and RPM file names need and no more. A colon (an epoch) is not part of a file's name in either.
 FILE = r"[A-Za-z0-9][A-Za-z0-9._+~^-]{0,199}"

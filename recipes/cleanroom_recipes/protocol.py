@@ -5,7 +5,7 @@ leaves that out for a worker that is one version behind, and gives one that is f
 refuses the request of such a master. So hosts can be brought up to date one after the other, after the master.
 
     1   what workers said before there was a number
-    2   the request says the master's number
+    2   the request says the master's number, and by what log records are found
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VERSION = 2
 # The file in a Buildbot worker's directory `info`, and the name under which the master gets it.
 WORKER_FILE = "cleanroom_protocol"
 # The keys of a request that came with a version.
-_ADDED: Mapping[int, tuple[str, ...]] = {2: ("protocol",)}
+_ADDED: Mapping[int, tuple[str, ...]] = {2: ("protocol", "correlation")}
 
 
 def understood(version: int) -> bool:

@@ -14,7 +14,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_recipes import names, protocol
 from cleanroom_recipes.codec import INTEGER_LIMIT, Between, Text, dumps, from_plain, loads
 from cleanroom_recipes.conditions import Conditions
-from cleanroom_recipes.events import Sha256
+from cleanroom_recipes.events import Correlation, Sha256
 from cleanroom_recipes.model import ChannelName, Input, RefKind, Target
 from cleanroom_recipes.plan import PhasePlan
 
@@ -66,6 +66,7 @@ class PhaseRequest:
     replay; `installed` is what must be installed before a replay's tests (as the event StartingState says it).
     `repository` is what is published now in the channel into which the product goes (None: nothing yet).
     `candidates` is a directory with packages of another product with which this one is tried (None: none).
+    `correlation` is what all log records that belong to one ref event have in common.
     `protocol` is the master's version of what they say to each other.
     """
 
@@ -86,6 +87,7 @@ class PhaseRequest:
     repository: Repository | None = None
     candidates: Path | None = None
     installed: Sha256 | None = None
+    correlation: Correlation | None = None
     protocol: Annotated[int, Between(1, INTEGER_LIMIT)] = protocol.VERSION
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,37 @@ def require_provenance(site: LiveSite, shown: Any, name: str, tmp_path: Path) ->
     assert any(one["uri"].startswith("pkg:deb/debian/gcc@") for one in dependencies if "uri" in one)
 
 
+def require_records(site: LiveSite, event: int, builds: Any) -> None:
+    """Every service on the way wrote the ref event's id, and what it did is found in the order in which it was done."""
+    records = site.ask("release", "log", "tally", "v1.0")
+    assert records == sorted(records, key=lambda record: record["time"])
+    # The ref was seen by the hook's command or by the watch; the Buildbot worker only names the id.
+    services = {record["service"] for record in records if record.get("correlation") == f"ref-{event}"}
+    assert services - {"refs", "command"} == {"master", "phases", "publisher"}
+    assert services & {"refs", "command"}
+    assert {"worker", "guests"} <= {record["service"] for record in records}
+    phases = {(record["target"], record["phase"]) for record in records if record["service"] == "phases"}
+    assert phases >= {(target, phase["name"]) for target, build in builds.items() for phase in build["phases"][:2]}
+    assert "is published in testing, generation" in records[-1]["message"]
+    assert "became a release" in site.run("release", "log", "tally", "v1.0").out
+
+
+def require_support_bundle(site: LiveSite, tmp_path: Path) -> None:
+    """What is written for whoever helps has all logs and doctor's findings, and no password of this site."""
+    file = tmp_path / "support.tar.gz"
+    members = site.ask("support-bundle", str(file))["members"]
+    services = {f"logs/{service['name']}.log" for service in site.ask("status")["services"]}
+    assert {"doctor.json", "status.json", "database.json", *services} <= set(members)
+    with tarfile.open(file) as tar:
+        told = {member.name.partition("/")[2]: tar.extractfile(member).read().decode() for member in tar}
+    found = {one["what"]: one["works"] for one in json.loads(told["doctor.json"])}
+    [worker] = [what for what in found if what.startswith("worker ")]
+    assert found[worker] and found["clock"] and found["database version"], found
+    assert any(what.startswith("mirror ") for what in found)
+    secrets = [secret.read_text().strip() for secret in (site.state / "secrets").iterdir()]
+    assert secrets and not any(secret in text for secret in secrets for text in told.values())
+
+
 @pytest.mark.timeout(840)
 def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, tmp_path: Path) -> None:
     bare = site.repositories / "tally.git"
@@ -76,6 +109,8 @@ def test_a_pushed_tag_becomes_packages_that_apt_and_dnf_install(site: LiveSite, 
         assert outcomes == {name: PHASES[name] for name in outcomes}
         assert build["phases"][0]["tests"] == {"passed": 17, "failed": 0, "skipped": 0, "flaky": 0}
     assert shown["version"].startswith("1.0")
+    require_records(site, event["id"], builds)
+    require_support_bundle(site, tmp_path)
     page = requests.get(f"{site.ask('status')['web_url']}release/tally/v1.0", timeout=60)
     assert (page.status_code, shown["why"] in page.text, "tally_1.0_amd64.deb" in page.text) == (200, True, True)
     repository = site.ask("repository", "show")

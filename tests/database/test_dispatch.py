@@ -124,7 +124,7 @@ def play(dispatch: Dispatch, job: Job, name: str, *told: events.Event) -> PhaseR
 def test_a_phase_that_passes_becomes_rows_a_log_and_kept_artifacts(dispatch: Dispatch, job: Job) -> None:
     cases = (events.TestCase("one", Outcome.PASSED), events.TestCase("two", Outcome.SKIPPED))
     told = [
-        events.PhaseStarted(NOW, "build"),
+        events.PhaseStarted(NOW, "build", job.correlation),
         reset(),
         *step("compile", "made\n"),
         events.counted(NOW, "compile", cases),

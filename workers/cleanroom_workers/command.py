@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
-from cleanroom_base import health, settings
+from cleanroom_base import health, log_records, settings
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
+from cleanroom_base.log_records import about
 from cleanroom_base.parent import end_with_parent
 from cleanroom_images.catalogue import Catalogue
 from cleanroom_recipes import events, request
@@ -50,6 +52,8 @@ _LONGEST_START = 900.0
 
 # How long a phase waits for room on this host's disk, in seconds: less than the master's patience with a worker.
 _ROOM_PATIENCE = 240.0
+
+_log = logging.getLogger(__name__)
 
 _DESCRIPTION = "Do the work of a host: run phases of builds in clean guests."
 _EXAMPLES = """\
@@ -140,6 +144,7 @@ def _reap(_: argparse.Namespace) -> int:
 
 
 def _pool(_: argparse.Namespace) -> int:
+    log_records.begin("guests")
     site = settings.load()
     host = Host(site)
     ended: list[int] = []
@@ -163,7 +168,7 @@ def _pool(_: argparse.Namespace) -> int:
         try:
             pulse = health.Server.begin(site, "guests", patience=_LONGEST_START)
             for done in watch([pool, *chores, keeper], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
-                _say(done)
+                _log.info("%s", done)
         finally:
             maker.end()
             keeper.end()
@@ -183,6 +188,7 @@ def _serve(_: argparse.Namespace) -> int:
 
 
 def _phases(_: argparse.Namespace) -> int:
+    log_records.begin("phases")
     end_with_parent()
     site = settings.load()
     place = site.runtime / phase_server.SOCKET
@@ -239,7 +245,10 @@ def _housekeeping(options: argparse.Namespace) -> int:
 def _run_phase(options: argparse.Namespace) -> int:
     site = settings.load()
     wanted = request.read(options.request)
-    with cancelled_by_signals() as shield:
+    if not log_records.begun():
+        # Nobody forked this process: it was started, and what it says is read by Buildbot.
+        log_records.begin("phases")
+    with cancelled_by_signals() as shield, _about(wanted):
         surroundings = Surroundings(
             reset=lambda wanted: _reset(site, wanted),
             log_limit=site.whole("worker.log_limit"),
@@ -247,7 +256,19 @@ def _run_phase(options: argparse.Namespace) -> int:
             shield=shield,
             repository=lambda: Host(site).repository,
         )
-        return EXIT_STATUS[run_phase(wanted, surroundings, _print_event)]
+        return EXIT_STATUS[run_phase(wanted, surroundings, _tell)]
+
+
+def _about(wanted: PhaseRequest) -> contextlib.AbstractContextManager[None]:
+    """Have all log records of this process be about the phase that it runs."""
+    return log_records.bound(
+        correlation=wanted.correlation,
+        product=wanted.product,
+        ref=wanted.ref,
+        target=str(wanted.target),
+        attempt=wanted.attempt,
+        phase=wanted.phase.name,
+    )
 
 
 def _reset(site: settings.Settings, wanted: PhaseRequest) -> Guest:
@@ -286,6 +307,19 @@ def _say(text: str) -> None:
     """Tell people: standard output is for events."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def _tell(event: events.Event) -> None:
+    """Tell the master of an event; what it says of the phase as a whole is logged here, too."""
+    match event:
+        case events.PhaseStarted():
+            _log.info("phase %s begins", event.phase)
+        case events.Reset():
+            told = (event.guest, event.method, event.seconds)
+            _log.info("guest %s is clean (%s) after %.2f s", *told, extra=about(guest=event.guest))
+        case events.PhaseFinished():
+            _log.info("phase ended: %s%s", event.outcome, f": {event.why}" if event.why else "")
+    _print_event(event)
 
 
 def _print_event(event: events.Event) -> None:

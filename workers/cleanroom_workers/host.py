@@ -345,6 +345,15 @@ class Host:
         self.catalogue.store.tidy()
         return reaped
 
+    def unclaimed(self) -> list[str]:
+        """The guests that `reap` would end now. Raises InfrastructureError where that cannot be seen."""
+        left = []
+        for name in self._records.names():
+            with attempted(self._lock(name)) as held:
+                if held and self._abandoned(name):
+                    left.append(name)
+        return left
+
     def close(self) -> None:
         """End this process's connections; guests run on."""
         for connection in self._connections.values():

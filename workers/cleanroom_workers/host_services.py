@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cleanroom_base.tending import Service
 
+_LOGGER = "cleanroom_workers.twisted_records.worker"
 # A worker host holds no database, no signing key and no credentials: it is not even told where they are.
 _NOT_TOLD = ("CLEANROOM_DATABASE_", "CLEANROOM_DELIVERY_")
 
@@ -20,7 +21,9 @@ def services() -> tuple[Service, ...]:
     environment["PATH"] = f"{scripts}:{os.environ.get('PATH', '')}"
     return (
         Service(
-            "worker", (twistd, "--nodaemon", "--pidfile=", "--logfile=-", f"--python={_description()}"), environment
+            "worker",
+            (twistd, "--nodaemon", "--pidfile=", f"--logger={_LOGGER}", f"--python={_description()}"),
+            environment,
         ),
         Service("guests", (on_worker, "pool"), environment),
         Service("phases", (on_worker, "phases"), environment),

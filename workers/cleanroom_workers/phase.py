@@ -176,7 +176,7 @@ class _Phase:
         self._results = PhaseResults(_HOME)
 
     def run(self) -> Outcome:
-        self._emit(events.PhaseStarted(events.now(), self._plan.name))
+        self._emit(events.PhaseStarted(events.now(), self._plan.name, self._request.correlation))
         try:
             verdict = self._judge()
         except Cancelled as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from importlib.metadata import version
 
 from buildbot_worker.bot import Worker
 from twisted.internet.task import LoopingCall
@@ -18,6 +19,7 @@ from cleanroom_workers import phase_server
 _SEND_AFTER = 0.2
 _LONGEST_LINE = 1 << 20
 _TURN = 5.0
+VERSION_FILE = "cleanroom"
 
 
 def worker(settings: Settings) -> Worker:
@@ -26,6 +28,8 @@ def worker(settings: Settings) -> Worker:
     (directory / "info").mkdir(parents=True, exist_ok=True)
     # Buildbot tells the master what is in there each time that the worker comes.
     (directory / "info" / protocol.WORKER_FILE).write_text(str(protocol.VERSION))
+    # What is in files there, the master knows of its workers; `cleanroom doctor` compares versions.
+    (directory / "info" / VERSION_FILE).write_text(version("cleanroom"), encoding="utf-8")
     os.environ[phase_server.VARIABLE] = str(settings.runtime / phase_server.SOCKET)
     buildbot_worker = Worker(
         settings.text("master.host"),

@@ -73,7 +73,7 @@ UPDATE cleanroom.notification AS taken
                            WHERE other.endpoint = due.endpoint AND other.state = 'pending' AND other.id <> due.id
                              AND other.release_id = due.release_id AND other.lease_expires_at >= now())
         ORDER BY due.not_before, due.id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING taken.*
+RETURNING taken.*, (SELECT ref_event_id FROM cleanroom.release WHERE release.id = taken.release_id) AS ref_event_id
 
 -- name: release
 SELECT release.*, product.url FROM cleanroom.release JOIN cleanroom.product ON product.name = release.product

@@ -1,5 +1,5 @@
 -- name: pending
-SELECT publication.*, release.product, release.ref, release.commit, release.version
+SELECT publication.*, release.product, release.ref, release.commit, release.version, release.ref_event_id
   FROM cleanroom.publication JOIN cleanroom.release ON release.id = publication.release_id
  WHERE publication.state = 'pending'
  ORDER BY publication.id LIMIT %(limit)s

@@ -14,6 +14,9 @@ SELECT * FROM cleanroom.ref_event
 -- name: get
 SELECT * FROM cleanroom.ref_event WHERE id = %(id)s
 
+-- name: recorded
+SELECT * FROM cleanroom.ref_event WHERE id = ANY(%(ids)s) AND state = 'recorded' ORDER BY id LIMIT %(limit)s
+
 -- name: latest
 SELECT * FROM cleanroom.ref_event WHERE product = %(product)s AND ref = %(ref)s ORDER BY id DESC LIMIT 1
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
 
-from cleanroom_base import run
-from cleanroom_base.errors import CleanroomError
+from cleanroom_base import log_records, run
+from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import load
 from cleanroom_master.places import Places, shipped
 
@@ -17,7 +18,11 @@ _UPGRADE_TIMEOUT = 600.0
 
 def main() -> None:
     """Bring Buildbot's own tables up to date, then become its process."""
-    settings = load()
+    log_records.begin("master")
+    try:
+        settings = load()
+    except CleanroomError as error:
+        sys.exit(_failed(error))
     places = Places(settings)
     scripts = Path(sysconfig.get_path("scripts"))
     places.buildbot.mkdir(parents=True, exist_ok=True)
@@ -31,13 +36,17 @@ def main() -> None:
                 scripts / "twistd",
                 "--nodaemon",
                 "--pidfile=",
-                "--logfile=-",
+                "--logger=cleanroom_master.buildbot.records.observer",
                 f"--python={places.buildbot / 'buildbot.tac'}",
             ]
         )
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom master: {error}\n")
-        sys.exit(error.exit_status)
+        sys.exit(_failed(error))
+
+
+def _failed(error: CleanroomError) -> int:
+    logging.critical("%s", "\n".join(causes(error)))
+    return error.exit_status
 
 
 if __name__ == "__main__":

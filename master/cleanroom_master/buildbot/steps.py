@@ -293,7 +293,8 @@ class RunPhase(_Transfer):
         for source, destination in phase.downloads:
             if not (yield self.send_file(source, destination)):
                 return (yield deferToThread(phase.lost, f"{destination} could not be sent to the worker"))
-        request = f"request-{phase.label}.json"
+        # The worker's own log, which tells of commands only, is found by it, too.
+        request = f"request.{phase.label}.{self.job.correlation}.json"
         yield self.send_text(json.dumps(phase.request(self._directory, self.worker.protocol)), request)
         command = _EventCommand(
             self._received,

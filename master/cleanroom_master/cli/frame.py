@@ -17,8 +17,12 @@ from typing import Any, NoReturn
 
 from cleanroom_base import settings as site_settings
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.log_records import printable
 from cleanroom_base.settings import Settings
 from cleanroom_db.connection import Database
+
+# `printable` stands below all, for log records; here for all that print tables.
+__all__ = ["Commands", "Context", "Handler", "Noun", "harmless", "plain", "printable", "read_file", "table"]
 
 _DATABASE_WAIT = 5.0
 
@@ -162,11 +166,6 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )
-
-
-def printable(value: str) -> str:
-    """Text that cannot steer a terminal: control and direction characters are shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
 
 
 def harmless(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import logging
 
+from cleanroom_base import log_records
+from cleanroom_base.log_records import about
+from cleanroom_base.settings import Settings
 from cleanroom_db import ref_events
 from cleanroom_db.ref_events import RefEvent
 from cleanroom_master.cli.frame import Commands, Context
+from cleanroom_master.places import Places
 from cleanroom_master.refs.record import record as record_ref
+
+_log = logging.getLogger(__name__)
 
 COLUMNS = ["id", "product", "kind", "ref", "change", "commit", "signature", "state", "recorded_at", "why"]
 
@@ -30,8 +37,21 @@ def register(commands: Commands) -> None:
 
 def record(context: Context, arguments: argparse.Namespace) -> None:
     """Record it, and look it up in the product's repository."""
+    _begin_log(context.settings)
     event = record_ref(context.settings, context.database, arguments.product, arguments.ref)
+    told = about(correlation=ref_events.correlation(event.id), product=event.product, ref=event.ref)
+    _log.info("%s %s was recorded at %s by a command", event.product, event.ref, event.commit, extra=told)
     context.emit(_shown(event), f"recorded {event.product} {event.ref} at {event.commit} as event {event.id}")
+
+
+def _begin_log(settings: Settings) -> None:
+    """Log beside the services what begins here: a hook's own output goes to whoever pushed."""
+    try:
+        stream = Places(settings).service_log("commands").open("a", encoding="utf-8")
+    except OSError:
+        # A hook may run as somebody who may not write there.
+        return
+    log_records.begin("command", stream)
 
 
 def list_latest(context: Context, arguments: argparse.Namespace) -> None:

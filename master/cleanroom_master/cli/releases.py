@@ -8,15 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cleanroom_base.errors import InfrastructureError, InputError, TimedOut
+from cleanroom_base.log_records import readable
 from cleanroom_db import products, promotions, publications, ref_events, releases
 from cleanroom_db.gates import NewWaiver
 from cleanroom_db.publications import Publication
 from cleanroom_db.releases import Release
 from cleanroom_db.states import PublicationState, RefEventState, ReleaseState
 from cleanroom_db.view import release_view
+from cleanroom_master import service_records
 from cleanroom_master.asking_back import ask_withdrawal
 from cleanroom_master.cli import asking, comparing, conflicting, watching
 from cleanroom_master.cli.frame import Commands, Context, Noun, printable, table
@@ -63,6 +66,22 @@ def register(commands: Commands) -> None:
             verb.add_argument("--installed", action="store_true", help="also until consumers have installed it")
         if reason or name == "retry":
             verb.add_argument("--reason", required=bool(reason), default="", help="is kept in the audit log")
+    told = release.verb(
+        "log",
+        log,
+        "show what all services logged about a release, in order of time",
+        "cleanroom release log hello v2.10",
+        about="Of this machine's services, unless --from says otherwise. The logs of its steps are in the web status.",
+    )
+    told.add_argument("product")
+    told.add_argument("ref")
+    told.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        metavar="FILE",
+        help="a log, or - for standard input: docker compose logs, journalctl --output=cat; may be said again",
+    )
     waiver = release.verb(
         "waive",
         waive,
@@ -129,6 +148,26 @@ def show(context: Context, arguments: argparse.Namespace) -> None:
     view = release_view(context.database, arguments.product, arguments.ref)
     add_addresses(view, context.settings.repository_url)
     context.emit(view, describe(view))
+
+
+def log(context: Context, arguments: argparse.Namespace) -> None:
+    """Show the records of all services that belong to the ref event."""
+    correlation = ref_events.correlation(_event(context, arguments.product, arguments.ref))
+    sources = [Path(name) for name in arguments.sources or ()] or service_records.files(context.settings)
+    records = service_records.of_release(sources, correlation)
+    context.emit(
+        [record.plain for record in records],
+        "\n".join(map(readable, records)) or f"nothing was logged about {correlation}; --from reads other logs",
+    )
+
+
+def _event(context: Context, product: str, ref: str) -> int:
+    """The ref event that a release was made of, or the latest one of a ref that became none. Raises InputError."""
+    try:
+        return releases.find(context.database, product, ref).ref_event_id
+    except InputError:
+        products.get(context.database, product)
+        return ref_events.latest(context.database, product, ref).id
 
 
 def wait(context: Context, arguments: argparse.Namespace) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from cleanroom_base import log_records
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_master import doctor, supervisor
@@ -22,6 +24,13 @@ def register(commands: Commands) -> None:
     commands.verb("down", down, "end everything that 'up' started", "cleanroom down")
     commands.verb("status", status, "what runs, and where its pages are", "cleanroom status --format json")
     commands.verb("doctor", check, "what works on this machine, what does not, and what to do", "cleanroom doctor")
+    bundle = commands.verb(
+        "support-bundle",
+        support_bundle,
+        "write what somebody needs to know who is to help, without secrets, into one file",
+        "cleanroom support-bundle support.tar.gz",
+    )
+    bundle.add_argument("file", type=Path, metavar="FILE", help="a new file whose name ends with .tar.gz")
     commands.verb("web", web, "serve the web status here, where 'up' does not", "cleanroom web")
     show = commands.verb(
         "demo", demo, "take two products from a tag to a signed repository and into a fresh guest", "make demo"
@@ -35,7 +44,9 @@ def up(context: Context, arguments: argparse.Namespace) -> None:
     """Start in the background, or run here until interrupted."""
     if not arguments.detach:
         context.progress("Cleanroom runs here; Ctrl-C ends it, 'cleanroom status' in another terminal tells more")
-        supervisor.supervise(context.settings)
+        settings = context.settings
+        log_records.begin("supervisor")
+        supervisor.supervise(settings)
         return
     supervisor.start_in_background(context.settings, timeout=arguments.timeout)
     status(context, arguments)
@@ -90,6 +101,7 @@ def web(context: Context, _: argparse.Namespace) -> None:
     from cleanroom_master.web import serving
 
     context.progress(f"{context.settings.web_url}/; Ctrl-C ends it")
+    log_records.begin("web")
     serving.serve(context.settings)
 
 
@@ -103,19 +115,28 @@ def check(context: Context, _: argparse.Namespace) -> int:
         if not finding.works and finding.remedy:
             lines.append(f"      do: {finding.remedy}")
     context.emit(
-        [
-            {
-                "what": finding.what,
-                "works": finding.works,
-                "optional": finding.optional,
-                "detail": finding.detail,
-                "remedy": finding.remedy,
-            }
-            for finding in findings
-        ],
+        [finding.plain for finding in findings],
         "\n".join(lines),
     )
     return 0 if all(finding.works or finding.optional for finding in findings) else InfrastructureError.exit_status
+
+
+def support_bundle(context: Context, arguments: argparse.Namespace) -> None:
+    """Write versions, settings, states, sizes and the ends of logs; what is secret is masked."""
+    from cleanroom_master import support_bundle as bundle
+
+    settings = context.settings
+    context.progress("looking at everything; that takes some seconds")
+    members = bundle.write(
+        settings,
+        arguments.file,
+        {
+            "status": lambda: describe(settings),
+            "doctor": lambda: [finding.plain for finding in doctor.examine(settings)],
+        },
+    )
+    told = f"{arguments.file} has {len(members)} files; nothing secret that is known here is in it, but look yourself"
+    context.emit({"file": arguments.file, "members": members}, told)
 
 
 def demo(context: Context, arguments: argparse.Namespace) -> None:

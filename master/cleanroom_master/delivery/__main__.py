@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from contextlib import closing
 
-from cleanroom_base import health
-from cleanroom_base.errors import CleanroomError
+from cleanroom_base import health, log_records
+from cleanroom_base.errors import CleanroomError, causes
+from cleanroom_base.log_records import about
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import deliveries
 from cleanroom_db.cluster import open_database
@@ -24,6 +26,8 @@ _LOOK = 60.0
 # A push of everything may take so long, in seconds.
 _LONGEST_PUSH = 86_400.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0
+
+_log = logging.getLogger(__name__)
 
 
 def work(settings: Settings) -> None:
@@ -45,7 +49,7 @@ def work(settings: Settings) -> None:
             try:
                 push_if_needed(settings, database, remote)
             except CleanroomError as error:
-                sys.stderr.write(f"the push is tried again in {pause:.0f} s: {error}\n")
+                _log.warning("the push is tried again in %.0f s: %s", pause, error)
                 pulse.turn(f"the remote: {error.message}", within=pause)
                 listener.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -65,16 +69,18 @@ def push_if_needed(settings: Settings, database: Database, remote: Remote) -> bo
     if known.get(remote.url) == number:
         return False
     pushed = push(database, directory, remote)
-    sys.stderr.write(f"{remote.url} has generation {pushed.generation}: {pushed.files} files, {pushed.size} bytes\n")
+    told = (remote.url, pushed.generation, pushed.files, pushed.size)
+    _log.info("%s has generation %d: %d files, %d bytes", *told, extra=about(generation=pushed.generation))
     return True
 
 
 def main() -> None:
     """Push in this process."""
+    log_records.begin("delivery")
     try:
         work(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom delivery: {error}\n")
+        _log.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)
 
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 
-from cleanroom_base import health
+from cleanroom_base import health, log_records
 from cleanroom_base import settings as site
 from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
@@ -25,7 +25,7 @@ def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_records.begin("notifications")
     try:
         main(site.load())
     except CleanroomError as error:

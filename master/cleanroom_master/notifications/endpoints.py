@@ -136,7 +136,7 @@ def load(settings: Settings) -> dict[str, Endpoint]:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(
             "the endpoints of notifications are not valid", problems=[Problem(str(file), str(error))]
         ) from error

@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.health import Pulse
+from cleanroom_base.log_records import Value, about
 from cleanroom_base.settings import Settings
-from cleanroom_db import notifications, services
+from cleanroom_db import notifications, ref_events, services
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import NOTIFICATION, Listener
-from cleanroom_db.notifications import Notification
+from cleanroom_db.notifications import Leased
 from cleanroom_db.states import NotificationEvent, NotificationState
 from cleanroom_master import housekeeping
 from cleanroom_master.notifications import endpoints, telling
@@ -100,12 +101,12 @@ class Notifier:
             begun += 1
         return begun
 
-    def _work(self, one: Notification) -> None:
+    def _work(self, one: Leased) -> None:
         try:
             deliver(self._settings, self._database, self._sender, self._endpoints, one, self._owner)
         except Exception:
             # Left leased: it is tried again once the lease is over.
-            _log.exception("notification %d for %s", one.id, one.endpoint)
+            _log.exception("notification %d for %s", one.id, one.endpoint, extra=_about(one))
         finally:
             self._busy.discard(one.endpoint)
             self._listener.interrupt()
@@ -134,7 +135,7 @@ def deliver(
     database: Database,
     sender: Sender,
     known: Mapping[str, Endpoint],
-    one: Notification,
+    one: Leased,
     owner: str,
 ) -> None:
     """Send a leased message and note what came of that."""
@@ -150,7 +151,7 @@ def deliver(
     try:
         sender.send(endpoint, one, subject)
     except CleanroomError as error:
-        _log.warning("notification %d for %s: %s", one.id, one.endpoint, error.message)
+        _log.warning("notification %d for %s: %s", one.id, one.endpoint, error.message, extra=_about(one))
         if one.tries >= settings.whole("notifications.attempts"):
             notifications.settle(database, one, owner, NotificationState.FAILED, error.message)
             return
@@ -159,3 +160,11 @@ def deliver(
         notifications.postpone(database, one, owner, error.message, max(pause, asked or 0.0))
     else:
         notifications.settle(database, one, owner, NotificationState.DELIVERED)
+        _log.info("notification %d (%s) was taken by %s", one.id, one.event, one.endpoint, extra=_about(one))
+
+
+def _about(one: Leased) -> dict[str, dict[str, Value]]:
+    """What log records of a message are about."""
+    correlation = None if one.ref_event_id is None else ref_events.correlation(one.ref_event_id)
+    content = {name: str(one.content[name]) for name in ("product", "ref") if one.content.get(name)}
+    return about(correlation=correlation, release=one.release_id, **content)

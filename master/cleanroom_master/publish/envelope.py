@@ -129,7 +129,7 @@ def dearmored(keys: bytes) -> bytes:
         elif line.startswith("-----END") and inside:
             try:
                 found += base64.b64decode("".join(lines), validate=True)
-            except binascii.Error as error:
+            except ValueError as error:
                 raise InputError(f"the key's armour is damaged: {error}") from error
             inside = False
         elif inside and header:

@@ -8,7 +8,7 @@ import os
 import signal
 from pathlib import Path
 
-from cleanroom_base import health
+from cleanroom_base import health, log_records
 from cleanroom_base import settings as site
 from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import Settings
@@ -42,7 +42,7 @@ def end_children() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_records.begin("refs")
     try:
         status = main(site.load())
     except CleanroomError as error:

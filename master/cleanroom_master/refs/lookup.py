@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_base.log_records import about
 from cleanroom_base.settings import Settings
 from cleanroom_db import products, ref_events
 from cleanroom_db.connection import Database
@@ -15,6 +17,8 @@ from cleanroom_master.refs.mirror import Mirror, RemoteRef
 from cleanroom_recipes.model import RefKind
 
 RETRY_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
 
 
 def tell(mirror: Mirror, refs: Mapping[str, RemoteRef]) -> dict[str, RefDetails | InputError]:
@@ -63,6 +67,13 @@ def look_up(settings: Settings, database: Database, product: Product, events: li
                 ref_events.settle(database, [event.id], RefEventState.REFUSED, details.message)
             else:
                 ref_events.resolve(database, event.id, details)
+    for event in events:
+        details = found.get(event.id)
+        said = "changed while it was fetched" if details is None else f"is refused: {details}"
+        if isinstance(details, RefDetails):
+            said = f"was looked up at {details.commit}"
+        told = about(correlation=ref_events.correlation(event.id), product=event.product, ref=event.ref)
+        _log.info("%s %s %s", event.product, event.ref, said, extra=told)
 
 
 def _found(mirror: Mirror, product: Product, events: list[RefEvent]) -> dict[int, RefDetails | InputError]:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError
 from cleanroom_base.health import Pulse
+from cleanroom_base.log_records import about
 from cleanroom_base.settings import Settings
 from cleanroom_db import products, ref_events, services, webhooks
 from cleanroom_db.connection import Database
@@ -121,7 +122,7 @@ class Watch:
                 webhooks.granted(self._database, name, wish)
         except Exception:
             # A repository is somebody else's: whatever it makes us stumble over, the watch goes on.
-            _log.exception("%s", name)
+            _log.exception("%s", name, extra=about(product=name))
         finally:
             self._busy.discard(name)
 
@@ -130,14 +131,17 @@ class Watch:
         try:
             recorded = look(self._settings, self._database, product)
         except CleanroomError as error:
-            _log.warning("%s: %s", product.name, error)
+            _log.warning("%s: %s", product.name, error, extra=about(product=product.name))
             products.looked(self._database, product.name, str(error))
         except Exception as error:
             products.looked(self._database, product.name, f"the watch stumbled: {error!r}")
             raise
         else:
             if recorded:
-                _log.info("%s: recorded %d refs", product.name, len(recorded))
+                _log.info("%s: recorded %d refs", product.name, len(recorded), extra=about(product=product.name))
+                for event in ref_events.recorded(self._database, recorded):
+                    told = about(correlation=ref_events.correlation(event.id), product=event.product, ref=event.ref)
+                    _log.info("%s %s was recorded at %s", event.product, event.ref, event.commit, extra=told)
 
 
 def _branch_events(

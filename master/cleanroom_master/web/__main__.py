@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
-from cleanroom_base.errors import CleanroomError
+from cleanroom_base import log_records
+from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_base.settings import load
 from cleanroom_master.web.serving import serve
 
 if __name__ == "__main__":
+    log_records.begin("web")
     try:
         serve(load())
     except CleanroomError as error:
-        sys.stderr.write(f"cleanroom web: {error}\n")
+        logging.critical("%s", "\n".join(causes(error)))
         sys.exit(error.exit_status)

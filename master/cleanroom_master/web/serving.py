@@ -30,6 +30,8 @@ def serve(settings: Settings) -> None:
     configuration = uvicorn.Config(
         create(Site.open(settings), Receiver.open(settings)),
         access_log=False,
+        # What it logs goes the way of all records.
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
         callback_notify=turned,

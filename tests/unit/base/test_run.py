@@ -110,6 +110,25 @@ def test_a_large_log_is_set_aside(fake: Path, tmp_path: Path) -> None:
     assert (tmp_path / "log.1").stat().st_size == run.LOG_LIMIT + 1
 
 
+def test_a_log_that_grows_is_set_aside_while_its_program_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = run.start(["sh", "-c", "echo old; read line; echo new"], log=log, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    while not log.read_text():
+        time.sleep(0.02)
+    run.set_aside(log)
+    assert log.read_text() == "old\n"
+    os.truncate(log, run.LOG_LIMIT + 1)
+    run.set_aside(log)
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    assert run.wait(process, 20)
+    run.kill_group(process)
+    assert log.read_text() == "new\n"
+    assert (tmp_path / "log.1").stat().st_size == run.LOG_LIMIT + 1
+    run.set_aside(tmp_path / "none")
+
+
 def _goes(process: int, seconds: float = 20) -> bool:
     """Whether it ends: what was killed takes a moment to die on a busy machine."""
     deadline = time.monotonic() + seconds

@@ -26,6 +26,7 @@ NOUNS = {
     "ref": {"record", "list"},
     "release": {
         "list",
+        "log",
         "show",
         "wait",
         "watch",
@@ -57,7 +58,7 @@ NOUNS = {
 }
 ALONE = {
     *("up", "down", "status", "doctor", "demo", "bisect", "queue", "web", "health"),
-    *("housekeeping", "backup", "restore", "upgrade"),
+    *("housekeeping", "backup", "restore", "upgrade", "support-bundle"),
 }
 COMMANDS = [
     *([one] for one in sorted(ALONE)),

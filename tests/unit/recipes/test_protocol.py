@@ -17,7 +17,7 @@ REQUEST = make_request()
 KEYS = {
     1: "product ref kind commit commit_time expected_version target attempt phase source artifacts previous output"
     " conditions repository candidates installed",
-    2: "protocol",
+    2: "protocol correlation",
 }
 
 
