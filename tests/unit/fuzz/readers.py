@@ -348,8 +348,8 @@ def read_repository_address(content: bytes) -> None:
 )
 def read_signed_tag(content: bytes) -> None:
     signatures.check(content, "v1", None)
-    # A signature begins with its line.
-    assert "\n-----BEGIN PGP SIGNATURE" not in "\n" + signatures.unsigned(plain(content))
+    # A signature begins with a line of its own.
+    assert "-----BEGIN PGP SIGNATURE-----" not in signatures.unsigned(plain(content)).split("\n")
 
 
 _HEADERS: Mapping[Forge, Mapping[str, str]] = {
