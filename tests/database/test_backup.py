@@ -297,6 +297,7 @@ def test_the_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def said(settings: Settings, *words: str) -> Any:
+        monkeypatch.delenv("CLEANROOM_TEST_STATE", raising=False)
         for name, value in (("STATE", settings.state), ("SITE", tmp_path), ("DATABASE_URL", opened(settings).url)):
             monkeypatch.setenv(f"CLEANROOM_{name}", str(value))
         status = run([*words, "--format", "json"])

@@ -286,6 +286,7 @@ def test_one_command_looks_at_all_of_it(
 ) -> None:
     built(shop.owner, site, "v1", "old")
     age(shop.owner, site)
+    monkeypatch.delenv("CLEANROOM_TEST_STATE", raising=False)
     for name, value in (("STATE", site.state), ("SITE", site.site), ("DATABASE_URL", shop.owner.url)):
         monkeypatch.setenv(f"CLEANROOM_{name}", str(value))
     command = ["housekeeping", "--format", "json"]

@@ -169,6 +169,7 @@ def test_what_takes_something_away_is_found(owner: Database, statement: str, pro
 def old(empty: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Database:
     """A site whose record is at the last version that has a dump."""
     schema_dumps.load(empty, VERSIONS[-1])
+    monkeypatch.delenv("CLEANROOM_TEST_STATE", raising=False)
     monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", empty.url)

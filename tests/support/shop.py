@@ -136,6 +136,8 @@ def publishing(shop: Shop) -> Iterator[None]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    yield
-    ended.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

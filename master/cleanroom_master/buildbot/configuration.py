@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from buildbot.config import BuilderConfig
+from buildbot.configurators.janitor import JanitorConfigurator
 from buildbot.process.factory import BuildFactory
 from buildbot.worker import Worker
 from buildbot.www.authz import Authz
@@ -24,6 +26,8 @@ from cleanroom_recipes import protocol
 
 # Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
 _BUILDBOT_LOG = 1 << 20
+# In days.
+_FOR_EVER = 36_500
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         ],
         "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
+        # Housekeeping removes whole builds; this is Buildbot's own, and the builder without which a site that has no
+        # product yet would be none to it.
+        "configurators": [JanitorConfigurator(logHorizon=_horizon(settings), hour=3)],
         "logMaxSize": _BUILDBOT_LOG,
         "logMaxTailSize": _BUILDBOT_LOG // 8,
         "www": {
@@ -119,6 +126,10 @@ def configure(inputs: Inputs) -> dict[str, Any]:
             "change_hook_dialects": {},
         },
     }
+
+
+def _horizon(settings: Settings) -> timedelta:
+    return timedelta(days=settings.number("retention.buildbot_days") or _FOR_EVER)
 
 
 def _builder(product: str, target: str, lane: int, inputs: Inputs) -> BuilderConfig:
