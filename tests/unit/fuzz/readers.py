@@ -348,7 +348,7 @@ def read_repository_address(content: bytes) -> None:
 )
 def read_signed_tag(content: bytes) -> None:
     signatures.check(content, "v1", None)
-    assert "-----BEGIN PGP SIGNATURE" not in signatures.unsigned(plain(content))
+    assert not re.search(r"^-----BEGIN PGP SIGNATURE-----$", signatures.unsigned(plain(content)), re.MULTILINE)
 
 
 _HEADERS: Mapping[Forge, Mapping[str, str]] = {
