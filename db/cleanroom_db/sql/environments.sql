@@ -1,7 +1,7 @@
--- name: packages
+-- name: packages (prepared)
 SELECT packages FROM cleanroom.package_state WHERE digest = %(digest)s
 
--- name: seen
+-- name: seen (prepared)
 -- The first phases that ended with it.
 SELECT phase.name AS phase, build.target, coalesce(release.product, trial.product) AS product,
        coalesce(release.ref, trial.ref) AS ref, trial.purpose

@@ -1,4 +1,4 @@
--- name: channels
+-- name: channels (prepared)
 SELECT package.channel, count(*) AS packages, count(DISTINCT package.release_id) AS releases
   FROM cleanroom.channel_package AS package
  WHERE package.removed_in IS NULL

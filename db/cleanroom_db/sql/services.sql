@@ -7,7 +7,7 @@ ON CONFLICT (name) DO UPDATE
                      AND service.process_id IS NOT DISTINCT FROM excluded.process_id
                     THEN service.since ELSE now() END
 
--- name: list
+-- name: list (prepared)
 SELECT *, extract(epoch FROM now() - seen_at)::double precision AS silent_seconds
   FROM cleanroom.service ORDER BY name
 
@@ -21,5 +21,5 @@ ON CONFLICT (name) DO UPDATE
 -- name: set_host_state
 UPDATE cleanroom.host SET state = %(state)s WHERE name = %(name)s
 
--- name: hosts
+-- name: hosts (prepared)
 SELECT * FROM cleanroom.host ORDER BY name
