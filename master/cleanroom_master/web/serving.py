@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import uvicorn
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_master.web.application import create
+from cleanroom_master.web.application import bare, create
+from cleanroom_master.web.makers import Makers
 from cleanroom_master.web.site import Site
 from cleanroom_master.web.webhooks.receiving import Receiver
 
 # What is still being answered may need so long, in seconds; open live pages come back by themselves.
 _GRACE = 2
 _BACKLOG = 2048
+# More would wait for the database.
+_MOST_MAKERS = 4
 
 
 def serve(settings: Settings) -> None:
-    """Serve the site's web status at `web.bind`. Raises InfrastructureError when the port cannot be had."""
+    """Serve the site's web status at `web.bind`.
+
+    Raises InfrastructureError when the port cannot be had, and when one of its processes has ended by itself.
+    """
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
+    site = Site.open(settings)
+    inner = bare(site)
+    makers = Makers.fork(_makers(settings), inner, inner.state.news, listening)
     configuration = uvicorn.Config(
-        create(Site.open(settings), Receiver.open(settings)),
+        create(site, Receiver.open(settings), makers),
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    uvicorn.Server(configuration).run(sockets=[listening])
+    server = uvicorn.Server(configuration)
+    lost = []
+
+    def end() -> None:
+        lost.append("one")
+        server.should_exit = True
+
+    makers.lost = end
+    server.run(sockets=[listening])
+    if lost:
+        # All are started anew together: to fork now, beside threads, would not be safe.
+        raise InfrastructureError("a process that made pages has ended", hint="the service starts anew by itself")
+
+
+def _makers(settings: Settings) -> int:
+    """How many processes make pages."""
+    if settings.optional("web.makers") is not None:
+        return settings.whole("web.makers")
+    return min(len(os.sched_getaffinity(0)), _MOST_MAKERS)
 
 
 def _listen(address: str, port: int) -> socket.socket:
