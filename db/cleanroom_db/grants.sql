@@ -92,6 +92,7 @@ GRANT UPDATE (state, why, hold_reason, approved_by, approved_at, finished_at) ON
 GRANT INSERT ON cleanroom.attempt TO cleanroom_access;
 GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_access;
 GRANT INSERT ON cleanroom.gate_waiver TO cleanroom_access;
+GRANT UPDATE (state) ON cleanroom.host TO cleanroom_access;
 GRANT DELETE ON cleanroom.dependent_choice, cleanroom.union_choice, cleanroom.conflict_check TO cleanroom_access;
 GRANT INSERT (release_id, channel, requested_by), UPDATE (state, why, requested_by, requested_at)
     ON cleanroom.publication TO cleanroom_access;

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cleanroom_db.connection import Cursor, Database
+from cleanroom_db import services
+from cleanroom_db.connection import Cursor, Database, Row
 from cleanroom_db.sql import load
 
 _SQL = load("measures")
@@ -21,12 +22,14 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that runs guests. `silent`: seconds since it was last heard of."""
+    """A machine that runs guests. `silent`: seconds since it was last seen; `guests`: places for them, by what they are
+    used for."""
 
     name: str
     state: str
     processors: int
     silent: float
+    guests: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,14 @@ def measure(database: Database, phase_bounds: Sequence[float], reset_bounds: Seq
             cursor.value(_SQL["generation"]),
             _counts(cursor, "notifications", "state"),
             {row["name"]: row["silent"] for row in cursor.rows(_SQL["services"])},
-            tuple(
-                Host(row["name"], row["state"], row["processors"], row["silent"]) for row in cursor.rows(_SQL["hosts"])
-            ),
+            tuple(_host(row) for row in cursor.rows(_SQL["hosts"])),
         )
+
+
+def _host(row: Row) -> Host:
+    known = services.Host.from_row(row)
+    guests = {word: getattr(known, word) for word in ("free", "ready", "running", "drained")}
+    return Host(known.name, known.state, known.processors, row["silent"], guests)
 
 
 def _counts(cursor: Cursor, block: str, word: str) -> dict[str, int]:

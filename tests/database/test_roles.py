@@ -54,6 +54,7 @@ ALLOWED = {
         "repository_request": "I",
         "trial": "I",
         "reproduction": "I",
+        "host": "U",
     },
     Role.MASTER: {
         "ref_event": "U",

@@ -31,6 +31,7 @@ from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
 from cleanroom_workers.pool import Pool, Room, watch
 from cleanroom_workers.records import Owner
 from cleanroom_workers.refresh import refresh
+from cleanroom_workers.report import Report
 
 EXIT_STATUS = {
     Outcome.PASSED: 0,
@@ -148,9 +149,10 @@ def _pool(_: argparse.Namespace) -> int:
         chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services"),
         chore.verify(host.catalogue, site.number("images.verify"), site.state / "logs/services"),
     ]
+    report = Report(host, site.state / "worker/info", site.whole("worker.parallel"))
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
-            for done in watch([pool, *chores], bell, pause=_POOL_PAUSE, ended=ended):
+            for done in watch([pool, *chores, report], bell, pause=_POOL_PAUSE, ended=ended):
                 _say(done)
         finally:
             maker.end()

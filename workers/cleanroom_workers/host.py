@@ -252,6 +252,14 @@ class Host:
         image = native[0] if native else None
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
+    def known_isolations(self) -> tuple[str, ...]:
+        """The isolations that were seen to work, without trying any."""
+        return self._prober.known()
+
+    def recorded(self) -> list[GuestRecord]:
+        """The records of all guests, without looking what became of them."""
+        return self._records.all()
+
     @property
     def addresses(self) -> Addresses:
         """The guests' network."""

@@ -14,15 +14,22 @@ from buildbot.process.factory import BuildFactory
 from buildbot.worker import Worker
 from buildbot.www.authz import Authz
 from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
+from twisted.internet import defer
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
+from twisted.python import log
 
 from cleanroom_base.settings import Settings
 from cleanroom_master.buildbot.scheduler import AttemptScheduler
 from cleanroom_master.buildbot.steps import AttemptBuild, LeaseAttempt
 from cleanroom_master.dispatch import Dispatch, builder_name
+from cleanroom_workers.report import NAME
 
 # Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
 _BUILDBOT_LOG = 1 << 20
 _BUILDBOT_KEEPS = timedelta(weeks=4)
+# A host is asked how it is so often, in seconds.
+_ASK_EVERY = 5.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,41 @@ class Inputs:
 
 
 class HostWorker(Worker):
-    """A host's worker; when it is tried again is decided by our rows, so Buildbot's own pause is off."""
+    """A host's worker. When it is tried again is decided by our rows, so Buildbot's own pause is off; so is whether it
+    takes work at all. What it says of itself is asked for while it is connected."""
+
+    dispatch: Dispatch
+    _asking: LoopingCall | None = None
 
     def putInQuarantine(self) -> None:  # noqa: N802 - Buildbot's name
         """Do nothing."""
+
+    def canStartBuild(self) -> Any:  # noqa: N802 - Buildbot's name
+        """Whether it takes work now."""
+        return self.name not in self.dispatch.closed_hosts and super().canStartBuild()
+
+    @defer.inlineCallbacks
+    def attached(self, conn: Any) -> Any:
+        """The host is connected."""
+        yield super().attached(conn)
+        self._asking = LoopingCall(self._ask)
+        self._asking.start(_ASK_EVERY).addErrback(log.err)
+
+    @defer.inlineCallbacks
+    def detached(self) -> Any:
+        """The host is not connected any more."""
+        if self._asking is not None and self._asking.running:
+            self._asking.stop()
+        yield super().detached()
+
+    @defer.inlineCallbacks
+    def _ask(self) -> Any:
+        try:
+            info = yield self.conn.remoteGetWorkerInfo()
+            yield deferToThread(self.dispatch.host_seen, self.name, str(info.get(NAME, "")), int(info["numcpus"]))
+        except Exception:
+            # It is asked again soon.
+            log.err(None, f"host {self.name} could not be asked how it is")
 
 
 def configure(inputs: Inputs) -> dict[str, Any]:
@@ -66,10 +104,7 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         "buildbotNetUsageData": None,
         "db": {"db_url": inputs.database_url},
         "protocols": {"pb": {"port": f"tcp:{settings.whole('master.worker_port')}:interface={bind}"}},
-        "workers": [
-            HostWorker(name, password, max_builds=settings.whole("worker.parallel"), keepalive_interval=60)
-            for name, password in inputs.workers.items()
-        ],
+        "workers": [_worker(name, password, inputs) for name, password in inputs.workers.items()],
         "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
         "configurators": [JanitorConfigurator(logHorizon=_BUILDBOT_KEEPS, buildDataHorizon=_BUILDBOT_KEEPS, hour=3)],
@@ -83,6 +118,12 @@ def configure(inputs: Inputs) -> dict[str, Any]:
             "change_hook_dialects": {},
         },
     }
+
+
+def _worker(name: str, password: str, inputs: Inputs) -> HostWorker:
+    worker = HostWorker(name, password, max_builds=inputs.settings.whole("worker.parallel"), keepalive_interval=60)
+    worker.dispatch = inputs.dispatch
+    return worker
 
 
 def _builder(product: str, target: str, lane: int, inputs: Inputs) -> BuilderConfig:

@@ -63,7 +63,10 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
         yield deferToThread(self._dispatch.take_over)
         while self._active:
             try:
+                closed = self._dispatch.closed_hosts
                 due = yield deferToThread(self._dispatch.turn)
+                for name in closed - self._dispatch.closed_hosts:
+                    self.master.botmaster.maybeStartBuildsForWorker(name)
                 yield self._ask(due)
                 yield deferToThread(self._dispatch.wait)
             except Exception:

@@ -1,0 +1,35 @@
+-- What hosts say of their guests, and news of what belongs to no release.
+
+SET LOCAL search_path = cleanroom, pg_catalog;
+
+ALTER TABLE host
+    ADD places integer NOT NULL DEFAULT 0 CHECK (places >= 0),      -- guests that may be at work at the same time
+    ADD ready integer NOT NULL DEFAULT 0 CHECK (ready >= 0),        -- guests that are kept ready
+    ADD running integer NOT NULL DEFAULT 0 CHECK (running >= 0),    -- guests that somebody has
+    ADD heard_at timestamptz;                                       -- when it last said so; null: never
+
+-- Whoever watches is told of products, hosts and services too; that one was seen again is no news.
+CREATE FUNCTION notify_other_change() RETURNS trigger LANGUAGE plpgsql SET search_path = cleanroom, pg_catalog AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND to_jsonb(NEW) - TG_ARGV[0]::text[] = to_jsonb(OLD) - TG_ARGV[0]::text[] THEN
+        RETURN NULL;
+    END IF;
+    PERFORM pg_notify('cleanroom_change', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER changed AFTER INSERT OR UPDATE ON product
+    FOR EACH ROW EXECUTE FUNCTION notify_other_change('{watched_at}');
+CREATE TRIGGER changed AFTER INSERT OR UPDATE ON host
+    FOR EACH ROW EXECUTE FUNCTION notify_other_change('{seen_at,heard_at}');
+CREATE TRIGGER changed AFTER INSERT OR UPDATE ON service
+    FOR EACH ROW EXECUTE FUNCTION notify_other_change('{seen_at}');
+
+-- The master is woken when a host takes work again, or is not to take any.
+CREATE FUNCTION notify_host() RETURNS trigger LANGUAGE plpgsql SET search_path = cleanroom, pg_catalog AS $$
+BEGIN
+    PERFORM pg_notify('cleanroom_host', NEW.name);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER state_changed AFTER UPDATE OF state ON host
+    FOR EACH ROW WHEN (NEW.state <> OLD.state) EXECUTE FUNCTION notify_host();
+CREATE INDEX attempt_worker ON attempt (worker) WHERE finished_at IS NULL;
