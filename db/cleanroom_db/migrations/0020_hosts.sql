@@ -33,3 +33,6 @@ END $$;
 CREATE TRIGGER state_changed AFTER UPDATE OF state ON host
     FOR EACH ROW WHEN (NEW.state <> OLD.state) EXECUTE FUNCTION notify_host();
 CREATE INDEX attempt_worker ON attempt (worker) WHERE finished_at IS NULL;
+
+-- What an image holds is what phases that began with it have in common.
+CREATE INDEX phase_of_image ON phase (image_digest, id) WHERE package_state IS NOT NULL;

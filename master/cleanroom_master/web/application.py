@@ -24,6 +24,7 @@ from cleanroom_master.web.pages import (
     environments,
     feeds,
     hosts,
+    images,
     logs,
     products,
     queue,
@@ -42,7 +43,7 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 ROUTERS = tuple(
     module.router
     for module in (
-        *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
+        *(releases, release, environments, images, logs, products, test_cases, queue, repository, hosts, trends),
         *(changes, feeds, signing_in, actions),
     )
 )
