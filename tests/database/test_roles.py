@@ -39,7 +39,7 @@ ALLOWED = {
         "account": "I",
         "account_grant": "I",
         "session": "IUD",
-        "api_token": "U",
+        "api_token": "IU",
         "sign_in_failure": "ID",
         "audit": "I",
         "release": "U",

@@ -36,3 +36,25 @@ CREATE INDEX attempt_worker ON attempt (worker) WHERE finished_at IS NULL;
 
 -- What an image holds is what phases that began with it have in common.
 CREATE INDEX phase_of_image ON phase (image_digest, id) WHERE package_state IS NOT NULL;
+
+-- People change their passwords in the web status, which may make none otherwise: only that of the account whose session
+-- it has, only where there was one, and never without a word in the audit log.
+CREATE FUNCTION change_password(session_secret text, fresh text, from_address text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = cleanroom, pg_temp AS $$
+DECLARE
+    changed account;
+BEGIN
+    UPDATE account SET password = fresh
+      FROM session
+     WHERE session.secret = session_secret AND account.id = session.account
+       AND account.password IS NOT NULL AND account.removed_at IS NULL
+    RETURNING account.* INTO changed;
+    IF changed.id IS NULL THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM session WHERE account = changed.id;
+    INSERT INTO audit (actor, action, subject, detail, written_by)
+    VALUES (changed.name, 'account password', changed.name, jsonb_build_object('address', from_address), session_user);
+    RETURN changed.id;
+END $$;
+REVOKE ALL ON FUNCTION change_password FROM PUBLIC;

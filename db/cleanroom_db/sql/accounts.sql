@@ -32,6 +32,9 @@ SELECT EXISTS (SELECT FROM cleanroom.account WHERE removed_at IS NULL)
 -- name: set_password
 UPDATE cleanroom.account SET password = %(password)s WHERE id = %(id)s
 
+-- name: change_password
+SELECT cleanroom.change_password(%(secret)s, %(password)s, %(address)s)
+
 -- name: remove
 -- Who signed in through a provider is known again by it, and stays out.
 UPDATE cleanroom.account SET removed_at = now(), password = NULL WHERE id = %(id)s

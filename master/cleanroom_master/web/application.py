@@ -19,6 +19,7 @@ from cleanroom_master.web.live import News
 from cleanroom_master.web.makers import Handed, Makers
 from cleanroom_master.web.measures import Meter
 from cleanroom_master.web.pages import (
+    account,
     actions,
     changes,
     environments,
@@ -44,7 +45,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         *(releases, release, environments, images, logs, products, test_cases, queue, repository, hosts, trends),
-        *(changes, feeds, signing_in, actions),
+        *(changes, feeds, signing_in, account, actions),
     )
 )
 
