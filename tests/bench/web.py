@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import side_by_side
 from figures import Row, summary
 from installation import fresh, say
 
@@ -43,14 +44,26 @@ def measure(runs: int | None = None) -> dict[str, Any]:
     with fresh("web") as settings:
         database = open_database(settings, Role.OWNER)
         say(f"web: making {RELEASES} releases with {RELEASES * CASES} test results; this takes minutes")
-        _fill(database)
+        _fill(database, PRODUCTS, RELEASES, CASES)
         log = _long_log(settings, database)
         with _served(settings) as process:
             port = settings.whole("web.port")
             pages = [_page(port, name, addresses, runs or ASKED) for name, addresses in _addresses(log).items()]
             live = _open_pages(port, process, database)
         database.close()
-    return {"pages": pages, "live": [live], "readers": READERS, "releases": RELEASES, "cases": RELEASES * CASES}
+    found = {"pages": pages, "live": [live], "readers": READERS, "releases": RELEASES, "cases": RELEASES * CASES}
+    return {**found, "beside": _beside()}
+
+
+def _beside() -> list[Row]:
+    """Our pages and Buildbot's, of the same builds."""
+    with fresh("beside") as settings:
+        database = open_database(settings, Role.OWNER)
+        say("web: beside Buildbot's pages")
+        _fill(database, side_by_side.PRODUCTS, side_by_side.RELEASES, side_by_side.CASES)
+        rows = side_by_side.measure(settings, database, lambda: _served(settings))
+        database.close()
+    return rows
 
 
 def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
@@ -59,7 +72,12 @@ def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
         f"pages, {measured['readers']} readers at once without a pause, {measured['releases']} releases, "
         f"{measured['cases']} results"
     )
-    return [(f"{title}; milliseconds and kB", measured["pages"]), ("open live pages, idle", measured["live"])]
+    beside = f"in a browser, the same {side_by_side.RELEASES} builds"
+    return [
+        (f"{title}; milliseconds and kB", measured["pages"]),
+        ("open live pages, idle", measured["live"]),
+        (beside, measured["beside"]),
+    ]
 
 
 def _addresses(log: int) -> dict[str, Callable[[int], str]]:
@@ -90,13 +108,13 @@ def _addresses(log: int) -> dict[str, Callable[[int], str]]:
     }
 
 
-def _fill(database: Database) -> None:
+def _fill(database: Database, products: int, releases: int, cases: int) -> None:
     with database.transaction() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SET LOCAL maintenance_work_mem = '512MB'")
         for statement in _ROWS.read_text().split(";\n"):
             if statement.strip():
-                cursor.execute(statement, products=PRODUCTS, releases=RELEASES, cases=CASES)
+                cursor.execute(statement, products=products, releases=releases, cases=cases)
 
 
 def _long_log(settings: Settings, database: Database) -> int:
