@@ -368,13 +368,13 @@ def test_an_administrator_drains_a_host(person: Make, owner: Database) -> None:
     assert manager.page(address, 403)
     page = admin.page("/hosts")
     assert address in page.links()
-    assert "1 of 2" in page.text
+    assert "1 of 2 free" in page.text
     answer = admin.act(address, reason="new memory")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/hosts?done=drain")
     assert services.host(owner, "host-1").state is HostState.DRAINED
     page = admin.page("/hosts?done=drain")
     assert "The host takes no new work." in page.text
-    assert "Drained places" in page.text
+    assert "1 of 2 drained" in page.text
     assert "/hosts/host-1/resume" in page.links()
     [entry] = entries(owner, action="host drain")
     assert (entry.actor, entry.subject, entry.reason, entry.allowed) == ("root", "host-1", "new memory", True)
