@@ -253,8 +253,10 @@ class Host:
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
     def known_isolations(self) -> tuple[str, ...]:
-        """The isolations that were seen to work, without trying any."""
-        return self._prober.known()
+        """The isolations that were seen to work, or that the site wants, without trying any."""
+        seen = {*self._prober.known(), self.settings.text("worker.isolation")}
+        seen |= {record.isolation for record in self._records.all()}
+        return tuple(name for name in isolations.ISOLATIONS if name in seen)
 
     def recorded(self) -> list[GuestRecord]:
         """The records of all guests, without looking what became of them."""

@@ -68,10 +68,9 @@ class Prober:
             temporary.replace(self._file)
         return IsolationProbe(isolation, bool(kept[key]["works"]), str(kept[key]["reason"]))
 
-    def known(self) -> tuple[str, ...]:
+    def known(self) -> set[str]:
         """The isolations that were seen to work."""
-        worked = {key.partition(" ")[0] for key, answer in self._kept().items() if answer["works"]}
-        return tuple(name for name in isolations.ISOLATIONS if name in worked)
+        return {key.partition(" ")[0] for key, answer in self._kept().items() if answer["works"]}
 
     def choose(self, image: Image) -> str:
         """The first isolation that works; for an image of another architecture the only one. Raises
