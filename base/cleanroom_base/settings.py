@@ -216,6 +216,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("web.port", port, 9400, "port of the web status"),
     Setting("web.bind", text, "127.0.0.1", "address of the web status"),
     Setting("web.url", text, None, "address at which people find the web status; default: http://localhost:PORT"),
+    Setting(
+        "web.makers",
+        number(0, 64, whole=True),
+        None,
+        "processes that make pages of the web status; default: as many as processors, at most 4",
+    ),
     Setting("webhooks.secret", text, None, "secret with which forges sign their webhooks, for all products", True),
     Setting("webhooks.secrets", text, None, "directory with a file a product, in which the secret of its webhooks is"),
     Setting("webhooks.window", number(0.1, 8760), 24.0, "hours that a webhook may be old, and that it is remembered"),

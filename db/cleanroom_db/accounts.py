@@ -168,6 +168,21 @@ def set_password(database: Database, name: str, password: str, *, actor: str) ->
         audit.record(database, actor, "account password", name)
 
 
+def change_password(database: Database, session: str, password: str, address: str) -> int:
+    """Give the account of a session another password; all its sessions end, this one too. Returns the account.
+
+    Raises InputError where it has no password to change.
+    """
+    with database.transaction() as cursor:
+        row = cursor.row(
+            _SQL["change_password"], secret=sessions.digest(session), password=password, address=plain(address)
+        )
+    account = None if row is None else row["change_password"]
+    if account is None:
+        raise InputError("this account has no password", hint="it signs in through the OpenID Connect provider")
+    return int(account)
+
+
 def remove(database: Database, name: str, *, actor: str) -> None:
     """Let somebody in no more: roles, sessions and tokens end. Raises UnknownAccount."""
     with database.transaction() as cursor:

@@ -199,14 +199,14 @@ def give_up(database: Database, place: int, problem: str) -> None:
 
 def of_release(cursor: Cursor, release_id: int) -> list[Canary]:
     """How a release did in each channel into which it ever came, oldest first."""
-    return _told(cursor, release=release_id, generations=[])
+    return _told(cursor, cursor.rows(_SQL["places_of_release"], release=release_id))
 
 
 def of_generations(database: Database, numbers: Sequence[int]) -> dict[int, list[Canary]]:
     """How what generations brought in did, by generation."""
     found: dict[int, list[Canary]] = {}
     with database.transaction() as cursor:
-        for one in _told(cursor, release=None, generations=list(numbers)):
+        for one in _told(cursor, cursor.rows(_SQL["places_of_generations"], generations=list(numbers))):
             found.setdefault(one.generation, []).append(one)
     return found
 
@@ -215,12 +215,13 @@ def latest(database: Database) -> list[Canary]:
     """How what came last into the repository did: of the latest generation with something to install."""
     with database.transaction() as cursor:
         number = cursor.value(_SQL["latest"])
-        return [] if number is None else _told(cursor, release=None, generations=[number])
+        return [] if number is None else _told(cursor, cursor.rows(_SQL["places_of_generations"], generations=[number]))
 
 
-def _told(cursor: Cursor, **which: object) -> list[Canary]:
+def _told(cursor: Cursor, places: Sequence[Row]) -> list[Canary]:
+    """How those did that came into some places."""
     rows: dict[int, list[Row]] = {}
-    for row in cursor.rows(_SQL["told"], prepares=list(_PREPARES), **which):
+    for row in cursor.rows(_SQL["told"], prepares=list(_PREPARES), places=[place["id"] for place in places]):
         rows.setdefault(row["place"], []).append(row)
     return [_canary(some) for some in rows.values()]
 

@@ -23,6 +23,7 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from cleanroom_base.errors import InfrastructureError, InputError
+from cleanroom_db.sql import Prepared
 
 Row = Mapping[str, Any]
 
@@ -35,6 +36,9 @@ _COPY_PLAIN = frozenset({int, float})
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _LONGEST_PAUSE = 2.0
 _PASSWORD = re.compile(r"(//[^:/@]*:)[^@]*@")
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+# What the server says of a prepared statement on tables that have changed since.
+_OUTDATED = "cached plan must not change result type"
 _REFUSED = re.compile(
     r"password authentication failed|no password supplied|authentication failed|no pg_hba\.conf entry"
     r'|role "[^"]*" does not exist|database "[^"]*" does not exist|permission denied|not permitted to log in'
@@ -48,6 +52,10 @@ class DatabaseAway(InfrastructureError):
 
 class DatabaseBusy(InfrastructureError):
     """The database could not do this now (a time limit, a deadlock, a full disk)."""
+
+
+class DatabaseChanged(DatabaseBusy):
+    """The tables are not as they were when a statement was prepared; the next try finds them as they are."""
 
 
 class DatabaseRefused(InfrastructureError):
@@ -67,15 +75,26 @@ class ConstraintViolated(InputError):
         super().__init__(message)
 
 
+class _Connection(psycopg2.extensions.connection):
+    """A connection that knows which statements the server has prepared for it: how each is executed."""
+
+    def __init__(self, dsn: str, **more: Any) -> None:
+        super().__init__(dsn, **more)
+        self.prepared: dict[str, str] = {}
+
+
 class Cursor:
     """What a transaction does: SQL with parameters `%(name)s`, rows as mappings."""
 
-    def __init__(self, cursor: psycopg2.extras.RealDictCursor) -> None:
+    def __init__(self, cursor: psycopg2.extensions.cursor, connection: _Connection) -> None:
         self._cursor = cursor
+        self._connection = connection
 
     def execute(self, statement: str, **parameters: object) -> int:
         """Run a statement and return how many rows it touched."""
         with _our_errors():
+            if isinstance(statement, Prepared):
+                statement = self._connection.prepared.get(statement) or self._prepare(statement)
             # Without parameters a percent sign is one.
             self._cursor.execute(statement, {name: _adapted(value) for name, value in parameters.items()} or None)
         return self._cursor.rowcount
@@ -83,12 +102,13 @@ class Cursor:
     def rows(self, statement: str, **parameters: object) -> list[Row]:
         """Run a statement and return its rows."""
         self.execute(statement, **parameters)
-        return list(self._cursor.fetchall())
+        return self._as_mappings(self._cursor.fetchall())
 
     def row(self, statement: str, **parameters: object) -> Row | None:
         """Run a statement and return its first row, or None."""
         self.execute(statement, **parameters)
-        return self._cursor.fetchone()
+        row = self._cursor.fetchone()
+        return None if row is None else self._as_mappings([row])[0]
 
     def value(self, statement: str, **parameters: object) -> Any:
         """Run a statement and return the first column of its first row, or None."""
@@ -104,13 +124,28 @@ class Cursor:
             returned = psycopg2.extras.execute_values(
                 self._cursor, statement, adapted, page_size=len(adapted), fetch="RETURNING" in statement
             )
-        return list(returned or [])
+        return self._as_mappings(returned or [])
 
     def copy(self, statement: str, values: Iterable[Sequence[object]]) -> None:
         """Run `COPY ... FROM STDIN` with all `values`: quicker than INSERT, where nothing is returned."""
         lines = "".join("\t".join(_copied(value) for value in row) + "\n" for row in values)
         with _our_errors():
             self._cursor.copy_expert(statement, io.StringIO(lines))
+
+    def _prepare(self, statement: Prepared) -> str:
+        """Have the server prepare a statement, which outlives the transaction; gives what executes it."""
+        names = list(dict.fromkeys(_PARAMETER.findall(statement)))
+        body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
+        name = f"prepared_{len(self._connection.prepared)}"
+        self._cursor.execute(f"PREPARE {name} AS {body.replace('%%', '%') if names else body}")
+        values = ", ".join(f"%({one})s" for one in names)
+        execute = self._connection.prepared[statement] = f"EXECUTE {name}" + (f" ({values})" if names else "")
+        return execute
+
+    def _as_mappings(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        # The driver's own cursors that give mappings take several times as long.
+        names = [column.name for column in self._cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 class Database:
@@ -121,7 +156,7 @@ class Database:
         self.url = url
         self._wait = wait
         self._free = threading.BoundedSemaphore(connections)
-        self._idle: list[psycopg2.extensions.connection] = []
+        self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._thread = threading.local()
 
@@ -139,9 +174,14 @@ class Database:
             return
         with self._connection() as connection, _our_errors():
             try:
-                with connection, connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                    self._thread.cursor = Cursor(cursor)
+                with connection, connection.cursor() as cursor:
+                    self._thread.cursor = Cursor(cursor, connection)
                     yield self._thread.cursor
+            except DatabaseChanged:
+                # So it is with all that was prepared before.
+                connection.close()
+                self.close()
+                raise
             finally:
                 self._thread.cursor = None
 
@@ -153,7 +193,7 @@ class Database:
             connection.close()
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[psycopg2.extensions.connection]:
+    def _connection(self) -> Iterator[_Connection]:
         if not self._free.acquire(timeout=self._wait):
             raise DatabaseBusy("all of this process's database connections stay in use")
         try:
@@ -165,7 +205,7 @@ class Database:
         finally:
             self._free.release()
 
-    def _take(self) -> psycopg2.extensions.connection | None:
+    def _take(self) -> _Connection | None:
         with self._lock:
             while self._idle:
                 connection = self._idle.pop()
@@ -174,7 +214,7 @@ class Database:
                 connection.close()
         return None
 
-    def _give_back(self, connection: psycopg2.extensions.connection) -> None:
+    def _give_back(self, connection: _Connection) -> None:
         if connection.closed or connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
             connection.close()
             return
@@ -226,7 +266,7 @@ def execute_alone(url: str, statement: str, *, wait: float = 60.0) -> None:
         connection.close()
 
 
-def connect(url: str, *, wait: float = 60.0) -> psycopg2.extensions.connection:
+def connect(url: str, *, wait: float = 60.0) -> _Connection:
     """Open a connection; the server may be away for `wait` seconds.
 
     Raises DatabaseAway and DatabaseRefused.
@@ -267,11 +307,14 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
-def _open(url: str) -> psycopg2.extensions.connection:
+def _open(url: str) -> _Connection:
     own = psycopg2.extensions.parse_dsn(url).get("options", "")
     limits = f"-c statement_timeout={STATEMENT_TIMEOUT:.0f}s -c lock_timeout={LOCK_TIMEOUT:.0f}s -c timezone=UTC"
+    # What we have prepared is to be planned once; otherwise the server would often plan it anew for the values.
+    limits += " -c plan_cache_mode=force_generic_plan"
     return psycopg2.connect(
         url,
+        connection_factory=_Connection,
         options=f"{limits} {own}".strip(),
         connect_timeout=CONNECT_TIMEOUT,
         application_name="cleanroom",
@@ -344,6 +387,8 @@ def _raise_ours(error: psycopg2.Error) -> NoReturn:
         raise ConstraintViolated(said + detail, constraint=error.diag.constraint_name) from error
     if state == "42501":
         raise DatabaseRefused(f"the database role may not do this: {said}") from error
+    if _OUTDATED in said:
+        raise DatabaseChanged(f"the database has changed since: {said}") from error
     if state == "57014" or state[:2] in ("40", "53", "55", "58"):
         raise DatabaseBusy(f"the database could not do this now: {said}") from error
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state[:2] in ("08", "57"):

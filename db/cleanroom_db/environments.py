@@ -14,6 +14,9 @@ from cleanroom_db.states import TrialPurpose
 _SQL = load("environments")
 
 _SEEN = 20
+# Of an image so many of the latest phases are looked at, and so many different environments.
+_PHASES = 200
+_STATES = 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ def packages(database: Database, digest: str) -> dict[str, str]:
     if found is None:
         raise InputError(f"no phase ended with the packages {digest[:100]!r}")
     return dict(found)
+
+
+def of_image(database: Database, digest: str) -> dict[str, str]:
+    """What an image of one content holds, as far as is known: the packages that all phases that began with it had."""
+    with database.transaction() as cursor:
+        rows = cursor.rows(_SQL["in_common"], digest=plain(digest), phases=_PHASES, states=_STATES)
+    return {row["name"]: row["version"] for row in rows}
 
 
 def seen(database: Database, digest: str) -> list[Seen]:

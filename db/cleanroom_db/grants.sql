@@ -89,13 +89,16 @@ CREATE POLICY access_reads ON cleanroom.account_grant FOR SELECT TO cleanroom_ac
 DROP POLICY IF EXISTS access_grants ON cleanroom.account_grant;
 CREATE POLICY access_grants ON cleanroom.account_grant FOR INSERT TO cleanroom_access WITH CHECK (role = 'reader');
 GRANT INSERT (secret, account, address), UPDATE (seen_at), DELETE ON cleanroom.session TO cleanroom_access;
-GRANT UPDATE (used_at) ON cleanroom.api_token TO cleanroom_access;
+GRANT EXECUTE ON FUNCTION cleanroom.change_password TO cleanroom_access;
+GRANT INSERT (account, name, secret, role, product, created_by, expires_at), UPDATE (used_at, revoked_at)
+    ON cleanroom.api_token TO cleanroom_access;
 GRANT INSERT (account, address), DELETE ON cleanroom.sign_in_failure TO cleanroom_access;
 GRANT INSERT (actor, action, subject, reason, detail, allowed) ON cleanroom.audit TO cleanroom_access;
 GRANT UPDATE (state, why, hold_reason, approved_by, approved_at, finished_at) ON cleanroom.release TO cleanroom_access;
 GRANT INSERT ON cleanroom.attempt TO cleanroom_access;
 GRANT INSERT, DELETE ON cleanroom.gate_result TO cleanroom_access;
 GRANT INSERT ON cleanroom.gate_waiver TO cleanroom_access;
+GRANT UPDATE (state) ON cleanroom.host TO cleanroom_access;
 GRANT DELETE ON cleanroom.dependent_choice, cleanroom.union_choice, cleanroom.conflict_check TO cleanroom_access;
 GRANT INSERT (release_id, channel, requested_by), UPDATE (state, why, requested_by, requested_at)
     ON cleanroom.publication TO cleanroom_access;

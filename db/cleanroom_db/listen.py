@@ -24,6 +24,7 @@ CHANNELS = (REF_EVENT, ATTEMPT, PUBLICATION, CHANGE, TRIAL, REQUEST, BISECTION, 
 # Of these only the processes hear that they are for.
 NOTIFICATION = "cleanroom_notification"
 LOOK = "cleanroom_look"
+HOST = "cleanroom_host"
 
 HEARTBEAT = 30.0
 RECONNECT_PAUSE = 1.0

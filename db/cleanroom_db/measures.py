@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cleanroom_db import disk
-from cleanroom_db.connection import Cursor, Database
+from cleanroom_db import disk, services
+from cleanroom_db.connection import Cursor, Database, Row
 from cleanroom_db.disk import Disk
 from cleanroom_db.sql import load
 
@@ -23,12 +23,14 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that runs guests. `silent`: seconds since it was last heard of."""
+    """A machine that runs guests. `silent`: seconds since it was last seen; `guests`: places for them, by what they are
+    used for."""
 
     name: str
     state: str
     processors: int
     silent: float
+    guests: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,7 @@ def measure(database: Database, phase_bounds: Sequence[float], reset_bounds: Seq
             cursor.value(_SQL["generation"]),
             _counts(cursor, "notifications", "state"),
             {row["name"]: row["silent"] for row in cursor.rows(_SQL["services"])},
-            tuple(
-                Host(row["name"], row["state"], row["processors"], row["silent"]) for row in cursor.rows(_SQL["hosts"])
-            ),
+            tuple(_host(row) for row in cursor.rows(_SQL["hosts"])),
             tuple(disk.all_of(database)),
         )
 
@@ -78,6 +78,12 @@ def database_size(database: Database) -> int:
     """The bytes that the database takes on its server's disk."""
     with database.transaction() as cursor:
         return int(cursor.value("SELECT pg_database_size(current_database())"))
+
+
+def _host(row: Row) -> Host:
+    known = services.Host.from_row(row)
+    guests = {word: getattr(known, word) for word in ("free", "ready", "running", "drained")}
+    return Host(known.name, known.state, known.processors, row["silent"], guests)
 
 
 def _counts(cursor: Cursor, block: str, word: str) -> dict[str, int]:

@@ -168,7 +168,9 @@ def matrix(database: Database, wanted: Filter, *, limit: int = RELEASES, columns
         targets = [row["target"] for row in cursor.rows(_SQL["columns"], releases=ids, limit=columns)]
         cells = [Cell.from_row(row) for row in cursor.rows(_SQL["cells"], releases=ids, targets=targets)]
         further: dict[int, dict[Outcome | None, int]] = {}
-        for row in cursor.rows(_SQL["further"], releases=ids, targets=targets):
+        # With fewer targets than columns there are no others.
+        rows_of_others = cursor.rows(_SQL["further"], releases=ids, targets=targets) if len(targets) == columns else []
+        for row in rows_of_others:
             outcome = None if row["outcome"] is None else Outcome(row["outcome"])
             further.setdefault(row["release_id"], {})[outcome] = row["number"]
     return Matrix(

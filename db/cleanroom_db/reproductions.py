@@ -113,6 +113,9 @@ def originals(database: Database, trial_id: int, attempt_id: int) -> list[Origin
 def of_attempts(cursor: Cursor, attempts: Iterable[int]) -> dict[int, Reproduction]:
     """What is known of building some attempts' artifacts again, by attempt."""
     wanted = list(attempts)
+    found = cursor.rows(_SQL["of_attempts"], attempts=wanted, phase=COMPARISON)
+    if not found:
+        return {}
     pairs: dict[int, list[Pair]] = {}
     for row in cursor.rows(_SQL["artifacts"], attempts=wanted):
         pairs.setdefault(row["attempt_id"], []).append(Pair(row["file"], row["sha256"], row["again_sha256"]))
@@ -125,5 +128,5 @@ def of_attempts(cursor: Cursor, attempts: Iterable[int]) -> dict[int, Reproducti
             row["report"],
             tuple(pairs.get(row["attempt_id"], ())),
         )
-        for row in cursor.rows(_SQL["of_attempts"], attempts=wanted, phase=COMPARISON)
+        for row in found
     }

@@ -90,7 +90,10 @@ class Restless(Entity):
 def releases(database: Database, product: str | None = None) -> list[Ended]:
     """The latest releases that have ended (of one product), oldest first."""
     with database.transaction() as cursor:
-        rows = cursor.rows(_SQL["releases"], product=None if product is None else plain(product), limit=RELEASES)
+        if product is None:
+            rows = cursor.rows(_SQL["releases"], limit=RELEASES)
+        else:
+            rows = cursor.rows(_SQL["releases_of"], product=plain(product), limit=RELEASES)
     return [Ended.from_row(row) for row in rows]
 
 

@@ -95,8 +95,11 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
     rows = cursor.rows(_SQL["phases"], attempts=latest)
     phases = _grouped([row for row in rows if not row["replay"]], lambda row: row["attempt_id"])
     replays = _grouped([row for row in rows if row["replay"]], lambda row: (row["attempt_id"], row["name"]))
-    failing = _grouped(cursor.rows(_SQL["failing"], attempts=latest, most=FAILING), lambda row: row["phase_id"])
-    flaky = _grouped(cursor.rows(_SQL["flaky"], attempts=latest, limit=comparisons.NAMES), lambda row: row["phase_id"])
+    # Of a phase that goes on it is not counted yet how many tests failed.
+    told = any(row["outcome"] is None or row["tests_failed"] or row["tests_flaky"] for row in rows)
+    failing = _of_phases(cursor, "failing", latest, most=FAILING) if told else {}
+    replayed = any(row["runs"] is not None for row in rows)
+    flaky = _of_phases(cursor, "flaky", latest, limit=comparisons.NAMES) if replayed else {}
     compared = {(one.attempt_id, one.base): one for one in comparisons.recorded(cursor, latest)}
     again = reproductions.of_attempts(cursor, latest)
     artifacts = _grouped(cursor.rows(_SQL["artifacts"], attempts=latest), lambda row: row["attempt_id"])
@@ -118,6 +121,10 @@ def _builds(cursor: Cursor, release_id: int) -> list[View]:
         }
         for target, rows in attempts.items()
     ]
+
+
+def _of_phases(cursor: Cursor, block: str, attempts: list[int], **more: int) -> Mapping[Any, list[Row]]:
+    return _grouped(cursor.rows(_SQL[block], attempts=attempts, **more), lambda row: row["phase_id"])
 
 
 def _comparison(found: Recorded | None) -> View | None:

@@ -1,4 +1,4 @@
-"""What people do to releases and to the repository by the web status: the same as by the command line.
+"""What people do to releases, the repository and hosts by the web status: the same as by the command line.
 
 Whoever acts says why, and says what he saw: when somebody else was quicker he is told so, and nothing is done. Every
 action is in the audit log, a refused one too.
@@ -14,7 +14,7 @@ from datetime import datetime
 
 from cleanroom_base.errors import InputError, ProductError
 from cleanroom_base.settings import Settings
-from cleanroom_db import audit, generations, promotions, releases, requests
+from cleanroom_db import audit, generations, promotions, releases, requests, services
 from cleanroom_db.accounts import Holder
 from cleanroom_db.audit import Entry
 from cleanroom_db.connection import Cursor, Database
@@ -118,6 +118,19 @@ def roll_back(database: Database, who: Holder | None, target: int, wish: Wish) -
                 reason=wish.reason,
                 forced=wish.forced,
             ).id
+
+
+def change_host(database: Database, who: Holder | None, action: Action, name: str, wish: Wish) -> None:
+    """Have a host take work, or none. `wish.seen` is the state that was seen. Raises as `act`."""
+    with _noted(database, who, action, name[:REASON_LENGTH], wish.reason):
+        actor = _allowed(who, action, None)
+        _require_reason(wish)
+        with database.transaction():
+            state = services.host(database, name).state
+            if state != wish.seen:
+                raise Overtaken(f"meanwhile the host became {state}")
+            change = services.drain if action.word == "drain" else services.resume
+            change(database, name, actor, wish.reason)
 
 
 @contextmanager

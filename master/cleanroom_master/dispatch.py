@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import shutil
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom_base import health
-from cleanroom_base.errors import InfrastructureError
+from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.log_records import Value, about
 from cleanroom_base.settings import Settings
 from cleanroom_db import (
@@ -34,14 +35,16 @@ from cleanroom_db import (
     ref_events,
     releases,
     reproductions,
+    services,
     trials,
     unions,
     workers,
 )
 from cleanroom_db.attempts import Lease, RetryPolicy
 from cleanroom_db.connection import Database
-from cleanroom_db.listen import ATTEMPT, BISECTION, GENERATION, REF_EVENT, TRIAL, Listener
+from cleanroom_db.listen import ATTEMPT, BISECTION, GENERATION, HOST, REF_EVENT, TRIAL, Listener
 from cleanroom_db.phases import NewArtifact, StepResult, TestResult
+from cleanroom_db.services import Guests
 from cleanroom_db.states import TrialPurpose
 from cleanroom_master import canaries, channel, consumer_page, housekeeping, needs, schedules
 from cleanroom_master.bisection.driver import Driver
@@ -79,7 +82,7 @@ from cleanroom_recipes.plan import COMPARISON, PhasePlan, comparison, with_other
 from cleanroom_recipes.request import PhaseRequest, Repository
 from cleanroom_workers import room
 
-CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION)
+CHANNELS = (REF_EVENT, ATTEMPT, TRIAL, BISECTION, GENERATION, HOST)
 # Events that are claimed in one transaction, and attempts that Buildbot is asked for at a time: enough that no
 # worker waits, few enough that ten thousand waiting events do not fill Buildbot's memory.
 _BATCH = 200
@@ -98,6 +101,18 @@ _CANDIDATES = "candidates"
 _OF_PUBLISHED = (TrialPurpose.DEPENDENT, TrialPurpose.NIGHTLY)
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """What a host says of itself."""
+
+    isolations: tuple[str, ...]
+    processors: int
+    memory_mib: int
+    places: int
+    ready: int
+    running: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +218,8 @@ class Dispatch:
         self._housekeeping = housekeeping.occasion(settings, "master")
         self.name = f"master@{socket.gethostname()}"
         self.lease_seconds: float = settings.number("master.lease")
+        # The hosts that take no work, as they were at the latest look.
+        self.closed_hosts: frozenset[str] = frozenset()
 
     def take_over(self) -> None:
         """Give up what an earlier master of this name had begun: it works on nothing any more."""
@@ -233,6 +250,7 @@ class Dispatch:
         """Give up what fell silent, claim what was recorded, and say which attempts are due: none without room."""
         now = self._room()
         attempts.expire(self._database, self._policy)
+        self.look_at_hosts()
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
         while True:
             claimed = releases.claim_batch(self._database, plan, limit=_BATCH)
@@ -249,6 +267,25 @@ class Dispatch:
         if now.low:
             return []
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
+
+    def look_at_hosts(self) -> frozenset[str]:
+        """Which hosts take no work; those of them that have none are drained from now on."""
+        self.closed_hosts = services.settle(self._database)
+        return self.closed_hosts
+
+    def host_seen(self, name: str, said: str, processors: int) -> None:
+        """A host is connected; `said` is its own report (see `cleanroom_workers.report`), empty if there is none."""
+        try:
+            told = from_plain(HostReport, json.loads(said), what="the report of a host") if said else None
+        except (ValueError, InputError):
+            told = None
+        if told is None:
+            services.host_seen(self._database, name, (), max(processors, 1), 1)
+            return
+        guests = Guests(told.places, told.ready, told.running)
+        services.host_seen(
+            self._database, name, told.isolations, max(told.processors, 1), max(told.memory_mib, 1), guests
+        )
 
     @property
     def low(self) -> bool:

@@ -1,7 +1,7 @@
 """Logs by lines: pages of them, searches, and what looks like an error; quick and bounded for logs of any size.
 
 Everything works on blocks of whole lines, about as large as they are read, because Python looks through a block
-as fast as it can be decompressed, and through single lines a hundred times slower.
+as fast as it can be decompressed, and through single lines a hundred times slower. A page of lines costs a block.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 # Bytes of a line that are shown; of a line that is longer than some blocks, nobody looks at more than those.
 LINE = 4096
 # Lines found by a search or as errors that are kept.

@@ -7,6 +7,7 @@ Sealed logs are never changed; equal logs are one file. Path: logs/ab/abcdef....
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import gzip
 import hashlib
@@ -15,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +27,8 @@ from cleanroom_master.log_lines import BLOCK
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 # Bytes of a line that tells of an error.
 _EXCERPT = 300
+# Indexes that a process remembers; that of a log of 200 MB takes 200 kB.
+_INDEXES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Index:
 
     def before(self, line: int) -> tuple[int, int]:
         """The last member that begins at or before a line: its offset, and its first line."""
-        return max((member for member in self.members if member[1] <= line), key=lambda member: member[1])
+        return self.members[bisect.bisect_right(self.members, line, key=lambda member: member[1]) - 1]
 
 
 class LogStore:
@@ -103,12 +107,9 @@ class LogStore:
     def index(self, sha256: str) -> Index | None:
         """The index of a sealed log; None for one that is too short to need it."""
         try:
-            content = json.loads(self.path(sha256).with_suffix(".index").read_bytes())
+            return _index(self.path(sha256).with_suffix(".index"))
         except FileNotFoundError:
             return None
-        members = tuple((int(offset), int(line)) for offset, line in content["members"])
-        errors = tuple((int(line), str(text)) for line, text in content["errors"])
-        return Index(content["lines"], members, errors, content["error_count"])
 
     def chunks(self, sha256: str, offset: int = 0) -> Iterator[bytes]:
         """The text of a sealed log in pieces, from a member on. Raises InputError when there is none."""
@@ -173,6 +174,15 @@ def log_name(attempt: int, phase: str, replay: int, step: str) -> str:
 def safe(name: str) -> str:
     """A name as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", name)
+
+
+@lru_cache(maxsize=_INDEXES)
+def _index(file: Path) -> Index:
+    """The index in a file, which never changes."""
+    content = json.loads(file.read_bytes())
+    members = tuple((int(offset), int(line)) for offset, line in content["members"])
+    errors = tuple((int(line), str(text)) for line, text in content["errors"])
+    return Index(content["lines"], members, errors, content["error_count"])
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ ACTIONS = {
         Action(
             "repository rollback", AccountRole.MANAGER, "Roll back to this", "The publisher was asked to go back.", True
         ),
+        Action("host drain", AccountRole.ADMINISTRATOR, "Drain", "The host takes no new work.", True),
+        Action("host resume", AccountRole.ADMINISTRATOR, "Resume", "The host takes work again.", True),
     )
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_site import SCRIPTS, LiveSite
+from live_site import SCRIPTS, LiveSite, until
 from surroundings import IMAGE
 
 pytestmark = pytest.mark.timeout(240)
@@ -149,3 +149,26 @@ def test_guests(site: LiveSite, tmp_path: Path) -> None:
     finally:
         assert site.ask("guest", "destroy", name) == {"destroyed": name}
     assert name not in {guest["name"] for guest in site.ask("guest", "list")}
+
+
+def test_hosts_and_a_drained_one_takes_no_work(site: LiveSite) -> None:
+    def host() -> Any:
+        [found] = site.ask("host", "list")
+        return found
+
+    until(lambda: site.ask("host", "list") and host()["heard_at"], 60, "the host says how it is")
+    assert list(host()) == keys(
+        "name state isolations free ready running drained processors memory_mib seen_at places heard_at"
+    )
+    name = host()["name"]
+    assert site.ask("host", "drain", name, "--reason", "to see that")["state"] in ("draining", "drained")
+    try:
+        until(lambda: host()["state"] == "drained", 60, "what ran there has ended")
+        assert site.run("host", "drain", name).status == 2
+        site.script("drained", "echo done > result.txt").tag("v1")
+        asked = "SELECT count(*) FROM buildbot.buildsets WHERE reason LIKE 'drained v1%%' AND complete = 0"
+        until(lambda: site.sql(asked) == [(1,)], 60, "Buildbot is asked")
+        assert site.show("drained", "v1")["builds"][0]["started_at"] is None
+    finally:
+        assert site.ask("host", "resume", name)["state"] == "ready"
+    site.published("drained", "v1")

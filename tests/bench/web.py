@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import side_by_side
 from figures import Row, summary
 from installation import fresh, say
 
@@ -43,22 +44,40 @@ def measure(runs: int | None = None) -> dict[str, Any]:
     with fresh("web") as settings:
         database = open_database(settings, Role.OWNER)
         say(f"web: making {RELEASES} releases with {RELEASES * CASES} test results; this takes minutes")
-        _fill(database)
+        _fill(database, PRODUCTS, RELEASES, CASES)
         log = _long_log(settings, database)
         with _served(settings) as process:
             port = settings.whole("web.port")
             pages = [_page(port, name, addresses, runs or ASKED) for name, addresses in _addresses(log).items()]
             live = _open_pages(port, process, database)
         database.close()
-    return {"pages": pages, "live": [live], "readers": READERS, "releases": RELEASES, "cases": RELEASES * CASES}
+    found = {"pages": pages, "live": [live], "readers": READERS, "releases": RELEASES, "cases": RELEASES * CASES}
+    return {**found, "beside": _beside()}
+
+
+def _beside() -> list[Row]:
+    """Our pages and Buildbot's, of the same builds."""
+    with fresh("beside") as settings:
+        database = open_database(settings, Role.OWNER)
+        say("web: beside Buildbot's pages")
+        _fill(database, side_by_side.PRODUCTS, side_by_side.RELEASES, side_by_side.CASES)
+        rows = side_by_side.measure(settings, database, lambda: _served(settings))
+        database.close()
+    return rows
 
 
 def tables(measured: dict[str, Any]) -> list[tuple[str, list[Row]]]:
     """What of it people want to see."""
     title = (
-        f"pages, {measured['readers']} readers at once, {measured['releases']} releases, {measured['cases']} results"
+        f"pages, {measured['readers']} readers at once without a pause, {measured['releases']} releases, "
+        f"{measured['cases']} results"
     )
-    return [(f"{title}; milliseconds and kB", measured["pages"]), ("open live pages, idle", measured["live"])]
+    beside = f"in a browser, the same {side_by_side.RELEASES} builds"
+    return [
+        (f"{title}; milliseconds and kB", measured["pages"]),
+        ("open live pages, idle", measured["live"]),
+        (beside, measured["beside"]),
+    ]
 
 
 def _addresses(log: int) -> dict[str, Callable[[int], str]]:
@@ -89,13 +108,13 @@ def _addresses(log: int) -> dict[str, Callable[[int], str]]:
     }
 
 
-def _fill(database: Database) -> None:
+def _fill(database: Database, products: int, releases: int, cases: int) -> None:
     with database.transaction() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SET LOCAL maintenance_work_mem = '512MB'")
         for statement in _ROWS.read_text().split(";\n"):
             if statement.strip():
-                cursor.execute(statement, products=PRODUCTS, releases=RELEASES, cases=CASES)
+                cursor.execute(statement, products=products, releases=releases, cases=cases)
 
 
 def _long_log(settings: Settings, database: Database) -> int:
@@ -139,7 +158,7 @@ def _served(settings: Settings) -> Iterator[int]:
 
 
 def _page(port: int, name: str, address: Callable[[int], str], asked: int) -> Row:
-    """How long a page takes when all readers ask for it, one after the other each."""
+    """How long a page takes when all readers ask for it, each again as soon as it has the one before."""
     taken: list[float] = []
     sizes: list[int] = []
     failed: list[str] = []
@@ -214,11 +233,24 @@ def _read_until(stream: socket.socket, words: bytes) -> None:
 
 
 def _memory(process: int) -> float:
-    """Resident memory in MiB. Source: proc(5)."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    """What a process and those that it started have in memory, in MiB; what they share counts once. Source: proc(5)."""
+    kilobytes = 0
+    for one in _family(process):
+        parts = Path(f"/proc/{one}/smaps_rollup").read_text().split("Pss:", 1)[1]
+        kilobytes += int(parts.split()[0])
+    return kilobytes / 1024
 
 
 def _processor(process: int) -> float:
-    """Processor seconds so far. Source: proc(5)."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """The processor seconds of a process and those that it started, so far. Source: proc(5)."""
+    ticks = 0
+    for one in _family(process):
+        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _family(process: int) -> list[int]:
+    """A process and those that it started, and theirs."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [process, *(one for child in children for one in _family(int(child)))]

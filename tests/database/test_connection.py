@@ -28,6 +28,7 @@ from cleanroom_db.connection import (
 )
 from cleanroom_db.listen import Listener
 from cleanroom_db.roles import Role
+from cleanroom_db.sql import Prepared
 
 
 @pytest.fixture
@@ -236,3 +237,25 @@ def _current_user(database: Database) -> object:
         user = cursor.value("SELECT current_user")
     database.close()
     return user
+
+
+def test_a_statement_is_prepared_once_and_gives_what_it_would_otherwise(owner: Database) -> None:
+    text = "SELECT %(a)s::int + %(b)s::int AS sum, 7 %% 4 AS rest, %(words)s::text[] AS words, %(a)s::int AS a"
+    with owner.transaction() as cursor:
+        for a in (1, 2):
+            row = cursor.row(Prepared(text), a=a, b=10, words=("x", "y"))
+            assert row == {"sum": a + 10, "rest": 3, "words": ["x", "y"], "a": a}
+        assert cursor.value("SELECT count(*) FROM pg_prepared_statements") == 1
+        assert cursor.rows(Prepared("SELECT 7 % 4 AS rest")) == [{"rest": 3}]
+
+
+def test_tables_may_change_under_prepared_statements(owner: Database) -> None:
+    wanted = Prepared("SELECT * FROM cleanroom.product WHERE name = %(name)s")
+    with owner.transaction() as cursor:
+        assert cursor.rows(wanted, name="none") == []
+    with owner.transaction() as cursor:
+        cursor.execute("ALTER TABLE cleanroom.product ADD COLUMN further int")
+    with pytest.raises(DatabaseBusy, match="has changed"), owner.transaction() as cursor:
+        cursor.rows(wanted, name="none")
+    with owner.transaction() as cursor:
+        assert cursor.rows(wanted, name="none") == []

@@ -402,7 +402,7 @@ def test_a_campaign_of_200_products_shows_what_waits_for_what(
     assert list(shown) == ["queue", "cycles"]
     assert list(shown["queue"][0]) == [
         *("position", "kind", "purpose", "product", "ref", "channel", "state", "why", "created_at"),
-        *("waits_for", "subject"),
+        *("waits_for", "subject", "left_seconds"),
     ]
     assert shown["cycles"] == [["p198", "p199"]]
     queue = {one["product"]: one for one in shown["queue"]}

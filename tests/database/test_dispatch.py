@@ -15,13 +15,13 @@ import pytest
 from database_server import COMMIT, DIGEST, add_product, record_tags
 
 from cleanroom_base.settings import load
-from cleanroom_db import attempts, generations, releases, trials
+from cleanroom_db import attempts, generations, releases, services, trials
 from cleanroom_db.attempts import LeaseLost
 from cleanroom_db.connection import Database
 from cleanroom_db.generations import NewPackage
 from cleanroom_db.listen import CHANNELS, Listener
 from cleanroom_db.releases import Planned, PlannedBuild, Release
-from cleanroom_db.states import ReleaseState, TrialPurpose
+from cleanroom_db.states import HostState, ReleaseState, TrialPurpose
 from cleanroom_db.trials import NewTrial
 from cleanroom_db.view import release_view
 from cleanroom_master.dispatch import Dispatch, Job, PhaseRun
@@ -409,3 +409,32 @@ def test_a_build_that_is_made_again_has_another_date_where_its_recipe_says_so(
     trials.request(dispatch.database, new)
     steps = [step.name for step in begin(dispatch).plans["build"].steps]
     assert (OTHER_DATE in steps) is (varied and bool(recipe))
+
+
+def test_hosts_are_known_by_what_they_say(owner: Database, dispatch: Dispatch, release: Release) -> None:
+    dispatch.host_seen("host1", "", 2)
+    dispatch.host_seen("host2", "no report", 0)
+    said = {"isolations": ["container"], "processors": 4, "memory_mib": 8192, "places": 3, "ready": 2, "running": 1}
+    dispatch.host_seen("host3", json.dumps(said), 2)
+    assert [(one.name, one.processors, one.isolations, one.free) for one in services.hosts(owner)] == [
+        *(("host1", 2, (), 0), ("host2", 1, (), 0), ("host3", 4, ("container",), 2)),
+    ]
+    dispatch.host_seen("host3", json.dumps({**said, "running": 3}), 2)
+    assert services.host(owner, "host3").free == 0
+
+
+def test_a_turn_says_which_hosts_take_no_work(owner: Database, dispatch: Dispatch, release: Release) -> None:
+    dispatch.host_seen("host1", "", 2)
+    [due] = dispatch.turn()
+    assert dispatch.closed_hosts == frozenset()
+    job = dispatch.lease(due.id, "one", "host1", "")
+    assert job is not None
+    services.drain(owner, "host1", "anna", "")
+    dispatch.wait()
+    dispatch.turn()
+    assert dispatch.closed_hosts == {"host1"}
+    assert services.host(owner, "host1").state is HostState.DRAINING
+    dispatch.spoil(job, "lost")
+    dispatch.finish(job)
+    dispatch.turn()
+    assert services.host(owner, "host1").state is HostState.DRAINED

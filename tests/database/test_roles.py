@@ -41,7 +41,7 @@ ALLOWED = {
         "account": "I",
         "account_grant": "I",
         "session": "IUD",
-        "api_token": "U",
+        "api_token": "IU",
         "sign_in_failure": "ID",
         "audit": "I",
         "release": "U",
@@ -56,6 +56,7 @@ ALLOWED = {
         "repository_request": "I",
         "trial": "I",
         "reproduction": "I",
+        "host": "U",
     },
     Role.MASTER: {
         "ref_event": "U",

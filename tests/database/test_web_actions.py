@@ -14,10 +14,10 @@ from recorded import F, P, build, claimed, published
 from starlette.testclient import TestClient
 from test_web_access import by, token_of
 
-from cleanroom_db import generations, publications, releases, requests
+from cleanroom_db import generations, publications, releases, requests, services
 from cleanroom_db.connection import Database
 from cleanroom_db.releases import Release
-from cleanroom_db.states import AccountRole, PublicationState, ReleaseState, RequestKind
+from cleanroom_db.states import AccountRole, HostState, PublicationState, ReleaseState, RequestKind
 from cleanroom_master.permissions import ACTIONS
 from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
@@ -358,3 +358,35 @@ def test_what_is_not_there_is_said(person: Make, owner: Database, address: str, 
     answer = anna.send(address, {"token": token, "reason": "why", "seen": "0.1"})
     assert answer.status_code in (400, 404)
     assert [one for one in entries(owner, actor="anna", allowed=True) if one.action != "sign in"] == []
+
+
+def test_an_administrator_drains_a_host(person: Make, owner: Database) -> None:
+    services.host_seen(owner, "host-1", ("container",), 2, 4096, services.Guests(2, 1, 1))
+    address = "/hosts/host-1/drain"
+    admin, manager = person("root", AccountRole.ADMINISTRATOR), person("anna", AccountRole.MANAGER)
+    assert address not in manager.page("/hosts").links()
+    assert manager.page(address, 403)
+    page = admin.page("/hosts")
+    assert address in page.links()
+    assert "1 of 2 free" in page.text
+    answer = admin.act(address, reason="new memory")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/hosts?done=drain")
+    assert services.host(owner, "host-1").state is HostState.DRAINED
+    page = admin.page("/hosts?done=drain")
+    assert "The host takes no new work." in page.text
+    assert "1 of 2 drained" in page.text
+    assert "/hosts/host-1/resume" in page.links()
+    [entry] = entries(owner, action="host drain")
+    assert (entry.actor, entry.subject, entry.reason, entry.allowed) == ("root", "host-1", "new memory", True)
+
+
+def test_a_host_that_became_otherwise_meanwhile_is_left_alone(person: Make, owner: Database) -> None:
+    services.host_seen(owner, "host1", ("container",), 2, 4096)
+    admin = person("root", AccountRole.ADMINISTRATOR)
+    fields = admin.fields("/hosts/host1/drain", "/hosts/host1/drain")
+    services.drain(owner, "host1", "eve", "")
+    answer = admin.send("/hosts/host1/drain", {**fields, "reason": "x"})
+    assert answer.status_code == 409
+    assert "meanwhile the host became drained" in answer.text
+    assert admin.page("/hosts/nothing/drain", 404)
+    assert admin.page("/hosts/host1/burn", 404)

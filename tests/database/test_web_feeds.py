@@ -73,7 +73,7 @@ def test_measures_are_what_the_rows_say(web: TestClient, owner: Database) -> Non
     held = begin(owner, release)
     phases.start(owner, held, 0, "build")
     attempts.finish(owner, held.attempt_id, held.owner, Outcome.INFRASTRUCTURE, "lost", attempts.RetryPolicy())
-    services.host_seen(owner, 'al"pha\n', ("container",), 2, 2048)
+    services.host_seen(owner, 'al"pha\n', ("container",), 2, 2048, services.Guests(places=4, ready=2, running=1))
     services.heartbeat(owner, "web", "running", 1)
     answer = web.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
@@ -89,6 +89,8 @@ def test_measures_are_what_the_rows_say(web: TestClient, owner: Database) -> Non
     assert found["cleanroom_publications_total", "testing"] == 1
     assert found["cleanroom_releases", "building"] == 1
     assert found["cleanroom_host_processors", 'al"pha\n'] == 2
+    guests = {word: found["cleanroom_guests", *sorted(('al"pha\n', word))] for word in ("free", "ready", "running")}
+    assert guests == {"free": 3, "ready": 2, "running": 1}
     assert found["cleanroom_service_silent_seconds", "web"] >= 0
     # Four phases took two seconds each: over one, within two and a half.
     buckets = {bound: found["cleanroom_phase_duration_seconds_bucket", *sorted((bound, "regress"))] for bound in BOUNDS}

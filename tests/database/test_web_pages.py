@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from database_server import add_product, begin, claim
 from reading import read
@@ -101,6 +103,41 @@ def test_the_queue_says_what_waits(web: TestClient, owner: Database) -> None:
     assert "2 under way" in page.text
     assert "a worker" in page.text
     assert {"/release/hello/v1", "/release/hello/v2"} <= set(page.links())
+
+
+def test_the_queue_guesses_when_a_release_is_built(web: TestClient, owner: Database) -> None:
+    add_product(owner)
+    published(owner, "v1", {"a": P})
+    with owner.transaction() as cursor:
+        cursor.execute("UPDATE cleanroom.attempt SET started_at = finished_at - interval '200 s'")
+    claimed(owner, "v2")
+    running = begin(owner, claimed(owner, "v3", "debian-12/deb", "debian-13/deb"))
+    assert "-" in [one.strip() for one in read(web, "/queue").parts]  # its second target was never built
+    with owner.transaction() as cursor:
+        cursor.execute(
+            "UPDATE cleanroom.attempt SET started_at = now() - interval '80 s' WHERE id = %(id)s", id=running.attempt_id
+        )
+    # One at a time: the other begins when that one has ended, after 120 s, and takes 200.
+    assert re.search(r"5 min (20|1\d) s", read(web, "/queue").text)
+
+
+def test_images_say_which_packages_changed(web: TestClient, owner: Database) -> None:
+    add_product(owner)
+    held = begin(owner, claim(owner, "v1"))
+    for number, (digest, packages) in enumerate(
+        (("a" * 64, {"gcc": "12.2", "old": "1"}), ("b" * 64, {"gcc": "12.3", "x": "1"}), ("b" * 64, {"gcc": "12.3"}))
+    ):
+        phase = phases.start(owner, held, number, f"phase-{number}")
+        phases.reset(owner, held, phase, Reset("debian-12", digest, "container", "mirror", "overlay", 0.02))
+        phases.set_packages(owner, held, phase, packages)
+    [link] = [one for one in read(web, "/hosts").links() if one.startswith("/image/")]
+    assert link == f"/image/debian-12?before={'a' * 64}&now={'b' * 64}"
+    page = read(web, link)
+    # What only one of its phases had is not the image's.
+    assert "2 packages differ" in page.text
+    for told in ("gcc", "12.2", "12.3", "old"):
+        assert told in page.text, told
+    read(web, f"/image/debian-12?before={'c' * 64}&now={'b' * 64}", 404)
 
 
 def test_hosts_say_how_long_a_reset_takes(web: TestClient, owner: Database) -> None:

@@ -315,9 +315,10 @@ def test_a_mistake_of_ours_is_a_page_too(pages: Site) -> None:
 def test_a_page_that_did_not_change_is_not_sent_again(web: TestClient, owner: Database) -> None:
     add_product(owner)
     published(owner, "v1", {"a": P})
-    # A live page also says with which news it was made; this one is not live.
-    first = web.get("/tests/hello")
-    again = web.get("/tests/hello", headers={"If-None-Match": first.headers["ETag"]})
+    first = web.get("/release/hello/v1")
+    # A live page also says with which news it was made, which is not what it says.
+    claim(owner, "v2")
+    again = web.get("/release/hello/v1", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
     releases_page = web.get("/")
     assert "immutable" in web.get(read(web, "/").all("link")[0]["href"] or "").headers["Cache-Control"]

@@ -35,12 +35,15 @@ class Reader:
     page: Page
     address: str
     problems: list[str] = field(default_factory=list)
-    narrow: bool = False
 
     def open(self, path: str) -> Page:
         """Go there and wait until it is shown."""
         self.page.goto(self.address + path)
         return self.page
+
+    def sideways(self) -> bool:
+        """Whether the page, and not a table in it, can be moved sideways."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
     def violations(self) -> list[str]:
         """What keeps people from reading the page, as axe finds it."""

@@ -16,7 +16,9 @@ from cleanroom_db.states import AccountRole, ReleaseState
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without"])
-def test_a_manager_signs_in_and_approves_by_the_keyboard(served: Served, browser: Browser, scripts: bool) -> None:
+def test_a_manager_signs_in_approves_and_makes_a_token_by_the_keyboard(
+    served: Served, browser: Browser, scripts: bool
+) -> None:
     name = f"signed{int(scripts)}"
     add_product(served.owner, name)
     join(served.owner, name, AccountRole.MANAGER, name)
@@ -38,11 +40,20 @@ def test_a_manager_signs_in_and_approves_by_the_keyboard(served: Served, browser
     page.get_by_role("link", name="Approve").press("Enter")
     violations += one.violations() if scripts else []
     page.get_by_label("Reason").fill("looked at it: Größe ist gut 👍")
-    wide = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    wide = one.sideways()
     page.get_by_role("button", name="Approve").press("Enter")
     expect(page.get_by_role("status").get_by_text("It is approved.")).to_be_visible()
     assert releases.get(served.owner, release.id).state is ReleaseState.PASSED
     page.get_by_role("link", name=name, exact=True).first.press("Enter")
+    page.get_by_role("link", name=name, exact=True).first.press("Enter")
+    page.get_by_text("Make a token").press("Enter")
+    page.get_by_text("Change it").first.press("Enter")
+    violations += one.violations() if scripts else []
+    page.get_by_label("Name of the token").fill("ci")
+    page.get_by_role("button", name="Make it").press("Enter")
+    expect(page.locator("#secret")).to_contain_text("cleanroom_")
+    violations += one.violations() if scripts else []
+    wide = wide or one.sideways()
     page.get_by_role("button", name="Sign out", exact=True).press("Enter")
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
     assert violations == []

@@ -34,6 +34,7 @@ from cleanroom_workers.phase import Cancelled, Surroundings, run_phase
 from cleanroom_workers.pool import Pool, Room, watch
 from cleanroom_workers.records import Owner
 from cleanroom_workers.refresh import refresh
+from cleanroom_workers.report import Report
 
 EXIT_STATUS = {
     Outcome.PASSED: 0,
@@ -164,10 +165,11 @@ def _pool(_: argparse.Namespace) -> int:
         chore.refresh(host.catalogue, site.number("images.refresh"), site.state / "logs/services", spare.disk_low),
         chore.verify(host.catalogue, site.number("images.verify"), site.state / "logs/services"),
     ]
+    report = Report(host, site.state / "worker/info", site.whole("worker.parallel"))
     with locked(host.pool_lock, timeout=_POOL_TIMEOUT), host.bell.heard() as bell:
         try:
             pulse = health.Server.begin(site, "guests", patience=_LONGEST_START)
-            for done in watch([pool, *chores, keeper], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
+            for done in watch([pool, *chores, keeper, report], bell, pause=_POOL_PAUSE, ended=ended, pulse=pulse):
                 _log.info("%s", done)
         finally:
             maker.end()

@@ -252,6 +252,16 @@ class Host:
         image = native[0] if native else None
         return [self._prober.probe(name, image) for name in isolations.ISOLATIONS]
 
+    def known_isolations(self) -> tuple[str, ...]:
+        """The isolations that were seen to work, or that the site wants, without trying any."""
+        seen = {*self._prober.known(), self.settings.text("worker.isolation")}
+        seen |= {record.isolation for record in self._records.all()}
+        return tuple(name for name in isolations.ISOLATIONS if name in seen)
+
+    def recorded(self) -> list[GuestRecord]:
+        """The records of all guests, without looking what became of them."""
+        return self._records.all()
+
     @property
     def addresses(self) -> Addresses:
         """The guests' network."""

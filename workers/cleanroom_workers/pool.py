@@ -309,9 +309,14 @@ def watch(
 
 
 def available() -> int:
-    """The memory in MiB that programs can be given without swapping. Source: proc(5), /proc/meminfo."""
+    """The memory in MiB that programs can be given without swapping."""
+    return memory("MemAvailable")
+
+
+def memory(word: str) -> int:
+    """A line of the kernel's account of memory, in MiB. Source: proc(5), /proc/meminfo."""
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{word}:"):
             return int(line.split()[1]) >> 10
     return 0
 

@@ -68,6 +68,10 @@ class Prober:
             temporary.replace(self._file)
         return IsolationProbe(isolation, bool(kept[key]["works"]), str(kept[key]["reason"]))
 
+    def known(self) -> set[str]:
+        """The isolations that were seen to work."""
+        return {key.partition(" ")[0] for key, answer in self._kept().items() if answer["works"]}
+
     def choose(self, image: Image) -> str:
         """The first isolation that works; for an image of another architecture the only one. Raises
         InfrastructureError."""

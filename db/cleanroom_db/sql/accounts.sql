@@ -14,10 +14,10 @@ VALUES (%(name)s, %(issuer)s, %(subject)s, %(name)s)
 ON CONFLICT DO NOTHING
 RETURNING id
 
--- name: get
+-- name: get (prepared)
 SELECT * FROM cleanroom.account WHERE name = %(name)s AND removed_at IS NULL
 
--- name: by_id
+-- name: by_id (prepared)
 SELECT * FROM cleanroom.account WHERE id = %(id)s AND removed_at IS NULL
 
 -- name: by_subject
@@ -32,11 +32,14 @@ SELECT EXISTS (SELECT FROM cleanroom.account WHERE removed_at IS NULL)
 -- name: set_password
 UPDATE cleanroom.account SET password = %(password)s WHERE id = %(id)s
 
+-- name: change_password
+SELECT cleanroom.change_password(%(secret)s, %(password)s, %(address)s)
+
 -- name: remove
 -- Who signed in through a provider is known again by it, and stays out.
 UPDATE cleanroom.account SET removed_at = now(), password = NULL WHERE id = %(id)s
 
--- name: grants
+-- name: grants (prepared)
 SELECT role, product FROM cleanroom.account_grant WHERE account = %(id)s ORDER BY product NULLS FIRST, role
 
 -- name: all_grants

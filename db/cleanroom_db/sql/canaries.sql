@@ -85,7 +85,13 @@ SELECT canary.place, there.release_id, there.channel, there.added_in, release.pr
 -- name: give_up
 UPDATE cleanroom.canary SET problem = %(problem)s WHERE place = %(place)s
 
--- name: told
+-- name: places_of_release (prepared)
+SELECT id FROM cleanroom.channel_release WHERE release_id = %(release)s
+
+-- name: places_of_generations (prepared)
+SELECT id FROM cleanroom.channel_release WHERE added_in = ANY(%(generations)s)
+
+-- name: told (prepared)
 -- How releases did, by the channels and generations into which they came: each client of each image in its latest
 -- attempt, the time without what prepares the guest.
 SELECT canary.place, there.release_id, release.product, release.ref, there.channel, there.added_in AS generation,
@@ -116,7 +122,7 @@ SELECT canary.place, there.release_id, release.product, release.ref, there.chann
   LEFT JOIN cleanroom.build ON build.trial_id = trial.id
   LEFT JOIN cleanroom.attempt ON attempt.build_id = build.id
    AND attempt.number = (SELECT max(number) FROM cleanroom.attempt AS latest WHERE latest.build_id = build.id)
- WHERE there.release_id = %(release)s OR there.added_in = ANY(%(generations)s)
+ WHERE canary.place = ANY(%(places)s)
  ORDER BY canary.place, build.id
 
 -- name: latest

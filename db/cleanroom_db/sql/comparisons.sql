@@ -181,7 +181,7 @@ SELECT why FROM cleanroom.attempt WHERE id = %(attempt)s
 -- name: explain_attempt
 UPDATE cleanroom.attempt SET outcome = 'regressed', why = %(why)s WHERE id = %(attempt)s AND outcome = 'failed'
 
--- name: recorded
+-- name: recorded (prepared)
 SELECT comparison.*, build.target, against.ref AS against_ref, against.version AS against_version
   FROM cleanroom.comparison
   JOIN cleanroom.attempt ON attempt.id = comparison.attempt_id

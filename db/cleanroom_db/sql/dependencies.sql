@@ -7,7 +7,7 @@ DELETE FROM cleanroom.product_need WHERE product = %(product)s AND target = %(ta
 -- name: insert
 INSERT INTO cleanroom.product_need (product, target, origin, name) VALUES %s ON CONFLICT DO NOTHING
 
--- name: all
+-- name: all (prepared)
 SELECT * FROM cleanroom.product_dependency ORDER BY product, depends_on, origin
 
 -- name: wait
@@ -21,7 +21,7 @@ SELECT DISTINCT ON (new.id, other.product) new.id, other.id
  WHERE new.id = ANY(%(releases)s)
  ORDER BY new.id, other.product, other.id DESC
 
--- name: queue
+-- name: queue (prepared)
 -- All that is not at its end: releases with what they wait for, and trials.
 SELECT 'release' AS kind, NULL::cleanroom.trial_purpose AS purpose, release.id, release.product, release.ref,
        release.channel, release.state::text AS state, release.why, release.created_at,

@@ -23,7 +23,7 @@ SELECT phase.attempt_id, phase.name, step.name, step.outcome, step.why
   FROM cleanroom.phase JOIN cleanroom.step ON step.phase_id = phase.id
  WHERE phase.attempt_id = ANY(%(attempts)s) AND phase.replay = 0
 
--- name: waivers
+-- name: waivers (prepared)
 SELECT gate_waiver.*, expires_at > now() AS active
   FROM cleanroom.gate_waiver WHERE release_id = %(release)s ORDER BY id
 
@@ -41,6 +41,6 @@ INSERT INTO cleanroom.gate_result (release_id, gate, target, state, why) VALUES 
 UPDATE cleanroom.gate_result SET state = %(state)s, why = %(why)s, evaluated_at = now()
  WHERE release_id = %(release)s AND gate = %(gate)s AND target = %(target)s
 
--- name: results
+-- name: results (prepared)
 SELECT * FROM cleanroom.gate_result WHERE release_id = %(release)s
  ORDER BY array_position(%(gates)s, gate), gate, target NULLS FIRST

@@ -1,4 +1,4 @@
--- name: runs
+-- name: runs (prepared)
 -- One case in the latest releases of a product: of each build the last attempt that says something about the product.
 WITH recent AS (
     SELECT id, ref, commit, version, channel, created_at FROM cleanroom.release

@@ -40,4 +40,4 @@ SELECT state, count(*) AS number FROM cleanroom.notification GROUP BY state
 SELECT name, extract(epoch FROM now() - seen_at)::double precision AS silent FROM cleanroom.service
 
 -- name: hosts
-SELECT name, state, processors, extract(epoch FROM now() - seen_at)::double precision AS silent FROM cleanroom.host
+SELECT *, extract(epoch FROM now() - seen_at)::double precision AS silent FROM cleanroom.host

@@ -1,6 +1,6 @@
 -- What is shown of many releases at once. Every block is bounded, whatever is recorded.
 
--- name: named
+-- name: named (prepared)
 -- The products whose names have a text; what is more than a few is not narrowed down by it.
 SELECT name FROM cleanroom.product WHERE strpos(name, %(part)s) > 0 ORDER BY name <> %(part)s, name LIMIT %(limit)s
 
@@ -16,12 +16,12 @@ SELECT release.id, release.product, release.ref, release.version, release.kind, 
    AND (%(before)s::bigint IS NULL OR release.id < %(before)s)
  ORDER BY release.id DESC LIMIT %(limit)s
 
--- name: columns
+-- name: columns (prepared)
 -- The targets that most of some releases have.
 SELECT target FROM cleanroom.build WHERE release_id = ANY(%(releases)s)
  GROUP BY target ORDER BY count(*) DESC, target LIMIT %(limit)s
 
--- name: cells
+-- name: cells (prepared)
 -- How each of some builds stands: its latest attempt, and the phase that runs.
 SELECT build.release_id, build.target, latest.number, latest.outcome, latest.started_at, running.name AS phase
   FROM cleanroom.build
@@ -34,7 +34,7 @@ SELECT build.release_id, build.target, latest.number, latest.outcome, latest.sta
         ORDER BY phase.position DESC, phase.replay DESC LIMIT 1) AS running ON true
  WHERE build.release_id = ANY(%(releases)s) AND build.target = ANY(%(targets)s)
 
--- name: further
+-- name: further (prepared)
 -- Of each release, how many builds on other targets stand how; null: not ended.
 SELECT build.release_id, latest.outcome, count(*) AS number
   FROM cleanroom.build
@@ -45,7 +45,7 @@ SELECT build.release_id, latest.outcome, count(*) AS number
  GROUP BY build.release_id, latest.outcome
  ORDER BY build.release_id, latest.outcome
 
--- name: running
+-- name: running (prepared)
 -- What is worked on now, the longest first, and how long the phase it is in took when it last passed.
 SELECT attempt.id AS attempt, coalesce(release.product, trial.product) AS product,
        coalesce(release.ref, trial.ref) AS ref, trial.id AS trial, trial.purpose, build.target, attempt.number,
@@ -71,17 +71,17 @@ SELECT attempt.id AS attempt, coalesce(release.product, trial.product) AS produc
                 JOIN cleanroom.attempt AS tried ON tried.build_id = made.id
                 JOIN cleanroom.phase AS earlier ON earlier.attempt_id = tried.id AND earlier.name = phase.name
                  AND earlier.replay = 0 AND earlier.outcome = 'passed'
-               ORDER BY earlier.id DESC LIMIT %(runs)s) AS past) AS usual ON true
+               ORDER BY known.id DESC LIMIT %(runs)s) AS past) AS usual ON true
  WHERE attempt.finished_at IS NULL AND attempt.lease_owner IS NOT NULL
  ORDER BY attempt.started_at, attempt.id LIMIT %(limit)s
 
--- name: counts
+-- name: counts (prepared)
 -- What there is at all, so that an empty page can say what to do.
 SELECT EXISTS (SELECT FROM cleanroom.product WHERE removed_at IS NULL) AS products,
        EXISTS (SELECT FROM cleanroom.ref_event) AS events,
        EXISTS (SELECT FROM cleanroom.release) AS releases
 
--- name: channels
+-- name: channels (prepared)
 -- The channels that releases are in; found by skipping from one to the next in the index.
 WITH RECURSIVE found AS (
     (SELECT channel FROM cleanroom.release ORDER BY channel LIMIT 1)
@@ -103,7 +103,7 @@ SELECT product.name, product.watched_at, product.watch_error, latest.ref, latest
    AND (%(part)s::text IS NULL OR strpos(product.name, %(part)s) > 0)
  ORDER BY product.name LIMIT %(limit)s
 
--- name: in_channels
+-- name: in_channels (prepared)
 -- The release of a product that came last into each channel and is there.
 SELECT DISTINCT ON (there.channel) there.channel, release.ref, release.version, generation.number AS generation,
        generation.switched_at AS at

@@ -51,7 +51,7 @@ SELECT DISTINCT ON (package.id) package.id, provenance.*
  WHERE package.added_in <= %(number)s AND (package.removed_in IS NULL OR package.removed_in > %(number)s)
  ORDER BY package.id
 
--- name: of_release
+-- name: of_release (prepared)
 -- However often a package came into a channel and went, it is there once.
 SELECT DISTINCT ON (package.channel, package.target, package.file, package.sha256)
        package.file, package.channel, package.target, package.format, package.name, provenance.*

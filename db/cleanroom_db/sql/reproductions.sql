@@ -43,7 +43,7 @@ SELECT compared.attempt_id, file, max(one.sha256) FILTER (WHERE NOT one.again), 
  ) AS one
  GROUP BY compared.attempt_id, file
 
--- name: of_attempts
+-- name: of_attempts (prepared)
 SELECT reproduction.*, trial.outcome, trial.why, trial.finished_at, trial.created_at,
        (SELECT step.log_sha256 FROM cleanroom.build
           JOIN cleanroom.attempt AS second ON second.build_id = build.id
@@ -53,5 +53,5 @@ SELECT reproduction.*, trial.outcome, trial.why, trial.finished_at, trial.create
   FROM cleanroom.reproduction JOIN cleanroom.trial ON trial.id = reproduction.trial_id
  WHERE reproduction.attempt_id = ANY(%(attempts)s)
 
--- name: artifacts
+-- name: artifacts (prepared)
 SELECT * FROM cleanroom.reproduced_artifact WHERE attempt_id = ANY(%(attempts)s) ORDER BY attempt_id, file

@@ -7,7 +7,7 @@ ON CONFLICT (name) DO UPDATE
                      AND service.process_id IS NOT DISTINCT FROM excluded.process_id
                     THEN service.since ELSE now() END
 
--- name: list
+-- name: list (prepared)
 SELECT *, extract(epoch FROM now() - seen_at)::double precision AS silent_seconds
   FROM cleanroom.service ORDER BY name
 
@@ -18,8 +18,28 @@ ON CONFLICT (name) DO UPDATE
    SET isolations = excluded.isolations, processors = excluded.processors, memory_mib = excluded.memory_mib,
        seen_at = now()
 
+-- name: guests_seen
+UPDATE cleanroom.host SET places = %(places)s, ready = %(ready)s, running = %(running)s, heard_at = now()
+ WHERE name = %(name)s
+
 -- name: set_host_state
 UPDATE cleanroom.host SET state = %(state)s WHERE name = %(name)s
 
--- name: hosts
+-- name: lock_host
+SELECT * FROM cleanroom.host WHERE name = %(name)s FOR UPDATE
+
+-- name: host
+SELECT * FROM cleanroom.host WHERE name = %(name)s
+
+-- name: settle
+-- A host that takes no work and has none is drained.
+UPDATE cleanroom.host SET state = 'drained'
+ WHERE state = 'draining'
+   AND NOT EXISTS (SELECT FROM cleanroom.attempt
+                    WHERE attempt.worker = host.name AND attempt.finished_at IS NULL AND attempt.lease_owner IS NOT NULL)
+
+-- name: closed
+SELECT name FROM cleanroom.host WHERE state <> 'ready'
+
+-- name: hosts (prepared)
 SELECT * FROM cleanroom.host ORDER BY name

@@ -1,7 +1,7 @@
 -- name: insert
 INSERT INTO cleanroom.session (secret, account, address) VALUES (%(secret)s, %(account)s, %(address)s)
 
--- name: find
+-- name: find (prepared)
 SELECT account, now() - seen_at > interval '1 minute' AS stale FROM cleanroom.session
  WHERE secret = %(secret)s
    AND seen_at > now() - make_interval(secs => %(idle)s) AND created_at > now() - make_interval(secs => %(age)s)

@@ -4,7 +4,7 @@ VALUES (%(account)s, %(name)s, %(secret)s, %(role)s, %(product)s, %(created_by)s
 ON CONFLICT (account, name) WHERE revoked_at IS NULL DO NOTHING
 RETURNING *
 
--- name: find
+-- name: find (prepared)
 SELECT *, expires_at <= now() AS expired, coalesce(now() - used_at > interval '1 minute', true) AS stale
   FROM cleanroom.api_token WHERE secret = %(secret)s
 

@@ -3,7 +3,7 @@
 SELECT recent.product, recent.ref, recent.state, recent.created_at, built.seconds AS build_seconds,
        built.passed, built.failed, left_at.seconds AS published_seconds
   FROM (SELECT * FROM cleanroom.release
-         WHERE finished_at IS NOT NULL AND (%(product)s::text IS NULL OR product = %(product)s)
+         WHERE finished_at IS NOT NULL
          ORDER BY id DESC LIMIT %(limit)s) AS recent
  CROSS JOIN LATERAL (
        SELECT max(extract(epoch FROM attempt.finished_at - attempt.started_at))::double precision AS seconds,
@@ -22,21 +22,45 @@ SELECT recent.product, recent.ref, recent.state, recent.created_at, built.second
         GROUP BY event.recorded_at) AS left_at ON true
  ORDER BY recent.id
 
--- name: resets
+-- name: releases_of (prepared)
+-- The same of one product.
+SELECT recent.product, recent.ref, recent.state, recent.created_at, built.seconds AS build_seconds,
+       built.passed, built.failed, left_at.seconds AS published_seconds
+  FROM (SELECT * FROM cleanroom.release
+         WHERE finished_at IS NOT NULL AND product = %(product)s
+         ORDER BY id DESC LIMIT %(limit)s) AS recent
+ CROSS JOIN LATERAL (
+       SELECT max(extract(epoch FROM attempt.finished_at - attempt.started_at))::double precision AS seconds,
+              coalesce(sum(tested.passed), 0)::bigint AS passed, coalesce(sum(tested.failed), 0)::bigint AS failed
+         FROM cleanroom.build
+         JOIN cleanroom.attempt ON attempt.build_id = build.id AND attempt.finished_at IS NOT NULL
+        CROSS JOIN LATERAL (
+              SELECT sum(phase.tests_passed) AS passed, sum(phase.tests_failed) AS failed
+                FROM cleanroom.phase WHERE phase.attempt_id = attempt.id AND phase.replay = 0) AS tested
+        WHERE build.release_id = recent.id) AS built
+  LEFT JOIN LATERAL (
+       SELECT extract(epoch FROM min(generation.switched_at) - event.recorded_at)::double precision AS seconds
+         FROM cleanroom.ref_event AS event, cleanroom.channel_release AS there
+         JOIN cleanroom.generation ON generation.number = there.added_in
+        WHERE there.release_id = recent.id AND event.id = recent.ref_event_id
+        GROUP BY event.recorded_at) AS left_at ON true
+ ORDER BY recent.id
+
+-- name: resets (prepared)
 -- The latest resets of guests, oldest first.
 SELECT * FROM (
        SELECT id, isolation, reset_method AS method, reset_seconds AS seconds, started_at FROM cleanroom.phase
         WHERE reset_seconds IS NOT NULL ORDER BY id DESC LIMIT %(limit)s) AS recent
  ORDER BY id
 
--- name: images
+-- name: images (prepared)
 -- The images in which the latest phases ran, the newest of each name first.
 SELECT image, image_digest AS digest, min(started_at) AS first_at, max(started_at) AS last_at, count(*) AS phases,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY reset_seconds) AS reset_seconds
   FROM (SELECT * FROM cleanroom.phase WHERE image IS NOT NULL ORDER BY id DESC LIMIT %(limit)s) AS recent
  GROUP BY image, image_digest ORDER BY image, max(started_at) DESC
 
--- name: targets
+-- name: targets (prepared)
 -- The targets of the latest builds, and how those went.
 SELECT target, count(*) AS builds, count(*) FILTER (WHERE outcome IN ('passed', 'skipped')) AS passed,
        count(*) FILTER (WHERE outcome IN ('failed', 'regressed')) AS failed, max(started_at) AS last_at
@@ -46,7 +70,7 @@ SELECT target, count(*) AS builds, count(*) FILTER (WHERE outcome IN ('passed', 
          ORDER BY attempt.id DESC LIMIT %(limit)s) AS recent
  GROUP BY target ORDER BY count(*) DESC, target LIMIT %(most)s
 
--- name: restless
+-- name: restless (prepared)
 -- Cases of the latest releases of a product that failed or were flaky, the most often first.
 WITH recent AS (
     SELECT id FROM cleanroom.release WHERE product = %(product)s ORDER BY id DESC LIMIT %(releases)s

@@ -41,10 +41,10 @@ UPDATE cleanroom.union_choice SET basis = %(basis)s WHERE release_id = %(release
 -- name: forget
 DELETE FROM cleanroom.union_choice WHERE release_id = %(release)s
 
--- name: choice
+-- name: choice (prepared)
 SELECT * FROM cleanroom.union_choice WHERE release_id = %(release)s
 
--- name: tried
+-- name: tried (prepared)
 -- How each target did in its latest attempt, with the log of the step that failed.
 SELECT build.target, attempt.outcome, attempt.why,
        (SELECT step.log_sha256 FROM cleanroom.phase JOIN cleanroom.step ON step.phase_id = phase.id

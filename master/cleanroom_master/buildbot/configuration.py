@@ -15,6 +15,7 @@ from buildbot.worker import Worker
 from buildbot.www.authz import Authz
 from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
 from twisted.internet import defer
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.python import log
 
@@ -23,11 +24,14 @@ from cleanroom_master.buildbot.scheduler import AttemptScheduler
 from cleanroom_master.buildbot.steps import AttemptBuild, LeaseAttempt
 from cleanroom_master.dispatch import Dispatch, builder_name
 from cleanroom_recipes import protocol
+from cleanroom_workers.report import NAME
 
 # Buildbot keeps its copy of logs in the database. Ours, on disk, is complete; Buildbot's is for watching.
 _BUILDBOT_LOG = 1 << 20
 # In days.
 _FOR_EVER = 36_500
+# A host is asked how it is so often, in seconds.
+_ASK_EVERY = 5.0
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ class Inputs:
 
 
 class HostWorker(Worker):
-    """A host's worker; when it is tried again is decided by our rows, so Buildbot's own pause is off.
+    """A host's worker. When it is tried again is decided by our rows, so Buildbot's own pause is off; so is whether it
+    takes work at all. What it says of itself is asked for while it is connected.
 
     One that speaks a version which the master does not understand gets nothing to do, and that is written down.
     """
+
+    _asking: LoopingCall | None = None
 
     def checkConfig(self, name: str, password: str, dispatch: Dispatch, **kwargs: Any) -> None:  # noqa: N802 - Buildbot's name
         """Buildbot's check of the arguments."""
@@ -84,13 +91,33 @@ class HostWorker(Worker):
             log.msg(f"{self.name} gets nothing to do: {problem}")
         noted = deferToThread(self.dispatch.worker_attached, self.name, self.protocol)
         noted.addErrback(log.err, "which version a worker speaks could not be written down")
-
-    def canStartBuild(self) -> bool:  # noqa: N802 - Buildbot's name
-        """Whether it can be given something to do."""
-        return protocol.understood(self.protocol) and bool(super().canStartBuild())
+        self._asking = LoopingCall(self._ask)
+        self._asking.start(_ASK_EVERY).addErrback(log.err)
 
     def putInQuarantine(self) -> None:  # noqa: N802 - Buildbot's name
         """Do nothing."""
+
+    def canStartBuild(self) -> bool:  # noqa: N802 - Buildbot's name
+        """Whether it takes work now."""
+        if self.name in self.dispatch.closed_hosts or not protocol.understood(self.protocol):
+            return False
+        return bool(super().canStartBuild())
+
+    @defer.inlineCallbacks
+    def detached(self) -> Any:
+        """The host is not connected any more."""
+        if self._asking is not None and self._asking.running:
+            self._asking.stop()
+        yield super().detached()
+
+    @defer.inlineCallbacks
+    def _ask(self) -> Any:
+        try:
+            info = yield self.conn.remoteGetWorkerInfo()
+            yield deferToThread(self.dispatch.host_seen, self.name, str(info.get(NAME, "")), int(info["numcpus"]))
+        except Exception:
+            # It is asked again soon.
+            log.err(None, f"host {self.name} could not be asked how it is")
 
 
 def configure(inputs: Inputs) -> dict[str, Any]:

@@ -72,7 +72,10 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
         while self._active:
             try:
                 self._keep_house()
+                closed = self._dispatch.closed_hosts
                 due = yield deferToThread(self._dispatch.turn)
+                for name in closed - self._dispatch.closed_hosts:
+                    self.master.botmaster.maybeStartBuildsForWorker(name)
                 yield self._ask(due)
                 pulse.turn("what is recorded, or the next look", within=self._dispatch.pause, loop="attempts")
                 yield deferToThread(self._dispatch.wait)

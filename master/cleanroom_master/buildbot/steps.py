@@ -117,6 +117,10 @@ class LeaseAttempt(BuildStep):
     @defer.inlineCallbacks
     def run(self) -> Any:
         """Lease, and add the steps of the attempt's phases."""
+        if self.worker.workername in (yield deferToThread(self.dispatch.look_at_hosts)):
+            # It was drained a moment ago: Buildbot asks again, once a host takes work.
+            self.descriptionDone = "the host takes no work"
+            return results.RETRY
         owner = f"{self.dispatch.name}/{self.build.buildid}"
         url = f"{self.master.config.buildbotURL}#/builders/{self.build.builder._builderid}/builds/{self.build.number}"
         job = yield deferToThread(self.dispatch.lease, self.getProperty("attempt"), owner, self.worker.workername, url)

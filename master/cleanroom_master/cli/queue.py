@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cleanroom_db import dependencies, disk
+from cleanroom_db import dependencies, disk, estimates
 from cleanroom_db.dependencies import Queued
 from cleanroom_master.cli.frame import Commands, Context, table
 from cleanroom_master.cli.products import in_a_circle
 
-_COLUMNS = ["position", "what", "product", "ref", "channel", "state", "waits_for"]
+_COLUMNS = ["position", "what", "product", "ref", "channel", "state", "waits_for", "left_seconds"]
 # A line of a terminal has room for so many names.
 _SHOWN = 3
 
@@ -28,7 +28,8 @@ def register(commands: Commands) -> None:
 def queue(context: Context, _: argparse.Namespace) -> None:
     """Show all releases and trials that are not at their end, and the products that depend on each other."""
     found, graph = dependencies.queue(context.database)
-    rows = [_view(position, one) for position, one in enumerate(found, 1)]
+    left = estimates.left(context.database)
+    rows = [_view(position, one, left.get((one.kind, one.id))) for position, one in enumerate(found, 1)]
     told = [
         {**row, "what": one.purpose or one.kind, "waits_for": _told(one)} for row, one in zip(rows, found, strict=True)
     ]
@@ -39,13 +40,14 @@ def queue(context: Context, _: argparse.Namespace) -> None:
     context.emit(data, "\n".join(lines))
 
 
-def _view(position: int, one: Queued) -> dict[str, Any]:
+def _view(position: int, one: Queued, left: float | None) -> dict[str, Any]:
     return {
         "position": position,
         **{name: getattr(one, name) for name in ("kind", "purpose", "product", "ref", "channel", "state", "why")},
         "created_at": one.created_at,
         "waits_for": one.waits_for,
         "subject": one.subject,
+        "left_seconds": None if left is None else round(left, 1),
     }
 
 

@@ -16,13 +16,16 @@ from cleanroom_master.web import errors, refusals, visitors
 from cleanroom_master.web.api import application as api
 from cleanroom_master.web.headers import Headers
 from cleanroom_master.web.live import News
+from cleanroom_master.web.makers import Handed, Makers
 from cleanroom_master.web.measures import Meter
 from cleanroom_master.web.pages import (
+    account,
     actions,
     changes,
     environments,
     feeds,
     hosts,
+    images,
     logs,
     products,
     queue,
@@ -41,14 +44,30 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 ROUTERS = tuple(
     module.router
     for module in (
-        *(releases, release, environments, logs, products, test_cases, queue, repository, hosts, trends),
-        *(changes, feeds, signing_in, actions),
+        *(releases, release, environments, images, logs, products, test_cases, queue, repository, hosts, trends),
+        *(changes, feeds, signing_in, account, actions),
     )
 )
 
 
-def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
-    """The web status of a site, to be run by an ASGI server. Without a receiver no webhooks are taken."""
+def create(site: Site, receiver: Receiver | None = None, makers: Makers | None = None) -> FastAPI:
+    """The web status of a site, to be run by an ASGI server. Without a receiver no webhooks are taken.
+
+    `makers` are processes that make pages for it.
+    """
+    application = bare(site, receiver)
+    news: News = application.state.news
+    # The last one is the outermost.
+    if makers is not None and makers.makers:
+        application.state.makers = makers
+        application.add_middleware(Handed, makers=makers, news=news)
+    application.add_middleware(Shared, news=news)
+    application.add_middleware(Headers)
+    return application
+
+
+def bare(site: Site, receiver: Receiver | None = None) -> FastAPI:
+    """All pages, each made anew for each reader."""
     # Its own pages about itself would load scripts from elsewhere.
     application = FastAPI(
         title="Cleanroom", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life,
@@ -57,16 +76,14 @@ def create(site: Site, receiver: Receiver | None = None) -> FastAPI:
     application.state.site = site
     application.state.news = News(site.database.url)
     application.state.meter = Meter(site.database)
-    application.state.pages = Pages(site, application.state.news)
+    application.state.pages = Pages(site)
+    application.state.makers = None
     for router in ROUTERS:
         application.include_router(router)
     application.router.routes.append(_interface(api.create(site, receiver)))
     application.mount("/static", StaticFiles(directory=str(resources.files(PACKAGE).joinpath("static"))))
     errors.register(application, application.state.pages)
     refusals.register(application, application.state.pages)
-    # The last one is the outermost.
-    application.add_middleware(Shared, news=application.state.news)
-    application.add_middleware(Headers)
     return application
 
 
@@ -80,9 +97,14 @@ def _interface(application: FastAPI) -> Mount:
 @asynccontextmanager
 async def _life(application: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = THREADS
+    makers: Makers | None = application.state.makers
+    if makers is not None:
+        await makers.begin()
     application.state.news.start()
     yield
     application.state.news.stop()
+    if makers is not None:
+        await makers.end()
     site: Site = application.state.site
     site.database.close()
     if site.access is not None:

@@ -1,7 +1,7 @@
 """News for open pages: one connection to the database listens for all of them.
 
-A page says with which number of the news it was made. Whoever was told of nothing asks again anyway when the
-database or this process was away, because then anything may have changed.
+A page says with which number of the news its rows were read: it is told of what came later. Whoever was told of nothing
+asks again anyway when the database or this process was away, because then anything may have changed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ class News:
         """The number of the latest news (of one release)."""
         return self._number if release is None else self._releases.get(release, self._floor)
 
+    def catch_up(self, number: int) -> None:
+        """Take over what another process, which hears the news for this one, says of them."""
+        self._number = number
+
     @property
     def readers(self) -> int:
         """How many pages are open."""
@@ -102,7 +106,8 @@ class News:
     async def follow(self, release: int | None, seen: int) -> AsyncIterator[str]:
         """Server-sent events for a page that was made with the news `seen`."""
         reader = _Reader(release)
-        if self.number(release) != seen:
+        # What has a number from the future was made by a process whose clock was wrong.
+        if self.number(release) > seen or seen > self._number:
             reader.changed.set()
         self._readers.add(reader)
         try:
@@ -115,8 +120,7 @@ class News:
                     yield ": nothing new\n\n"
                     continue
                 reader.changed.clear()
-                number = self.number(release)
-                yield f"event: change\nid: {number}\ndata: {number}\n\n"
+                yield f"event: change\nid: {self._number}\ndata: {self._number}\n\n"
                 await asyncio.sleep(_PAUSE)
         finally:
             self._readers.discard(reader)

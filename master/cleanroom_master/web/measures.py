@@ -86,11 +86,16 @@ def _hosts(found: Measures) -> Iterator[Metric]:
     states = GaugeMetricFamily("cleanroom_host_state", "The state of a host: 1.", labels=["host", "state"])
     processors = GaugeMetricFamily("cleanroom_host_processors", "Processors of a host.", labels=["host"])
     silent = GaugeMetricFamily("cleanroom_host_silent_seconds", "Time since a host was heard of.", labels=["host"])
+    guests = GaugeMetricFamily(
+        "cleanroom_guests", "Guests of a host: free places, kept ready, running, drained.", labels=["host", "state"]
+    )
     for host in found.hosts:
+        for word, number in host.guests.items():
+            guests.add_metric([host.name, word], number)
         states.add_metric([host.name, host.state], 1)
         processors.add_metric([host.name], host.processors)
         silent.add_metric([host.name], host.silent)
-    yield from (states, processors, silent)
+    yield from (states, processors, silent, guests)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import uvicorn
@@ -9,7 +10,8 @@ import uvicorn
 from cleanroom_base import health
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
-from cleanroom_master.web.application import create
+from cleanroom_master.web.application import bare, create
+from cleanroom_master.web.makers import Makers
 from cleanroom_master.web.site import Site
 from cleanroom_master.web.webhooks.receiving import Receiver
 
@@ -17,18 +19,27 @@ from cleanroom_master.web.webhooks.receiving import Receiver
 _GRACE = 2
 _BACKLOG = 2048
 _TURN = 5
+# More would wait for the database.
+_MOST_MAKERS = 4
 
 
 def serve(settings: Settings) -> None:
-    """Serve the site's web status at `web.bind`. Raises InfrastructureError when the port cannot be had."""
+    """Serve the site's web status at `web.bind`.
+
+    Raises InfrastructureError when the port cannot be had, and when one of its processes has ended by itself.
+    """
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
+    site = Site.open(settings)
+    inner = bare(site)
+    makers = Makers.fork(_makers(settings), inner, inner.state.news, listening)
+    # Not before: what begins has threads, beside which no process is forked.
     pulse = health.Server.begin(settings, "web")
 
     async def turned() -> None:
         pulse.turn("readers", within=_TURN)
 
     configuration = uvicorn.Config(
-        create(Site.open(settings), Receiver.open(settings)),
+        create(site, Receiver.open(settings), makers),
         access_log=False,
         # What it logs goes the way of all records.
         log_config=None,
@@ -37,7 +48,25 @@ def serve(settings: Settings) -> None:
         callback_notify=turned,
         timeout_notify=_TURN,
     )
-    uvicorn.Server(configuration).run(sockets=[listening])
+    server = uvicorn.Server(configuration)
+    lost = []
+
+    def end() -> None:
+        lost.append("one")
+        server.should_exit = True
+
+    makers.lost = end
+    server.run(sockets=[listening])
+    if lost:
+        # All are started anew together: to fork now, beside threads, would not be safe.
+        raise InfrastructureError("a process that made pages has ended", hint="the service starts anew by itself")
+
+
+def _makers(settings: Settings) -> int:
+    """How many processes make pages."""
+    if settings.optional("web.makers") is not None:
+        return settings.whole("web.makers")
+    return min(len(os.sched_getaffinity(0)), _MOST_MAKERS)
 
 
 def _listen(address: str, port: int) -> socket.socket:

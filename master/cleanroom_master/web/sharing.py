@@ -1,8 +1,8 @@
 """One page for all who ask for it at the same time.
 
-After a change every open page asks for itself again, often hundreds for the same one. It is made once; who asks
-meanwhile waits for it, and it serves for a moment, until there is other news. Whoever says who he is, by a cookie or a
-token, gets a page of his own.
+After a change every open page asks for itself again, often hundreds for the same one, and each says which one it has.
+It is made once; who asks meanwhile waits for it, and it serves for a moment, until there is other news. Whoever says
+who he is, by a cookie or a token, gets a page of his own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _MOMENT = 1.0
 _KEPT = 64
 _LARGEST = 1 << 20
 
-_Key = tuple[int, str, bytes]
+# The news, the page, and what of it the reader has already.
+_Key = tuple[int, str, bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Shared:
         if scope["type"] != "http" or scope["method"] != "GET" or _personal(scope):
             await self._app(scope, receive, send)
             return
-        key = (self._news.number(), scope["path"], scope["query_string"])
+        has = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
+        key = (self._news.number(), scope["path"], scope["query_string"], has)
         if (made := self._made.get(key)) is not None:
             await made.wait()
         page = self._pages.get(key)
@@ -70,8 +72,7 @@ class Shared:
         async def keep(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start":
-                headers = Headers(raw=message["headers"])
-                if message["status"] == 200 and _for_all(headers):
+                if _for_all(scope["path"], message["status"], Headers(raw=message["headers"])):
                     start = {**message, "headers": list(message["headers"])}
                 else:
                     made.set()
@@ -92,14 +93,16 @@ class Shared:
 
 
 def _personal(scope: Scope) -> bool:
-    """Whether the answer may be another one for somebody else, or need not be sent."""
-    return any(name in (b"cookie", b"authorization", b"if-none-match") for name, _ in scope["headers"])
+    """Whether the answer may be another one for somebody else."""
+    return any(name in (b"cookie", b"authorization") for name, _ in scope["headers"])
 
 
-def _for_all(headers: Headers) -> bool:
-    """Whether an answer is a page that others may have too: not one that sets a cookie, or that nobody may keep."""
-    own = "set-cookie" in headers or "no-store" in headers.get("cache-control", "")
-    return headers.get("content-type", "").startswith("text/html") and not own
+def _for_all(path: str, status: int, headers: Headers) -> bool:
+    """Whether others may have an answer too: a page, or that it is as it was, unless it is said to be one reader's."""
+    if "set-cookie" in headers or "no-store" in headers.get("cache-control", ""):
+        return False
+    page = status == 200 and headers.get("content-type", "").startswith("text/html")
+    return page or (status == 304 and not path.startswith("/api/"))
 
 
 async def _answer(page: _Page, send: Send) -> None:

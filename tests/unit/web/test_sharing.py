@@ -35,6 +35,8 @@ class Made:
         self.count += 1
         made = self.count
         await self.go_on.wait()
+        if request.headers.get("if-none-match") == '"this"':
+            return Response(status_code=304, headers={"ETag": '"this"'})
         return HTMLResponse(f"page {made} for {request.headers.get('cookie')}")
 
     async def text(self) -> Response:
@@ -78,6 +80,17 @@ def test_after_news_a_page_is_made_anew() -> None:
         await asked(made, "/page")
         made.news.tell({listen.CHANGE: {"1"}})
         assert await asked(made, "/page") == ["page 2 for None"]
+
+    asyncio.run(run())
+
+
+def test_who_has_the_page_already_is_told_so_together_with_others() -> None:
+    async def run() -> None:
+        made = Made()
+        assert await asked(made, *["/page"] * 50, **{"If-None-Match": '"this"'}) == [""] * 50
+        assert made.count == 1
+        assert await asked(made, *["/page"] * 50, **{"If-None-Match": '"other"'}) == ["page 2 for None"] * 50
+        assert await asked(made, "/page") == ["page 3 for None"]
 
     asyncio.run(run())
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse, Response
 
 from cleanroom_base.errors import CleanroomError, InputError, ProductError
-from cleanroom_db import gates, generations, releases, requests, sessions
+from cleanroom_db import gates, generations, releases, requests, services, sessions
 from cleanroom_db.connection import Database
 from cleanroom_db.releases import Release
 from cleanroom_master import actions, asking_back
@@ -20,6 +20,7 @@ from cleanroom_master.web.forms import Form, Sent
 from cleanroom_master.web.pages.signing_in import Asking, OfAccess
 from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render, release_address
+from cleanroom_master.web.text import path
 from cleanroom_master.web.visitors import Access, SignInNeeded, Visitor
 
 router = APIRouter(include_in_schema=False)
@@ -32,6 +33,8 @@ _ABOUT = {
     "waive": "It is judged without one of its gates, until a time.",
     "promote": "The same bytes go into a further channel, if the gates of that channel hold. Nothing is built again.",
     "withdraw": "It is taken out for good: neither a rollback nor a later release brings it back.",
+    "drain": "What runs on it ends; new work goes to other hosts, or waits.",
+    "resume": "It takes the work that waits.",
     "rollback": "What an earlier generation had is published again, by apt and yum together, as a new generation.",
 }
 Identifier = Annotated[int, Path(ge=1, lt=2**63)]
@@ -84,6 +87,28 @@ def act(word: str, release_id: Identifier, access: OfAccess, visitor: Asking, re
     return RedirectResponse(f"{release_address(release.product, release.ref)}?done={action.word}", 303)
 
 
+@router.get("/hosts/{name}/{word}")
+def ask_host(name: str, word: str, access: OfAccess, visitor: Asking, render: Render) -> Response:
+    """The form for having a host take work, or none."""
+    action = _of_host(word)
+    _require(visitor, action, None)
+    return _host_form(access.database, render, action, name, Form({}))
+
+
+@router.post("/hosts/{name}/{word}")
+def change_host(name: str, word: str, access: OfAccess, visitor: Asking, render: Render, form: Sent) -> Response:
+    """Have a host take work, or none."""
+    action = _of_host(word)
+    _limit(access, visitor)
+    try:
+        actions.change_host(access.database, visitor.holder, action, name, _wish(form))
+    except InputError as error:
+        if isinstance(error, NotAllowed):
+            raise
+        return _host_form(access.database, render, action, name, form, error)
+    return RedirectResponse(f"/hosts?done={action.word}", 303)
+
+
 @router.get("/requests/{number}")
 def request_page(number: Identifier, record: Record, render: Render) -> Response:
     """What became of what the publisher was asked."""
@@ -103,6 +128,12 @@ def _of_release(word: str) -> Action:
     if action is None or action.everything:
         raise InputError(f"there is no action {word[:100]!r}")
     return action
+
+
+def _of_host(word: str) -> Action:
+    if word not in ("drain", "resume"):
+        raise InputError(f"there is no action {word[:100]!r}")
+    return ACTIONS[word]
 
 
 def _require(visitor: Visitor, action: Action, product: str | None) -> None:
@@ -154,6 +185,7 @@ def _release_form(
         form,
         error,
         release=release,
+        address=f"/actions/{action.word}/{release.id}",
         standing=seen,
         gates=choices,
         until=(datetime.now(UTC) + _WAIVED_FOR).date().isoformat(),
@@ -184,6 +216,7 @@ def _rollback_form(
         form,
         error,
         generation=generation,
+        address=f"/actions/{action.word}/{generation}",
         current=current.number,
         standing=seen,
         change=plan.difference,
@@ -192,10 +225,18 @@ def _rollback_form(
     )
 
 
+def _host_form(
+    database: Database, render: Render, action: Action, name: str, form: Form, error: CleanroomError | None = None
+) -> Response:
+    host = services.host(database, name)
+    address = f"/hosts/{path(name)}/{action.word}"
+    return _form(render, action, form, error, host=host, address=address, standing=host.state, back="/hosts")
+
+
 def _form(render: Render, action: Action, form: Form, error: CleanroomError | None, **about: Any) -> Response:
     status = 200 if error is None else 409 if isinstance(error, Overtaken) else 400
     nothing: Mapping[str, Any] = {
-        **dict.fromkeys(("release", "generation", "change")),
+        **dict.fromkeys(("release", "generation", "change", "host")),
         **{name: [] for name in ("gates", "channels", "fixed")},
         "promotes": False,
     }

@@ -41,7 +41,7 @@ def products(
 def product(name: str, record: Record, render: Render) -> Response:
     """One product: what channels have of it, its latest releases, what it needs."""
     found = record_of.get(record, name)
-    _, graph = dependencies.queue(record)
+    graph = dependencies.Graph.of((one.product, one.depends_on) for one in dependencies.list_all(record))
     return render(
         "product.html",
         product=found,

@@ -1,11 +1,11 @@
-"""What is under way, what waits for what, and for how long already?"""
+"""What is under way, what waits for what, for how long already, and for how long yet?"""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from cleanroom_db import dependencies, disk, overview
+from cleanroom_db import dependencies, disk, estimates, overview
 from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render
 
@@ -22,6 +22,7 @@ def queue(record: Record, render: Render) -> Response:
         "queue.html",
         queued=found[:_LISTED],
         count=len(found),
+        left=estimates.left(record),
         running=overview.running(record),
         cycles=graph.cycles,
         full=disk.low(record),

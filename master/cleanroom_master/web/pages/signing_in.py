@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import accounts, audit, sessions, tokens
+from cleanroom_db import accounts, audit, sessions
 from cleanroom_db.accounts import Account
 from cleanroom_db.sessions import TooManyAttempts
 from cleanroom_master import passwords
@@ -17,7 +17,7 @@ from cleanroom_master.web import visitors
 from cleanroom_master.web.forms import Sent, local
 from cleanroom_master.web.openid import SignInFailed
 from cleanroom_master.web.templating import Render
-from cleanroom_master.web.visitors import Access, SignInNeeded, Visitor
+from cleanroom_master.web.visitors import Access, Visitor
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,7 +66,7 @@ def sign_in(request: Request, access: OfAccess, visitor: Asking, render: Render,
         return _form(request, access, render, then=then, name=name, problem=problem, status=400)
     assert account is not None
     sessions.succeeded(access.database, name)
-    return _let_in(access, visitor, account, then, "password")
+    return let_in(access, visitor, account, then, "password")
 
 
 @router.post("/sign-out")
@@ -112,21 +112,7 @@ def come_back(request: Request, access: OfAccess, visitor: Asking) -> Response:
         raise SignInFailed(
             f"{called} has no account here", hint=f"cleanroom account add NAME --openid {person.subject[:100]}"
         )
-    return _let_in(access, visitor, account, local(then), access.provider.name)
-
-
-@router.get("/account")
-def account(access: OfAccess, visitor: Asking, render: Render) -> Response:
-    """What somebody may do, and by which tokens."""
-    if visitor.holder is None:
-        raise SignInNeeded
-    mine = visitor.holder.account.id
-    return render(
-        "account.html",
-        holder=visitor.holder,
-        tokens=tokens.list_all(access.database, mine),
-        sessions=sessions.count(access.database, mine),
-    )
+    return let_in(access, visitor, account, local(then), access.provider.name)
 
 
 def _form(
@@ -159,7 +145,7 @@ def _form(
     return answer
 
 
-def _let_in(access: Access, visitor: Visitor, account: Account, then: str, how: str) -> Response:
+def let_in(access: Access, visitor: Visitor, account: Account, then: str, how: str) -> Response:
     """A new session; the one before, which somebody else may have given to the browser, ends."""
     if visitor.holder is not None and visitor.secret is not None:
         sessions.end(access.database, visitor.secret)
