@@ -63,17 +63,8 @@ class HostWorker(Worker):
     One that speaks a version which the master does not understand gets nothing to do, and that is written down.
     """
 
+    dispatch: Dispatch
     _asking: LoopingCall | None = None
-
-    def checkConfig(self, name: str, password: str, dispatch: Dispatch, **kwargs: Any) -> None:  # noqa: N802 - Buildbot's name
-        """Buildbot's check of the arguments."""
-        del dispatch
-        super().checkConfig(name, password, **kwargs)
-
-    def reconfigService(self, name: str, password: str, dispatch: Dispatch, **kwargs: Any) -> Any:  # noqa: N802 - Buildbot's name
-        """Take new arguments."""
-        self.dispatch = dispatch
-        return super().reconfigService(name, password, **kwargs)
 
     @property
     def protocol(self) -> int:
@@ -132,12 +123,7 @@ def configure(inputs: Inputs) -> dict[str, Any]:
         "buildbotNetUsageData": None,
         "db": {"db_url": inputs.database_url},
         "protocols": {"pb": {"port": f"tcp:{settings.whole('master.worker_port')}:interface={bind}"}},
-        "workers": [
-            HostWorker(
-                name, password, inputs.dispatch, max_builds=settings.whole("worker.parallel"), keepalive_interval=60
-            )
-            for name, password in inputs.workers.items()
-        ],
+        "workers": [_worker(name, password, inputs) for name, password in inputs.workers.items()],
         "builders": [_builder(*one, inputs) for one in inputs.builders],
         "schedulers": [AttemptScheduler(name="attempts", builderNames=names, dispatch=inputs.dispatch)],
         # Housekeeping removes whole builds; this is Buildbot's own, and the builder without which a site that has no
@@ -153,6 +139,12 @@ def configure(inputs: Inputs) -> dict[str, Any]:
             "change_hook_dialects": {},
         },
     }
+
+
+def _worker(name: str, password: str, inputs: Inputs) -> HostWorker:
+    worker = HostWorker(name, password, max_builds=inputs.settings.whole("worker.parallel"), keepalive_interval=60)
+    worker.dispatch = inputs.dispatch
+    return worker
 
 
 def _horizon(settings: Settings) -> timedelta:

@@ -44,6 +44,7 @@ NOUNS = {
         *("list", "reset", "exec", "shell", "console", "copy"),
         *("snapshot", "rollback", "verify", "destroy"),
     },
+    "host": {"list", "drain", "resume"},
     "repository": {"show", "history", "diff", "rollback", "verify", "gc", "push", "key"},
     "repository key": {"list", "rotate", "retire", "extend"},
     "provenance": {"verify", "show"},
