@@ -253,7 +253,7 @@ class Stack:
         """A statement as the server's administrator."""
         command = [
             "/usr/lib/postgresql/15/bin/psql",
-            "--host=/run/postgresql",
+            "--host=/tmp",
             "--no-align",
             "--tuples-only",
             "--command",
