@@ -124,6 +124,8 @@ class Stack:
             **variables(),
             **environment,
             "COMPOSE_PROJECT_NAME": PROJECT,
+            # An engine on a busy machine may be silent for longer than the minute that Compose waits.
+            "COMPOSE_HTTP_TIMEOUT": "600",
             "CLEANROOM_DEBIAN": BASE,
             "CLEANROOM_IMAGES": PROJECT,
             "CLEANROOM_SECRETS": str(place / "secrets"),
