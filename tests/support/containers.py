@@ -124,6 +124,8 @@ class Stack:
             **variables(),
             **environment,
             "COMPOSE_PROJECT_NAME": PROJECT,
+            # An engine on a busy machine may be silent for longer than the minute that Compose waits.
+            "COMPOSE_HTTP_TIMEOUT": "600",
             "CLEANROOM_DEBIAN": BASE,
             "CLEANROOM_IMAGES": PROJECT,
             "CLEANROOM_SECRETS": str(place / "secrets"),
@@ -253,7 +255,7 @@ class Stack:
         """A statement as the server's administrator."""
         command = [
             "/usr/lib/postgresql/15/bin/psql",
-            "--host=/run/postgresql",
+            "--host=/tmp",
             "--no-align",
             "--tuples-only",
             "--command",
