@@ -33,8 +33,11 @@ manual: ## write manual pages and completion for bash, zsh and fish into build/s
 	scripts/setup environment
 	$(PYTHON) -m cleanroom_master.cli.manual build/share
 
+LOCKED := --quiet --generate-hashes --python-version 3.11 --no-header --constraint requirements.lock
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
+	uv pip compile $(LOCKED) pyproject.toml -o debian/runtime.lock
+	uv pip compile $(LOCKED) --group package -o debian/tools.lock
 
 clean: ## remove the virtual environment and caches (not the state)
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -13,7 +13,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, migrate
 from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_master import supervisor
+from cleanroom_master import supervisor, systemd
 from cleanroom_master.conflicts import check
 from cleanroom_master.places import Places
 from cleanroom_master.publish import signing
@@ -112,7 +112,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    if supervisor.running(settings):
+    if supervisor.running(settings) or systemd.active(settings):
         yield Finding("ports", True, "in use by Cleanroom itself, which runs")
         return
     taken = supervisor.taken_ports(settings)

@@ -167,9 +167,11 @@ class Mirror:
                 ["git", "init", "--quiet", "--bare", "--template=", fresh],
                 timeout=LOCAL_SECONDS,
                 environment=self.environment,
+                **self._account(),
             )
             (fresh / "info").mkdir(exist_ok=True)
             (fresh / "info" / "attributes").write_text(_ATTRIBUTES)
+            self._give(fresh / "info" / "attributes")
             fresh.rename(self.path)
 
     def inside(
@@ -190,7 +192,20 @@ class Mirror:
             stdout=stdout,
             environment=self.environment,
             capture_limit=_CAPTURE_LIMIT,
+            **self._account(),
         )
+
+    def _account(self) -> dict[str, int]:
+        """As whom git runs: root's commands write as the service does that has the mirrors, and read what it may."""
+        if os.geteuid() != 0:
+            return {}
+        owner = self.path.parent.stat()
+        return {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid else {}
+
+    def _give(self, file: Path) -> None:
+        """Let what root wrote belong to whom the mirrors belong."""
+        if account := self._account():
+            os.chown(file, account["user"], account["group"])
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -201,6 +216,7 @@ class Mirror:
             configuration.parent.mkdir(parents=True, exist_ok=True)
             fresh = configuration.with_name(f"{configuration.name}.{os.getpid()}.{threading.get_ident()}")
             fresh.write_text(_CONFIGURATION)
+            self._give(fresh)
             fresh.replace(configuration)
         return {
             "LC_ALL": "C",
@@ -230,6 +246,7 @@ class Mirror:
         if not file.exists() or file.read_text() != self.url:
             fresh = file.with_name(f"{_URL_FILE}.{os.getpid()}.{threading.get_ident()}")
             fresh.write_text(self.url)
+            self._give(fresh)
             fresh.replace(file)
 
     def _fetch_parts(self, wanted: Mapping[str, bytes]) -> None:
@@ -269,6 +286,7 @@ class Mirror:
     def _locked(self) -> Iterator[None]:
         """Keep other processes from writing into the mirror, and clear away what a killed git left there."""
         with self.path.with_suffix(".lock").open("w") as file:
+            self._give(Path(file.name))
             fcntl.flock(file, fcntl.LOCK_EX)
             for pattern in _LEFTOVERS:
                 for leftover in self.path.glob(pattern):
