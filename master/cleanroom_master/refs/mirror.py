@@ -163,11 +163,13 @@ class Mirror:
             if self.path.exists():
                 return
             fresh = self.path.with_suffix(".new")
+            user, group = self._account()
             run(
                 ["git", "init", "--quiet", "--bare", "--template=", fresh],
                 timeout=LOCAL_SECONDS,
                 environment=self.environment,
-                **self._account(),
+                user=user,
+                group=group,
             )
             (fresh / "info").mkdir(exist_ok=True)
             (fresh / "info" / "attributes").write_text(_ATTRIBUTES)
@@ -184,6 +186,7 @@ class Mirror:
     ) -> Completed:
         """Run git in the mirror."""
         self.create()
+        user, group = self._account()
         return run(
             ["git", f"--git-dir={self.path}", *words],
             timeout=timeout,
@@ -192,20 +195,20 @@ class Mirror:
             stdout=stdout,
             environment=self.environment,
             capture_limit=_CAPTURE_LIMIT,
-            **self._account(),
+            user=user,
+            group=group,
         )
 
-    def _account(self) -> dict[str, int]:
+    def _account(self) -> tuple[int | None, int | None]:
         """As whom git runs: root's commands write as the service does that has the mirrors, and read what it may."""
-        if os.geteuid() != 0:
-            return {}
         owner = self.path.parent.stat()
-        return {"user": owner.st_uid, "group": owner.st_gid} if owner.st_uid else {}
+        return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid else (None, None)
 
     def _give(self, file: Path) -> None:
         """Let what root wrote belong to whom the mirrors belong."""
-        if account := self._account():
-            os.chown(file, account["user"], account["group"])
+        user, group = self._account()
+        if user is not None and group is not None:
+            os.chown(file, user, group)
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
