@@ -91,7 +91,7 @@ def test_the_target_starts_what_the_supervisor_does_and_with_the_same_words(tmp_
         [said] = re.findall(r"^ExecStart=/usr/lib/cleanroom/bin/(\S+) (.*)$", unit(name), re.M)
         program, *words = service.command
         assert said[0] == Path(program).name.removesuffix("3").replace("python3.11", "python")
-        assert said[1].split()[:-1] == [word.replace("--python=", "--python=") for word in words[:-1]]
+        assert said[1].split()[:-1] == words[:-1]
         # The worker's description has a place of its own there.
         assert said[1].split()[-1] == words[-1] or (name, words[-1].rpartition("/")[2]) == ("worker", "buildbot.tac")
 
@@ -107,6 +107,12 @@ def test_only_the_publisher_can_reach_the_keys() -> None:
         assert "ProtectSystem=strict" in unit(name)
     tmpfiles = (UNITS / "cleanroom.tmpfiles").read_text()
     assert re.search(r"^d /var/lib/cleanroom/publisher +0700 cleanroom-publisher cleanroom-publisher$", tmpfiles, re.M)
+
+
+def test_what_runs_guests_is_told_no_password() -> None:
+    for name in EXPOSURE:
+        assert ("/etc/default/cleanroom" in unit(name)) is (name not in ON_HOST)
+    assert "/etc/default" not in (UNITS / "cleanroom-.service.d/common.conf").read_text()
 
 
 def test_every_password_is_for_the_service_that_says_it() -> None:
