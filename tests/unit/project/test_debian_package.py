@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import tomllib
@@ -120,7 +121,9 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-echo content >"$place/$name-1-py3-none-any.whl"
+mkdir -p "$place"
+echo "$name" >"$place/$name-1-py3-none-any.whl"
+echo "$name" >>fetched
 """
 
 
@@ -135,7 +138,10 @@ def project(place: Path, version: str) -> Path:
     (place / "scripts/tag-release").write_text((ROOT / "scripts/tag-release").read_text())
     (place / "debian/changelog").write_text("cleanroom (1.5) bookworm; urgency=medium\n")
     (place / "pyproject.toml").write_text(f'[project]\nversion = "{version}"\n')
-    (place / ".gitignore").write_text("debian/wheels/\npip\n")
+    for name in ("runtime", "tools"):
+        sha256 = hashlib.sha256(f"{name}\n".encode()).hexdigest()
+        (place / f"debian/{name}.lock").write_text(f"{name}==1 \\\n    --hash=sha256:{sha256}\n")
+    (place / ".gitignore").write_text("debian/wheels/\npip\nfetched\n")
     (place / "pip").write_text(PIP)
     (place / "pip").chmod(0o755)
     git(place, "init", "--quiet", "--initial-branch=main")
@@ -167,6 +173,12 @@ def test_a_tag_has_what_python_needs_and_the_branch_has_not(tmp_path: Path) -> N
     assert added == ["debian/wheels/runtime-1-py3-none-any.whl", "debian/wheels/tools-1-py3-none-any.whl"]
     assert git(place, "rev-parse", "v1.5^") == git(place, "rev-parse", "main")
     assert git(place, "status", "--porcelain") == ""
+    # What is there is not fetched again, unless it is not what the lock files name.
+    for content, fetched in (("runtime", 2), ("other", 4)):
+        git(place, "tag", "--delete", "v1.5")
+        (place / "debian/wheels/runtime-1-py3-none-any.whl").write_text(f"{content}\n")
+        assert tag(place).returncode == 0
+        assert len((place / "fetched").read_text().splitlines()) == fetched
 
 
 def test_a_tag_is_refused_where_versions_differ_or_something_is_not_committed(tmp_path: Path) -> None:
