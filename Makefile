@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
 PROCESSES ?= 5
-.PHONY: help setup demo test compose-test check bench lock licenses sbom audit fuzz clean
+.PHONY: help setup demo test compose-test check bench manual lock licenses sbom audit fuzz clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,9 +33,16 @@ compose-test: ## docker-compose.yml from an empty engine to an installed package
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)
 
+manual: ## write manual pages and completion for bash, zsh and fish into build/share
+	scripts/setup environment
+	$(PYTHON) -m cleanroom_master.cli.manual build/share
+
+LOCKED := --quiet --generate-hashes --python-version 3.11 --no-header --constraint requirements.lock
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate --constraint requirements.lock pyproject.toml -o compose/requirements.lock
+	uv pip compile $(LOCKED) pyproject.toml -o debian/runtime.lock
+	uv pip compile $(LOCKED) --group package -o debian/tools.lock
 
 fuzz: ## feed readers of hostile input for as long as EXAMPLES=30000 takes; a failure names its bytes
 	EXAMPLES=$(or $(EXAMPLES),30000) $(PYTHON) -m pytest --hypothesis-profile=fuzz --timeout=0 --numprocesses=$(PROCESSES) tests/unit/fuzz

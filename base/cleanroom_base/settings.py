@@ -269,7 +269,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 # Not settings, but read by every process before it can find the settings.
-_PLACES = ("CLEANROOM_STATE", "CLEANROOM_SITE")
+_PLACES = ("CLEANROOM_STATE", "CLEANROOM_SITE", "CLEANROOM_RUNTIME")
 # What names a file with a secret in it instead of saying it, for containers and the like.
 _IN_FILE = "_FILE"
 
@@ -285,6 +285,7 @@ class Settings:
     state: Path
     site: Path
     values: Mapping[str, Value]
+    sockets: Path | None = None
 
     def text(self, key: str) -> str:
         """The value of a key that always has one."""
@@ -320,7 +321,12 @@ class Settings:
 
     @property
     def runtime(self) -> Path:
-        """The directory for sockets: short, because a socket's path may have 107 bytes (unix(7))."""
+        """The directory for sockets: short, because a socket's path may have 107 bytes (unix(7)).
+
+        Services with users of their own are told that of root, in which they meet (CLEANROOM_RUNTIME).
+        """
+        if self.sockets is not None:
+            return self.sockets
         base = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))  # noqa: S108
         return base / f"cleanroom-{self.instance}"
 
@@ -364,7 +370,8 @@ def load(environment: Mapping[str, str] | None = None, *, site: Path | None = No
             problems.append(Problem(place, str(error)))
     if problems:
         raise InputError("the settings are not valid", problems=problems)
-    return Settings(state.absolute(), site.absolute(), values)
+    sockets = variables.get("CLEANROOM_RUNTIME")
+    return Settings(state.absolute(), site.absolute(), values, Path(sockets) if sockets else None)
 
 
 def _from_file(file: Path, problems: list[Problem]) -> list[tuple[str, str, object]]:

@@ -79,7 +79,7 @@ class Demo:
     def run(self) -> None:
         """Do everything. Raises CleanroomError that says which part failed, with the end of its log."""
         self._require_image()
-        if supervisor.running(self._settings) is None:
+        if supervisor.running(self._settings) is None and not supervisor.service_states(self._settings):
             self._say("starting Cleanroom: database, ref watch, master, worker, publisher, repository")
             supervisor.start_in_background(self._settings, timeout=_START_TIMEOUT)
         database = open_database(self._settings, Role.OWNER)

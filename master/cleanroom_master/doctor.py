@@ -12,7 +12,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, migrate
 from cleanroom_db.roles import Role
 from cleanroom_images.catalogue import Catalogue
-from cleanroom_master import circumstances, supervisor
+from cleanroom_master import circumstances, supervisor, systemd
 from cleanroom_master.conflicts import check
 from cleanroom_master.findings import Finding
 from cleanroom_master.places import Places
@@ -101,7 +101,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:
-    if supervisor.running(settings):
+    if supervisor.running(settings) or systemd.active(settings):
         yield Finding("ports", True, "in use by Cleanroom itself, which runs")
         return
     taken = supervisor.taken_ports(settings)

@@ -26,7 +26,7 @@ from cleanroom_base.errors import CleanroomError, InfrastructureError, InputErro
 from cleanroom_base.settings import Settings, load
 from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
-from cleanroom_master import program
+from cleanroom_master import program, systemd
 from cleanroom_master.places import Places
 from cleanroom_workers import host_services
 
@@ -124,6 +124,7 @@ def supervise(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: ended.append(received))
     with _only_one(settings):
+        _require_not_by_systemd(settings)
         running = [Tended(service) for service in services(settings)]
         _require_free_ports(settings)
         try:
@@ -151,6 +152,7 @@ def start_in_background(settings: Settings, *, timeout: float) -> None:
     """
     if running(settings):
         raise AlreadyRunning(f"Cleanroom already runs on {settings.state}", hint="cleanroom status, cleanroom down")
+    _require_not_by_systemd(settings)
     log = Places(settings).run / "supervisor.log"
     process = run.start([sys.executable, "-m", "cleanroom_master.supervisor"], log=log)
     deadline = time.monotonic() + timeout
@@ -175,6 +177,7 @@ def stop(settings: Settings) -> bool:
     """End the supervisor of this state directory and all it runs; False when nothing runs. Raises TimedOut."""
     pid = running(settings)
     if pid is None:
+        _require_not_by_systemd(settings)
         return _end_what_is_left(settings)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
@@ -203,7 +206,7 @@ def running(settings: Settings) -> int | None:
 def service_states(settings: Settings) -> list[dict[str, object]]:
     """What the supervisor last said of its services: name, state (starting, running, failing), since, process."""
     if running(settings) is None:
-        return []
+        return systemd.service_states(settings)
     try:
         states: list[dict[str, object]] = json.loads((Places(settings).run / "services.json").read_text())
     except (FileNotFoundError, ValueError):
@@ -238,6 +241,14 @@ def _only_one(settings: Settings) -> Iterator[None]:
         (run_directory / "services.json").unlink(missing_ok=True)
         yield
         file.truncate(0)
+
+
+def _require_not_by_systemd(settings: Settings) -> None:
+    if systemd.active(settings):
+        raise AlreadyRunning(
+            f"Cleanroom runs on {settings.state} as {systemd.TARGET} of systemd",
+            hint=f"cleanroom status; systemctl stop {systemd.TARGET} ends it",
+        )
 
 
 def _require_free_ports(settings: Settings) -> None:

@@ -69,7 +69,7 @@ exit status:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
@@ -85,14 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line, also for whoever describes it."""
+    whole = argparse.ArgumentParser(
         prog="cleanroom-worker",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
     phase = commands.add_parser(
         "run-phase",
         help="run one phase in a clean guest and print its events",
@@ -102,13 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     phase.add_argument("request", type=Path, metavar="REQUEST.json", help="what to run, as the master wrote it")
     phase.set_defaults(run=_run_phase)
-    making = commands.add_parser("layer", help="make the layer from which a kind of guests starts sooner")
+    for_layer = "make the layer from which a kind of guests starts sooner"
+    making = commands.add_parser("layer", help=for_layer, description=for_layer)
     making.add_argument("key", metavar="KIND", help="the kind's key, as the pool's process knows it")
     making.set_defaults(run=_layer)
-    refreshing = commands.add_parser("refresh", help="build images anew, and switch to those that are good")
+    for_images = "build images anew, and switch to those that are good"
+    refreshing = commands.add_parser("refresh", help=for_images, description=for_images)
     refreshing.add_argument("names", nargs="*", metavar="IMAGE", help="default: all that are built from a description")
     refreshing.set_defaults(run=_refresh)
-    verifying = commands.add_parser("verify", help="compare all content of images with what was sealed")
+    for_seals = "compare all content of images with what was sealed"
+    verifying = commands.add_parser("verify", help=for_seals, description=for_seals)
     verifying.add_argument("names", nargs="+", metavar="IMAGE")
     verifying.set_defaults(run=_verify)
     tidying = commands.add_parser("housekeeping", help="remove what this host has not used for long")
@@ -123,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         ("reap", _reap, "end every guest whose owner is gone"),
     ):
         commands.add_parser(name, help=help_text, description=help_text).set_defaults(run=run)
-    return parser
+    return whole
 
 
 def _start(_: argparse.Namespace) -> int:

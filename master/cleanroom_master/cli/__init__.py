@@ -6,6 +6,7 @@ Exit status: 0 done or passed, 1 the product failed, 2 usage or bad input, 3 inf
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from cleanroom_base.errors import CleanroomError, causes
 from cleanroom_master.cli.frame import Commands, Context
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -44,6 +45,11 @@ def run(words: Sequence[str]) -> int:
         # The reader of our output went away (`cleanroom ... | head`); nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for whoever describes it; each time a new one."""
+    return _commands().parser
 
 
 def _commands(words: Sequence[str] = ()) -> Commands:

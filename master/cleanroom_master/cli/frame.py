@@ -61,6 +61,11 @@ class Commands:
         """Add a command without a noun, such as `up`."""
         return _verb(self._nouns, name, handler, summary, example)
 
+    @property
+    def parser(self) -> argparse.ArgumentParser:
+        """All of it, for whoever describes it."""
+        return self._parser
+
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse a command line; exits with status 2 when it is not valid."""
         return self._parser.parse_args(words)

@@ -163,13 +163,17 @@ class Mirror:
             if self.path.exists():
                 return
             fresh = self.path.with_suffix(".new")
+            user, group = self._account()
             run(
                 ["git", "init", "--quiet", "--bare", "--template=", fresh],
                 timeout=LOCAL_SECONDS,
                 environment=self.environment,
+                user=user,
+                group=group,
             )
             (fresh / "info").mkdir(exist_ok=True)
             (fresh / "info" / "attributes").write_text(_ATTRIBUTES)
+            self._give(fresh / "info" / "attributes")
             fresh.rename(self.path)
 
     def inside(
@@ -182,6 +186,7 @@ class Mirror:
     ) -> Completed:
         """Run git in the mirror."""
         self.create()
+        user, group = self._account()
         return run(
             ["git", f"--git-dir={self.path}", *words],
             timeout=timeout,
@@ -190,7 +195,20 @@ class Mirror:
             stdout=stdout,
             environment=self.environment,
             capture_limit=_CAPTURE_LIMIT,
+            user=user,
+            group=group,
         )
+
+    def _account(self) -> tuple[int | None, int | None]:
+        """As whom git runs: root's commands write as the service does that has the mirrors, and read what it may."""
+        owner = self.path.parent.stat()
+        return (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid else (None, None)
+
+    def _give(self, file: Path) -> None:
+        """Let what root wrote belong to whom the mirrors belong."""
+        user, group = self._account()
+        if user is not None and group is not None:
+            os.chown(file, user, group)
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -201,6 +219,7 @@ class Mirror:
             configuration.parent.mkdir(parents=True, exist_ok=True)
             fresh = configuration.with_name(f"{configuration.name}.{os.getpid()}.{threading.get_ident()}")
             fresh.write_text(_CONFIGURATION)
+            self._give(fresh)
             fresh.replace(configuration)
         return {
             "LC_ALL": "C",
@@ -230,6 +249,7 @@ class Mirror:
         if not file.exists() or file.read_text() != self.url:
             fresh = file.with_name(f"{_URL_FILE}.{os.getpid()}.{threading.get_ident()}")
             fresh.write_text(self.url)
+            self._give(fresh)
             fresh.replace(file)
 
     def _fetch_parts(self, wanted: Mapping[str, bytes]) -> None:
@@ -269,6 +289,7 @@ class Mirror:
     def _locked(self) -> Iterator[None]:
         """Keep other processes from writing into the mirror, and clear away what a killed git left there."""
         with self.path.with_suffix(".lock").open("w") as file:
+            self._give(Path(file.name))
             fcntl.flock(file, fcntl.LOCK_EX)
             for pattern in _LEFTOVERS:
                 for leftover in self.path.glob(pattern):

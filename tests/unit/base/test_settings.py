@@ -83,6 +83,12 @@ def test_installations_are_told_apart_by_their_state(tmp_path: Path) -> None:
     assert len(str(one.runtime / "postgresql" / ".s.PGSQL.5432")) <= 107
 
 
+def test_services_of_several_users_meet_where_they_are_told(tmp_path: Path) -> None:
+    told = read(tmp_path, CLEANROOM_RUNTIME="/run/somewhere")
+    assert told.runtime == Path("/run/somewhere")
+    assert read(tmp_path).runtime != told.runtime
+
+
 @pytest.mark.parametrize("value", ["2:30", "24:00", "02:60", "02:30:00", "night"])
 def test_a_time_of_the_day_is_one(tmp_path: Path, value: str) -> None:
     assert read(tmp_path, CLEANROOM_SCHEDULES_NIGHTLY="02:30").text("schedules.nightly") == "02:30"

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +53,29 @@ def _fetch(mirror: Mirror, name: str) -> str:
     remote = mirror.remote_refs().tags[name.encode()]
     assert mirror.fetch({remote.name: remote.object_id}) == {remote.object_id}
     return remote.object_id
+
+
+def test_a_mirror_belongs_to_whom_the_mirrors_belong() -> None:
+    """Root's `product add` writes beside the service that has them: nothing of it may be in that one's way."""
+    # Others do not get into pytest's own directory.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        state = Path(place) / "state"
+        repository = Repository.make(Path(place) / "hello")
+        repository.commit(file="1")
+        repository.tag("v1")
+        (state / "mirrors").mkdir(parents=True)
+        Path(place).chmod(0o755)
+        owner = 65534 if os.geteuid() == 0 else os.geteuid()
+        os.chown(state / "mirrors", owner, -1)
+        settings = site.load({"CLEANROOM_STATE": str(state), "CLEANROOM_SITE": place})
+        mirror = Mirror(settings, "hello", str(repository.path))
+        _fetch(mirror, "v1")
+        with mirror.objects() as objects:
+            assert objects
+        found = [state / "mirrors", *(state / "mirrors").rglob("*")]
+        assert len(found) > 10
+        assert {path.lstat().st_uid for path in found if path.is_file()} == {owner}
+        assert {path.lstat().st_uid for path in found if path.name in ("hello.git", "objects", "refs")} == {owner}
 
 
 def test_tags_say_what_they_are(mirror: Mirror, repository: Repository) -> None:
