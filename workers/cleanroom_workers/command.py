@@ -115,7 +115,8 @@ def parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help=for_seals, description=for_seals)
     verifying.add_argument("names", nargs="+", metavar="IMAGE")
     verifying.set_defaults(run=_verify)
-    tidying = commands.add_parser("housekeeping", help="remove what this host has not used for long")
+    for_house = "remove what this host has not used for long"
+    tidying = commands.add_parser("housekeeping", help=for_house, description=for_house)
     tidying.add_argument("--dry-run", action="store_true", help="only say what that is")
     tidying.set_defaults(run=_housekeeping)
     for name, run, help_text in (

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from surroundings import variables
 
 from cleanroom_master import cli
 from cleanroom_master.cli import manual
@@ -47,7 +48,7 @@ def read(page: Path) -> str:
         capture_output=True,
         timeout=60,
         check=True,
-        env={**os.environ, "MANWIDTH": "4000", "LC_ALL": "C.UTF-8"},
+        env={**variables(), "MANWIDTH": "4000", "LC_ALL": "C.UTF-8"},
     )
     assert shown.stderr == b"", page
     return re.sub(r".\x08", "", shown.stdout.decode())
