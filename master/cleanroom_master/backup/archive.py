@@ -81,7 +81,7 @@ class Writer:
         self._manifest.close()
         # Of what was not completed the rest is written here, and not when it is collected, to a file that is closed.
         with contextlib.suppress(OSError):
-            self._tar.fileobj.close()  # type: ignore[union-attr]
+            self._tar.fileobj.close()
 
     def text(self, name: str, content: bytes) -> None:
         """Add a small file."""
