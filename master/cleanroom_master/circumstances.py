@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import requests
@@ -18,7 +17,7 @@ from cleanroom_master import supervisor
 from cleanroom_master.findings import Finding
 from cleanroom_workers import pool, proxy
 from cleanroom_workers.host import Host
-from cleanroom_workers.service import VERSION_FILE
+from cleanroom_workers.service import described
 
 # With which versions of PostgreSQL the tests run.
 _POSTGRESQL = 150000
@@ -114,10 +113,10 @@ def connected(master: str) -> Iterator[Finding]:
         if str(worker.get("name")).startswith(_BUILDBOTS_OWN):
             continue
         told = worker.get("workerinfo") or {}
-        theirs, ours = str(told.get(VERSION_FILE) or "unknown").strip(), version("cleanroom")
+        theirs, ours = str(told.get("host") or "unknown").strip(), described()
         there = bool(worker.get("connected_to"))
-        detail = f"Cleanroom {theirs}, Buildbot {told.get('version', 'unknown')}" if there else "is not connected"
-        remedy = f"have Cleanroom {ours} run there, and see its log"
+        detail = f"{theirs}, Buildbot {told.get('version', 'unknown')}" if there else "is not connected"
+        remedy = f"have {ours} run there, and see its log"
         yield Finding(f"worker {worker.get('name')}", there and theirs == ours, detail, remedy)
 
 

@@ -14,15 +14,19 @@ from cleanroom_workers import phase_server
 # Events are to be seen as they happen, and one event is one line, however long.
 _SEND_AFTER = 0.2
 _LONGEST_LINE = 1 << 20
-VERSION_FILE = "cleanroom"
+
+
+def described() -> str:
+    """What a worker says of itself: with what version of Cleanroom it works."""
+    return f"Cleanroom {version('cleanroom')}"
 
 
 def worker(settings: Settings) -> Worker:
     """The worker as a service."""
     directory = settings.state / "worker"
     (directory / "info").mkdir(parents=True, exist_ok=True)
-    # What is in files there, the master knows of its workers; `cleanroom doctor` compares versions.
-    (directory / "info" / VERSION_FILE).write_text(version("cleanroom"), encoding="utf-8")
+    # What is in the file of that name, the master keeps of its workers; `cleanroom doctor` compares versions.
+    (directory / "info" / "host").write_text(described(), encoding="utf-8")
     os.environ[phase_server.VARIABLE] = str(settings.runtime / phase_server.SOCKET)
     buildbot_worker = Worker(
         settings.text("master.host"),
