@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-import requests
-
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
 from cleanroom_db import cluster, inspection
@@ -16,8 +14,8 @@ from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
 from cleanroom_master.findings import Finding
 from cleanroom_workers import pool, proxy
+from cleanroom_workers.description import described
 from cleanroom_workers.host import Host
-from cleanroom_workers.service import described
 
 # With which versions of PostgreSQL the tests run.
 _POSTGRESQL = 150000
@@ -77,6 +75,9 @@ def mirrors(settings: Settings) -> Iterator[Finding]:
 
 def mirror(address: str, images: Sequence[str], through: dict[str, str] | None) -> Finding:
     """Whether one mirror answers; `images` need it, and `through` are proxies as `requests` wants them."""
+    # It takes a while to load, and every command loads this module.
+    import requests
+
     what = f"mirror {urlsplit(address).hostname or address}"
     remedy = f"guests of {', '.join(images)} need it"
     try:
@@ -102,6 +103,8 @@ def workers(settings: Settings) -> Iterator[Finding]:
 
 def connected(master: str) -> Iterator[Finding]:
     """What Buildbot's master at an address says of its workers."""
+    import requests
+
     try:
         answer = requests.get(f"{master}/api/v2/workers", timeout=_TIMEOUT)
         answer.raise_for_status()

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib.metadata import version
 
 from buildbot_worker.bot import Worker
 
 from cleanroom_base.settings import Settings
 from cleanroom_workers import phase_server
+from cleanroom_workers.description import described
 
 # Events are to be seen as they happen, and one event is one line, however long.
 _SEND_AFTER = 0.2
 _LONGEST_LINE = 1 << 20
-
-
-def described() -> str:
-    """What a worker says of itself: with what version of Cleanroom it works."""
-    return f"Cleanroom {version('cleanroom')}"
 
 
 def worker(settings: Settings) -> Worker:
