@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from urllib.parse import urlsplit
-
-import requests
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings
@@ -17,8 +14,8 @@ from cleanroom_images.catalogue import Catalogue
 from cleanroom_master import supervisor
 from cleanroom_master.findings import Finding
 from cleanroom_workers import pool, proxy
+from cleanroom_workers.description import described
 from cleanroom_workers.host import Host
-from cleanroom_workers.service import VERSION_FILE
 
 # With which versions of PostgreSQL the tests run.
 _POSTGRESQL = 150000
@@ -78,6 +75,9 @@ def mirrors(settings: Settings) -> Iterator[Finding]:
 
 def mirror(address: str, images: Sequence[str], through: dict[str, str] | None) -> Finding:
     """Whether one mirror answers; `images` need it, and `through` are proxies as `requests` wants them."""
+    # It takes a while to load, and every command loads this module.
+    import requests
+
     what = f"mirror {urlsplit(address).hostname or address}"
     remedy = f"guests of {', '.join(images)} need it"
     try:
@@ -103,6 +103,8 @@ def workers(settings: Settings) -> Iterator[Finding]:
 
 def connected(master: str) -> Iterator[Finding]:
     """What Buildbot's master at an address says of its workers."""
+    import requests
+
     try:
         answer = requests.get(f"{master}/api/v2/workers", timeout=_TIMEOUT)
         answer.raise_for_status()
@@ -114,10 +116,10 @@ def connected(master: str) -> Iterator[Finding]:
         if str(worker.get("name")).startswith(_BUILDBOTS_OWN):
             continue
         told = worker.get("workerinfo") or {}
-        theirs, ours = str(told.get(VERSION_FILE) or "unknown").strip(), version("cleanroom")
+        theirs, ours = str(told.get("host") or "unknown").strip(), described()
         there = bool(worker.get("connected_to"))
-        detail = f"Cleanroom {theirs}, Buildbot {told.get('version', 'unknown')}" if there else "is not connected"
-        remedy = f"have Cleanroom {ours} run there, and see its log"
+        detail = f"{theirs}, Buildbot {told.get('version', 'unknown')}" if there else "is not connected"
+        remedy = f"have {ours} run there, and see its log"
         yield Finding(f"worker {worker.get('name')}", there and theirs == ours, detail, remedy)
 
 

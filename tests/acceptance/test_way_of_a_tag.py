@@ -76,7 +76,8 @@ def require_records(site: LiveSite, event: int, builds: Any) -> None:
 def require_support_bundle(site: LiveSite, tmp_path: Path) -> None:
     """What is written for whoever helps has all logs and doctor's findings, and no password of this site."""
     file = tmp_path / "support.tar.gz"
-    members = site.ask("support-bundle", str(file))["members"]
+    # Isolations are probed, by a first emulated boot.
+    members = site.ask("support-bundle", str(file), timeout=400)["members"]
     services = {f"logs/{service['name']}.log" for service in site.ask("status")["services"]}
     assert {"doctor.json", "status.json", "database.json", *services} <= set(members)
     with tarfile.open(file) as tar:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from importlib.metadata import version
 
 from buildbot_worker.bot import Worker
 from twisted.internet.task import LoopingCall
@@ -14,12 +13,12 @@ from cleanroom_base import health
 from cleanroom_base.settings import Settings
 from cleanroom_recipes import protocol
 from cleanroom_workers import phase_server
+from cleanroom_workers.description import described
 
 # Events are to be seen as they happen, and one event is one line, however long.
 _SEND_AFTER = 0.2
 _LONGEST_LINE = 1 << 20
 _TURN = 5.0
-VERSION_FILE = "cleanroom"
 
 
 def worker(settings: Settings) -> Worker:
@@ -28,8 +27,8 @@ def worker(settings: Settings) -> Worker:
     (directory / "info").mkdir(parents=True, exist_ok=True)
     # Buildbot tells the master what is in there each time that the worker comes.
     (directory / "info" / protocol.WORKER_FILE).write_text(str(protocol.VERSION))
-    # What is in files there, the master knows of its workers; `cleanroom doctor` compares versions.
-    (directory / "info" / VERSION_FILE).write_text(version("cleanroom"), encoding="utf-8")
+    # What is in the file of that name, the master keeps of its workers; `cleanroom doctor` compares versions.
+    (directory / "info" / "host").write_text(described(), encoding="utf-8")
     os.environ[phase_server.VARIABLE] = str(settings.runtime / phase_server.SOCKET)
     buildbot_worker = Worker(
         settings.text("master.host"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_site import LiveSite, installed
+from live_site import Answer, LiveSite, installed, until
 from surroundings import IMAGE
 
 pytestmark = pytest.mark.timeout(240)
@@ -224,7 +224,14 @@ def test_status_and_doctor_tell_what_is_there(site: LiveSite) -> None:
         "repository",
         "web",
     }
-    answer = site.run("doctor", "--format", "json", timeout=400)
+
+    def told() -> Answer | None:
+        # Right after the start the worker may still be connecting to the master.
+        answer = site.run("doctor", "--format", "json", timeout=400)
+        away = [one for one in answer.json if one["what"].startswith("worker ") and not one["works"]]
+        return None if away else answer
+
+    answer = until(told, 60, "the worker is connected, and of this version")
     findings = {finding["what"]: finding for finding in answer.json}
     assert answer.status == 0, [finding for finding in findings.values() if not finding["works"]]
     assert findings["isolation container"]["works"]

@@ -59,8 +59,8 @@ def test_workers_of_another_version_or_none_are_told() -> None:
         return {"name": name, "connected_to": [{"masterid": 1}], "workerinfo": {}, **more}
 
     told = [
-        worker("good", workerinfo={"cleanroom": version("cleanroom"), "version": "4.3.0"}),
-        worker("old", workerinfo={"cleanroom": "0.0.1\n"}),
+        worker("good", workerinfo={"host": f"Cleanroom {version('cleanroom')}\n", "version": "4.3.0"}),
+        worker("old", workerinfo={"host": "Cleanroom 0.0.1\n"}),
         worker("silent"),
         worker("away", connected_to=[]),
         worker("__Janitor"),
