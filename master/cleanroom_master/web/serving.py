@@ -29,6 +29,7 @@ def serve(settings: Settings) -> None:
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
     site = Site.open(settings)
     inner = bare(site)
+    inner.state.pages.load()
     makers = Makers.fork(_makers(settings), inner, inner.state.news, listening)
     configuration = uvicorn.Config(
         create(site, Receiver.open(settings), makers),
