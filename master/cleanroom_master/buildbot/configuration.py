@@ -72,6 +72,9 @@ class HostWorker(Worker):
     def attached(self, conn: Any) -> Any:
         """The host is connected."""
         yield super().attached(conn)
+        if self.conn is not conn:
+            # It was lost again meanwhile.
+            return
         self._asking = LoopingCall(self._ask)
         self._asking.start(_ASK_EVERY).addErrback(log.err)
 
