@@ -20,6 +20,7 @@ from cleanroom_recipes.model import Outcome
 
 NOUNS = {
     "config": {"check", "show"},
+    "host": {"list", "drain", "resume"},
     "product": {"add", "list", "show", "remove"},
     "ref": {"record", "list"},
     "release": {
