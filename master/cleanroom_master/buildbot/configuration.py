@@ -78,6 +78,9 @@ class HostWorker(Worker):
     def attached(self, conn: Any) -> Any:
         """The worker came."""
         yield super().attached(conn)
+        if self.conn is not conn:
+            # It was lost again meanwhile.
+            return
         if (problem := protocol.refusal(self.protocol)) is not None:
             log.msg(f"{self.name} gets nothing to do: {problem}")
         noted = deferToThread(self.dispatch.worker_attached, self.name, self.protocol)

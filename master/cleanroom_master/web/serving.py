@@ -31,6 +31,7 @@ def serve(settings: Settings) -> None:
     listening = _listen(settings.text("web.bind"), settings.whole("web.port"))
     site = Site.open(settings)
     inner = bare(site)
+    inner.state.pages.load()
     makers = Makers.fork(_makers(settings), inner, inner.state.news, listening)
     # Not before: what begins has threads, beside which no process is forked.
     pulse = health.Server.begin(settings, "web")

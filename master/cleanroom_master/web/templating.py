@@ -77,6 +77,11 @@ class Pages:
             actions_of=actions_of,
         )
 
+    def load(self) -> None:
+        """Have all templates ready, so that nobody waits for that and processes that are forked share them."""
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
+
     def response(
         self,
         request: Request,
