@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -149,7 +150,7 @@ def supervise(settings: Settings) -> None:
             next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:
-                    _tend(one, settings)
+                    _tend_if_possible(one, settings)
                 if time.monotonic() > next_look:
                     _tend_database(settings)
                     next_look = time.monotonic() + _DATABASE_EVERY
@@ -264,6 +265,15 @@ def _require_free_ports(settings: Settings) -> None:
         time.sleep(_TICK)
 
 
+def _tend_if_possible(one: _Running, settings: Settings) -> None:
+    """Tend a service; one that cannot be started now (the disk is full, for example) is tried again soon."""
+    try:
+        _tend(one, settings)
+    except (OSError, CleanroomError) as error:
+        _say(f"{one.service.name} cannot be started: {error}")
+        one.next_start = time.monotonic() + _DATABASE_EVERY
+
+
 def _tend(one: _Running, settings: Settings) -> None:
     """Start a service that does not run, unless it has just failed: then after a pause that doubles."""
     now = time.monotonic()
@@ -276,14 +286,24 @@ def _tend(one: _Running, settings: Settings) -> None:
         one.restarts += 1
         one.process = None
     if now >= one.next_start:
+        places = Places(settings)
+        temporary = places.temporary(one.service.name)
+        _make_empty(temporary)
         one.process = run.start(
             one.service.command,
-            log=Places(settings).service_log(one.service.name),
-            environment={**one.service.environment, "PYTHONUNBUFFERED": "1"},
+            log=places.service_log(one.service.name),
+            environment={**one.service.environment, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)},
             end_with_parent=True,
         )
         one.since = now
         one.answered = False
+
+
+def _make_empty(directory: Path) -> None:
+    """A directory with nothing in it: what a killed process left there is nobody's."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
+    directory.mkdir(mode=0o700, parents=True)
 
 
 def _tend_database(settings: Settings) -> None:
@@ -291,12 +311,12 @@ def _tend_database(settings: Settings) -> None:
     if cluster.is_private(settings) and not cluster.status(settings).running:
         try:
             cluster.ensure(settings)
-        except CleanroomError as error:
-            sys.stderr.write(f"the database does not start: {error}\n")
+        except (OSError, CleanroomError) as error:
+            _say(f"the database does not start: {error}")
 
 
 def _report(settings: Settings, running: list[_Running]) -> None:
-    """Write what is seen, by rename, when it differs from what stands there."""
+    """Write what is seen, by rename, when it differs from what stands there; on a full disk at a later look."""
     file = Places(settings).run / "services.json"
     offset = time.time() - time.monotonic()
     states = [
@@ -314,8 +334,9 @@ def _report(settings: Settings, running: list[_Running]) -> None:
         if file.read_text() == content:
             return
     fresh = file.with_suffix(".new")
-    fresh.write_text(content)
-    fresh.rename(file)
+    with contextlib.suppress(OSError):
+        fresh.write_text(content)
+        fresh.rename(file)
 
 
 def _state(one: _Running) -> str:
@@ -375,7 +396,13 @@ def _end_surroundings(settings: Settings) -> None:
         try:
             end()
         except CleanroomError as error:
-            sys.stderr.write(f"while ending: {error}\n")
+            _say(f"while ending: {error}")
+
+
+def _say(text: str) -> None:
+    """Tell people, in the log; where the disk is full nobody is told, and the work goes on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
 
 
 def main() -> None:
