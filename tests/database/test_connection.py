@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -159,6 +160,33 @@ def test_a_killed_server_starts_again_with_everything(own: Settings) -> None:
     cluster.ensure(own)
     assert cluster.status(own).process_id not in (None, first)
     assert products.get(database, "hello").name == "hello"
+    database.close()
+
+
+def test_what_a_killed_server_left_at_work_does_not_keep_the_next_one(own: Settings) -> None:
+    """Its first process is killed alone; another one computes, and does not look whether it is still there."""
+    cluster.ensure(own)
+    database = cluster.open_database(own, Role.OWNER)
+    numbers: list[int] = []
+
+    def compute() -> None:
+        with contextlib.suppress(InfrastructureError), database.transaction() as cursor:
+            numbers.append(cursor.value("SELECT pg_backend_pid()"))
+            cursor.execute("SELECT count(*) FROM generate_series(1, 10000000000) AS number")
+
+    computing = threading.Thread(target=compute)
+    computing.start()
+    while not numbers:
+        threading.Event().wait(0.02)
+    first = cluster.status(own).process_id
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    while cluster.status(own).running:
+        threading.Event().wait(0.02)
+    cluster.ensure(own)
+    assert not Path(f"/proc/{numbers[0]}").exists()
+    computing.join(60)
+    assert not computing.is_alive()
     database.close()
 
 
