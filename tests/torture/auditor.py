@@ -176,7 +176,9 @@ def _audit_attempts(audit: Audit, record: Record, one: Planned, build: Mapping[s
 def _audit_publication(audit: Audit, record: Record, one: Planned, release: Mapping[str, Any]) -> None:
     publications = record.rows("SELECT * FROM cleanroom.publication WHERE release_id = %s", release["id"])
     present = record.rows("SELECT * FROM cleanroom.channel_release WHERE release_id = %s", release["id"])
-    packages = record.rows("SELECT * FROM cleanroom.channel_package WHERE release_id = %s", release["id"])
+    packages = record.rows(
+        "SELECT * FROM cleanroom.channel_package WHERE release_id = %s AND format = 'deb'", release["id"]
+    )
     if one.expected == FAILED:
         if publications or present or packages:
             found = [(row["channel"], row["state"]) for row in publications]
@@ -329,7 +331,7 @@ def audit_repository(audit: Audit, record: Record, planned: Sequence[Planned], r
 
 def _audit_packages(audit: Audit, record: Record, planned: Sequence[Planned], root: Path) -> None:
     """Each package that is to be there is there once, with its bytes, and no other."""
-    listed = [stanza for index in sorted(root.glob("dists/*/*/binary-*/Packages")) for stanza in _stanzas(index)]
+    listed = [stanza for index in sorted(root.glob("dists/*/*/binary-*/Packages.gz")) for stanza in _stanzas(index)]
     found: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for stanza in listed:
         # What is for all architectures may stand in the index of each.
@@ -400,7 +402,7 @@ def _listed(release: str) -> Iterator[tuple[str, int, str]]:
 
 
 def _stanzas(index: Path) -> Iterator[dict[str, str]]:
-    for block in index.read_text().split("\n\n"):
+    for block in gzip.decompress(index.read_bytes()).decode().split("\n\n"):
         fields = dict(re.findall(r"^([A-Za-z0-9-]+): ?(.*)$", block, re.MULTILINE))
         if fields:
             yield fields

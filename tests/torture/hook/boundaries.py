@@ -90,14 +90,14 @@ BOUNDARIES: tuple[Boundary, ...] = (
     *_calls(
         "phases",
         ("a guest is taken", AFTER_CALL, "os.rename", r"guest\.json"),
-        ("a step is about to run in the guest", BEFORE_CALL, "subprocess.Popen", r"^ssh .*timeout|^ssh .*sh -"),
-        ("artifacts are about to come out", BEFORE_CALL, "open", r"/build/artifacts/"),
+        ("a step is about to run in the guest", BEFORE_CALL, "subprocess.Popen", r"^ssh .*CLEANROOM_"),
+        ("artifacts are about to come out", BEFORE_CALL, "os.mkdir", r"/\.incoming-"),
     ),
     *_calls(
         "guests",
         ("a guest is written down, before it is made", AFTER_CALL, "os.rename", r"guest\.json"),
         ("a guest's file system is about to be mounted", BEFORE_CALL, "subprocess.Popen", r"^(\S*/)?mount "),
-        ("a guest's file system is about to be made", BEFORE_CALL, "subprocess.Popen", r"^(\S*/)?mkfs"),
+        ("a guest's file system is about to be made", BEFORE_CALL, "subprocess.Popen", r"^mke2fs "),
     ),
     *_statements(
         "publisher",
