@@ -22,6 +22,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import (
     attempts,
     bisections,
+    clock,
     dependencies,
     dependents,
     generations,
@@ -191,6 +192,7 @@ class Dispatch:
 
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due."""
+        clock.heed(self._database, lease=self.lease_seconds)
         attempts.expire(self._database, self._policy)
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))
         while releases.claim_batch(self._database, plan, limit=_BATCH).events == _BATCH:

@@ -163,6 +163,19 @@ def test_a_killed_server_starts_again_with_everything(own: Settings) -> None:
     database.close()
 
 
+def test_a_server_that_dies_under_a_statement_is_away(own: Settings) -> None:
+    """Not broken: nobody is told to look at the schema's age."""
+    cluster.ensure(own)
+    database = cluster.open_database(own, Role.OWNER)
+    server = cluster.status(own).process_id
+    assert server is not None
+    with pytest.raises(DatabaseAway, match="lost"), database.transaction() as cursor:
+        number = cursor.value("SELECT pg_backend_pid()")
+        os.kill(number, signal.SIGKILL)
+        cursor.insert_many("INSERT INTO nowhere (column) VALUES %s", [(1,), (2,)])
+    database.close()
+
+
 def test_what_a_killed_server_left_at_work_does_not_keep_the_next_one(own: Settings) -> None:
     """Its first process is killed alone; another one computes, and does not look whether it is still there."""
     cluster.ensure(own)
