@@ -1,4 +1,4 @@
-"""`make torture [SEED=N] [RELEASES=N]`: a campaign of small releases under every disturbance, and an audit at its end."""
+"""`make torture [SEED=N] [RELEASES=N]`: a campaign of small releases under disturbances, and an audit at its end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path[1:1] = [str(Path(__file__).parent / "hook"), str(Path(__file__).parents[1] / "support")]
 
-from campaign import Report, torture
-from disturbances import everything
-from place import Place
+from campaign import Report, torture  # noqa: E402 - found by the line above
+from disturbances import everything  # noqa: E402
+from place import Place  # noqa: E402
 
-from cleanroom_master.cli.frame import table
+from cleanroom_master.cli.frame import table  # noqa: E402
 
 RELEASES = 100
 _STATE = "/var/tmp/cleanroom-torture"

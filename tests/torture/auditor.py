@@ -1,9 +1,8 @@
-"""Reads what an installation left behind, in PostgreSQL, in its logs, in its repository and on the machine, and says what
-is wrong.
+"""Reads what an installation left in PostgreSQL, in its logs, in its repository and on the machine; says what is wrong.
 
 It shares no code with the product, on purpose: who made a mistake there must not make the same one here. All it knows
-is a plan (which tags there are, what is to become of each, and what they contain), the schema's tables, and formats that
-others made: apt's indexes, OpenPGP, gzip, /proc.
+is a plan (which tags there are, what is to become of each, and what they contain), the schema's tables, and formats
+that others made: apt's indexes, OpenPGP, gzip, /proc.
 
     python auditor.py PLAN.json             while it runs, and nothing is under way
     python auditor.py PLAN.json --ended     after it was ended
@@ -311,7 +310,7 @@ def audit_repository(audit: Audit, record: Record, planned: Sequence[Planned], r
     if not generations:
         return
     current = repository / "current"
-    shown = int(os.readlink(current).rpartition("/")[2]) if current.is_symlink() else None
+    shown = int(current.readlink().name) if current.is_symlink() else None
     if shown != generations[-1]["number"]:
         audit.complain(
             "record and repository disagree", f"recorded is {generations[-1]['number']}, consumers see {shown}"
@@ -512,13 +511,18 @@ def _holder(path: Path) -> bool:
 
 
 def _audit_temporary(audit: Audit, machine: Machine) -> None:
-    for path in machine.temporary.glob("*"):
+    for path in (*machine.temporary.glob("*"), *machine.state.glob("temporary/*/*")):
         audit.complain("temporary file", str(path))
     for name in ("logs/growing", "incoming", "sources"):
         for path in (machine.state / name).glob("*"):
             audit.complain("temporary file", str(path))
     for top in machine.state.glob("*"):
-        if top.name in _NOT_OURS or top.is_symlink() or not top.is_dir() or (top.name == "guests" and not machine.ended):
+        if (
+            top.name in _NOT_OURS
+            or top.is_symlink()
+            or not top.is_dir()
+            or (top.name == "guests" and not machine.ended)
+        ):
             continue
         for pattern in _TEMPORARY:
             for path in top.rglob(pattern):
@@ -545,7 +549,7 @@ def _processes(*words: str) -> Iterator[str]:
             continue
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            there = os.readlink(entry / "cwd")
+            there = str((entry / "cwd").readlink())
         except OSError:
             continue
         if any(word in line or there.startswith(word) for word in words):

@@ -113,7 +113,9 @@ class Campaign:
         if name in SCRIPTS:
             return {"cleanroom.toml": _SCRIPT, "answer": f"{answer}\n", **verdict}
         tree = deb(name, f"{number}.0", answer)
-        checked = tree["debian/rules"].replace("\tinstall", "\t@cat answer && sleep 1 && grep -q good verdict\n\tinstall")
+        checked = tree["debian/rules"].replace(
+            "\tinstall", "\t@cat answer && sleep 1 && grep -q good verdict\n\tinstall"
+        )
         return {**tree, **verdict, "debian/rules": checked}
 
     def tag(self, name: str, *, good: bool) -> Planned:
@@ -322,7 +324,11 @@ def _watched(campaign: Campaign) -> Iterator[None]:
 def _audit(plan: Path, *words: str) -> Complaints:
     """Have the auditor look, as a program that knows nothing of ours."""
     done = subprocess.run(
-        [sys.executable, "-I", _AUDITOR, plan, *words], capture_output=True, text=True, timeout=_AUDIT_TIMEOUT, check=False
+        [sys.executable, "-I", _AUDITOR, plan, *words],
+        capture_output=True,
+        text=True,
+        timeout=_AUDIT_TIMEOUT,
+        check=False,
     )
     if done.returncode != 0:
         raise SystemExit(f"torture: the auditor broke: {done.stderr}")

@@ -125,8 +125,10 @@ def strays(place: Place) -> dict[int, str]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            there = os.readlink(entry / "cwd")
-            if int(entry.name) != os.getpid() and (f"{place.disk}/" in words or f"{there}/".startswith(f"{place.disk}/")):
+            there = (entry / "cwd").readlink()
+            if int(entry.name) != os.getpid() and (
+                f"{place.disk}/" in words or f"{there}/".startswith(f"{place.disk}/")
+            ):
                 found[int(entry.name)] = words
     return found
 

@@ -1,4 +1,4 @@
-"""The named boundaries at which a process of the product can be stopped: between which two things, and in which process.
+"""The named boundaries at which a process of the product can be stopped: between which two things, and in which one.
 
 An audit event of Python's (PEP 578) is told just before its call is made. A statement is seen after the server has done
 it and before its transaction ends; a commit, after the transaction has ended.

@@ -7,6 +7,7 @@ happens once. With TORTURE_TRACE=DIRECTORY what could be a boundary is written d
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import boundaries
@@ -27,19 +29,20 @@ _MODULES = {
     "cleanroom_master.notifications": "notifications",
     "cleanroom_master.web": "web",
 }
+_WATCHED = _CALLS | _STARTS
 # What this thread does at the moment is the hook's own work.
 _own = threading.local()
 
 
 def service_of(words: list[str]) -> str | None:
     """Which service of the product a command line is."""
-    for before, word in zip(words, words[1:], strict=False):
+    for before, word in itertools.pairwise(words):
         if before == "-m" and word in _MODULES:
             return _MODULES[word]
     for word in words:
         if word.startswith("--python=") and word.endswith("buildbot.tac"):
             return "worker" if "workers" in word else "master"
-    programs = [os.path.basename(word) for word in words[:3]]
+    programs = [Path(word).name for word in words[:3]]
     if "cleanroom-worker" in programs:
         return {"pool": "guests", "phases": "phases"}.get(words[-1])
     return None
@@ -63,15 +66,15 @@ class _Hook:
         mine = boundaries.of_service(service)
         self.calls = [one for one in mine if one.event]
         self.statements = [one for one in mine if not one.event]
-        self._armed = os.path.join(control, "armed")
-        self._struck = os.path.join(control, "struck")
+        self._armed = Path(control, "armed")
+        self._struck = Path(control, "struck")
         trace = os.environ.get("TORTURE_TRACE")
-        self._trace = os.path.join(trace, service) if trace else None
+        self._trace = Path(trace, service) if trace else None
         self._after: boundaries.Boundary | None = None
 
     def called(self, event: str, arguments: tuple[Any, ...]) -> None:
         """A call is about to be made."""
-        if event not in _CALLS and event not in _STARTS or getattr(_own, "work", False):
+        if event not in _WATCHED or getattr(_own, "work", False):
             return
         _own.work = True
         try:
@@ -98,7 +101,7 @@ class _Hook:
     def note(self, text: str) -> None:
         """Write down what could be a boundary."""
         if self._trace:
-            with open(self._trace, "a", encoding="utf-8") as file:
+            with self._trace.open("a", encoding="utf-8") as file:
                 file.write(f"{time.monotonic():.3f} {os.getpid()} {text[:300]}\n".replace("\n", " ") + "\n")
 
     def _is_armed(self, boundary: boundaries.Boundary) -> bool:
@@ -106,8 +109,7 @@ class _Hook:
 
     def _order(self, boundary: boundaries.Boundary) -> dict[str, Any] | None:
         try:
-            with open(self._armed, encoding="utf-8") as file:
-                order: dict[str, Any] = json.load(file)
+            order: dict[str, Any] = json.loads(self._armed.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return order if order["place"] == boundary.place else None
@@ -120,14 +122,14 @@ class _Hook:
             if order is None:
                 return
             try:
-                os.rename(self._armed, self._struck)
+                self._armed.rename(self._struck)
             except OSError:
                 return
             if order["action"] == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             # Until the driver has done what it came for, and never for long.
             deadline = time.monotonic() + float(order["seconds"])
-            while os.path.exists(self._struck) and time.monotonic() < deadline:
+            while self._struck.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             _own.work = before
