@@ -4,7 +4,8 @@ PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
 PROCESSES ?= 4
-.PHONY: help setup demo test check bench lock clean
+RELEASES ?= 100
+.PHONY: help setup demo test check bench torture lock clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -28,6 +29,9 @@ test: ## everything that CI runs; SUITE=tests/unit for a part, SUITE=tests/accep
 
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)
+
+torture: setup ## kill, starve, pause and cut what runs, and audit what is left; SEED=N again, RELEASES=N fewer than 100
+	$(PYTHON) tests/torture --releases $(RELEASES) $(if $(SEED),--seed $(SEED))
 
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock

@@ -36,6 +36,7 @@ _SCRIPT = (
     'builder = "script"\ncommands = ["cat answer && sleep 1 && grep -q good verdict && cp answer result.txt"]\n'
     'artifacts = ["result.txt"]\n'
 )
+_WARMING = 2
 # So many of a hundred releases are meant to fail.
 _MEANT_TO_FAIL = 15
 _RELEASE_TIMEOUT = 300.0
@@ -94,7 +95,9 @@ class Campaign:
         self._say = say
         self._repositories: dict[str, Repository] = {}
         self._numbers: dict[str, int] = {}
-        self._verdicts = self._chance.sample(range(releases), max(1, releases * _MEANT_TO_FAIL // 100))
+        # Those without any disturbance come first, and are good.
+        bad = max(1, releases * _MEANT_TO_FAIL // 100)
+        self._verdicts = self._chance.sample(range(_WARMING, max(releases, _WARMING + bad)), bad)
         self.planned: list[Planned] = []
         self.guests: set[str] = set()
 
