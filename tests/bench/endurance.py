@@ -144,7 +144,8 @@ def drawn(samples: Sequence[Sample]) -> str:
             f'<path d="{plot.path}" stroke="#06c" stroke-width="6" stroke-linecap="round" fill="none"/></g></g>'
         )
     size = f'viewBox="0 0 {plots.WIDTH} {height * len(names)}" width="{plots.WIDTH}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="14">{"".join(parts)}</svg>\n'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="14">'
+    return f"{head}{''.join(parts)}</svg>\n"
 
 
 class _Day:
