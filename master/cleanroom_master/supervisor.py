@@ -300,10 +300,16 @@ def _tend(one: _Running, settings: Settings) -> None:
 
 
 def _make_empty(directory: Path) -> None:
-    """A directory with nothing in it: what a killed process left there is nobody's."""
+    """A directory for temporary files with nothing in it: what a killed process left there is nobody's.
+
+    As /tmp it is for all users: tools that read what comes from outside run as another one.
+    """
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory)
-    directory.mkdir(mode=0o700, parents=True)
+    for made in (directory.parent, directory):
+        made.mkdir(exist_ok=True)
+        made.chmod(0o755)
+    directory.chmod(0o1777)
 
 
 def _tend_database(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import signal
 import sys
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of an earlier campaign, to run it again; default: by chance")
     parser.add_argument("--releases", type=int, default=RELEASES, help=f"how many (default {RELEASES})")
     parser.add_argument("--only", default="", metavar="TEXT", help="disturbances whose kind or place holds it")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no disturbance after so many")
     parser.add_argument("--state", type=Path, default=Path(_STATE), help=f"where it happens (default {_STATE})")
     parser.add_argument("--json", type=Path, default=Path("torture.json"), help="where the report goes")
     options = parser.parse_args()
@@ -39,7 +41,7 @@ def main() -> int:
     if options.only and not only:
         parser.error(f"no disturbance is called {options.only!r}; they are: {', '.join(_names())}")
     say(f"seed {seed}, {options.releases} releases, in {options.state}")
-    report = torture(Place(options.state), seed, options.releases, only, say)
+    report = torture(Place(options.state), seed, options.releases, only, say, minutes=options.minutes)
     options.json.write_text(report.json() + "\n")
     show(report)
     return 0 if report.clean else 1

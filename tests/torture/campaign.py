@@ -151,9 +151,10 @@ class Campaign:
         """One release of each format without any disturbance: what they need is made ready by them."""
         for name in (PACKAGES[0], SCRIPTS[0]):
             planned = self.tag(name, good=True)
-            stuck = self._wait([planned], Round("none", "", []))
-            if stuck:
-                raise SystemExit(f"torture: without any disturbance {stuck[0]}")
+            self._wait([planned], Round("none", "", []))
+            shown = self._site.show(planned.product, planned.ref) or {"state": "not there", "why": ""}
+            if shown["state"] != PASSED:
+                raise SystemExit(f"torture: without a disturbance {planned.name} is {shown['state']}: {shown['why']}")
 
     def run(self, disturbances: Sequence[Disturbance]) -> Iterator[Round]:
         """One round for each disturbance; the releases that are left are spread over them."""
@@ -271,8 +272,13 @@ def chosen(releases: int, chance: random.Random) -> list[Disturbance]:
     return [*first, *others][:releases]
 
 
-def torture(place: Place, seed: int, releases: int, only: Sequence[Disturbance], say: Any) -> Report:
-    """A whole campaign: the installation, its releases and disturbances, the audit. Says what goes on."""
+def torture(
+    place: Place, seed: int, releases: int, only: Sequence[Disturbance], say: Any, *, minutes: float = math.inf
+) -> Report:
+    """A whole campaign: the installation, its releases and disturbances, the audit. Says what goes on.
+
+    After so many minutes no further disturbance is begun.
+    """
     report = Report(seed, f"make torture SEED={seed} RELEASES={releases}", str(place.state))
     begun = time.monotonic()
     with installed(place, lambda: not report.clean) as site:
@@ -285,6 +291,8 @@ def torture(place: Place, seed: int, releases: int, only: Sequence[Disturbance],
             for done in campaign.run(disturbances):
                 report.rounds.append(done)
                 say(_line(done))
+                if time.monotonic() - begun > minutes * 60:
+                    break
             campaign.rest()
         report.updates = consumer.updates
         report.complaints["client"] += consumer.errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def test_what_a_killed_service_left_of_temporary_files_is_removed(tmp_path: Path
         one.process = None
     assert left[0].parent == tmp_path / "temporary/example"
     assert list(left[0].parent.iterdir()) == [left[1]]
+    # Tools that read what comes from outside run as another user, and have temporary files too.
+    assert stat.S_IMODE(left[0].parent.stat().st_mode) == 0o1777
 
 
 def test_a_service_that_cannot_be_started_now_ends_nobody_and_is_tried_again(tmp_path: Path) -> None:
