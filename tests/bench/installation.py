@@ -103,8 +103,9 @@ def _place_image(ours: Path) -> None:
 def everything() -> Iterator[Settings]:
     """The lasting installation with all of its processes running."""
     settings = with_image()
-    supervisor.start_in_background(settings, timeout=_START_TIMEOUT)
     try:
+        # One that does not come up in its time goes on trying, and is ended like one that does.
+        supervisor.start_in_background(settings, timeout=_START_TIMEOUT)
         yield settings
     finally:
         supervisor.stop(settings)

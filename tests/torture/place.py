@@ -25,7 +25,7 @@ HOOK = Path(__file__).parent / "hook"
 LEASE = 8.0
 _CLOCK = Path(__file__).with_name("clock.c")
 _DISK = 6 << 30
-_START_TIMEOUT = 180.0
+_START_TIMEOUT = 600.0
 _SETTINGS = {
     "CLEANROOM_MASTER_LEASE": f"{LEASE:g}",
     # A person's patience is not what is tested: who is held for the surroundings' sake is tried again by the driver.
@@ -104,7 +104,7 @@ def installed(place: Place, keeps: Callable[[], bool]) -> Iterator[LiveSite]:
         (site.site / "cleanroom.toml").write_text('[publisher]\ncanary = "no"\n')
         (place.root / "environment.json").write_text(json.dumps(site.environment))
         ending.callback(end, place, site)
-        started = site.run("up", "--detach", timeout=_START_TIMEOUT)
+        started = site.run("up", "--detach", "--timeout", f"{_START_TIMEOUT:.0f}", timeout=_START_TIMEOUT + 60)
         if started.status != 0:
             raise SystemExit(f"torture: the installation does not start: {started.error}")
         yield site
