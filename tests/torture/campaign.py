@@ -199,7 +199,7 @@ class Campaign:
         left = list(tagged)
         states: dict[tuple[str, str], tuple[str, str]] = {}
         while left and time.monotonic() < deadline:
-            self._look_at_guests()
+            self.look_at_guests()
             with suppress(psycopg2.Error):
                 rows = self._site.sql("SELECT product, ref, state, why FROM cleanroom.release")
                 states = {(product, ref): (state, why) for product, ref, state, why in rows}
@@ -218,7 +218,7 @@ class Campaign:
         """Wait until all services run again, so that one disturbance after the other is what is looked at."""
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
-            self._look_at_guests()
+            self.look_at_guests()
             answer = self._site.run("status", "--format", "json")
             with suppress(ValueError):
                 if all(service["state"] == "running" for service in answer.json["services"]):
@@ -231,7 +231,7 @@ class Campaign:
         """Wait until nothing is under way: no guest in use, and none that ended is still taken away."""
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
-            self._look_at_guests()
+            self.look_at_guests()
             states = []
             for file in (self._site.state / "guests").glob("*/guest.json"):
                 with suppress(OSError, ValueError):
@@ -240,12 +240,13 @@ class Campaign:
                 return
             time.sleep(_LOOK)
 
-    def _look_at_guests(self) -> None:
+    def look_at_guests(self) -> None:
+        """Note the names of the guests that there are."""
         self.guests |= {path.name for path in (self._site.state / "guests").glob("*")}
 
     def plan(self) -> dict[str, Any]:
         """What the auditor has to know."""
-        self._look_at_guests()
+        self.look_at_guests()
         settings = self._site.settings
         return {
             "url": database_url(settings, Role.OWNER),
@@ -321,7 +322,7 @@ def _watched(campaign: Campaign) -> Iterator[None]:
 
     def watch() -> None:
         while not ended.wait(_LOOK):
-            campaign._look_at_guests()
+            campaign.look_at_guests()
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import boundaries
@@ -45,7 +45,6 @@ class Scene:
     site: LiveSite
     chance: random.Random
     happened: bool = False
-    notes: list[str] = field(default_factory=list)
 
     def moment(self, longest: float = 5.0) -> None:
         """Wait for some moment of a release's way."""
