@@ -4,7 +4,8 @@ PYTHON := .venv/bin/python
 SUITE ?=
 # So many processes run tests; those with guests and those of a whole installation are one each.
 PROCESSES ?= 5
-.PHONY: help setup demo test compose-test check bench manual lock licenses sbom audit fuzz clean
+RELEASES ?= 100
+.PHONY: help setup demo test compose-test check bench torture manual lock licenses sbom audit fuzz clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +33,9 @@ compose-test: ## docker-compose.yml from an empty engine to an installed package
 
 bench: setup ## measure: a table on the terminal, JSON in bench.json
 	$(PYTHON) tests/bench $(PART)
+
+torture: setup ## kill, starve, pause and cut what runs, and audit what is left; SEED=N again, RELEASES=N fewer than 100
+	$(PYTHON) tests/torture --releases $(RELEASES) $(if $(SEED),--seed $(SEED))
 
 manual: ## write manual pages and completion for bash, zsh and fish into build/share
 	scripts/setup environment

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -45,10 +46,11 @@ class Tended:
     answered: bool = False
     next_start: float = 0.0
 
-    def tend(self, log: Path | None) -> None:
+    def tend(self, log: Path | None, *, temporary: Path | None = None) -> None:
         """Start it if it does not run, unless it has just failed: then after a pause that doubles.
 
-        What it prints goes to the end of `log`, or (None) where this process prints.
+        What it prints goes to the end of `log`, or (None) where this process prints. `temporary` is its own directory
+        for temporary files, emptied before it starts: what a killed process left there is nobody's. Raises OSError.
         """
         now = time.monotonic()
         if self.process is not None:
@@ -62,16 +64,30 @@ class Tended:
             self.restarts += 1
             self.process = None
         if now >= self.next_start:
+            place = {}
+            if temporary is not None:
+                _make_empty(temporary)
+                place["TMPDIR"] = str(temporary)
             self.process = run.start(
                 self.service.command,
                 log=log,
-                environment={**self.service.environment, "PYTHONUNBUFFERED": "1"},
+                environment={**self.service.environment, **place, "PYTHONUNBUFFERED": "1"},
                 end_with_parent=True,
                 inherit=log is None,
             )
             self.since = now
             self.answered = False
             _log.info("%s is process %d", self.service.name, self.process.pid)
+
+
+def _make_empty(directory: Path) -> None:
+    """A directory with nothing in it, as /tmp for all users: tools that read what comes from outside run as another."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(directory)
+    for made in (directory.parent, directory):
+        made.mkdir(exist_ok=True)
+        made.chmod(0o755)
+    directory.chmod(0o1777)
 
 
 def end_all(tended: Iterable[Tended], *, grace: float = GRACE) -> None:

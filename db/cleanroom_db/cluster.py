@@ -13,6 +13,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ _SOCKET_PATH_LIMIT = 107  # unix(7)
 _UNPRIVILEGED = ("postgres", "nobody")
 _PROGRAM_SECONDS = 120.0
 _RECOVERY_SECONDS = 600.0
-_PAUSE = 0.2
+# What a killed server left is asked to end, and after so many seconds killed.
+_ORPHANS_END = 5.0
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,7 @@ def _create(place: _Place, programs: Path) -> None:
 
 
 def _run(place: _Place, programs: Path) -> None:
+    _end_orphans(place.data)
     place.sockets.mkdir(mode=0o755, parents=True, exist_ok=True)
     place.own(place.sockets)
     # What a killed server left; that it does not run was seen before.
@@ -350,6 +354,38 @@ def _run(place: _Place, programs: Path) -> None:
     except InfrastructureError as error:
         end = log.read_text(errors="replace")[-2000:] if log.exists() else "it wrote no log"
         raise InfrastructureError(f"PostgreSQL did not start: {end.strip()}") from error
+
+
+def _end_orphans(data: Path) -> None:
+    """End what a killed server's first process left at work on the cluster's files.
+
+    They look for their first process where they wait, and one that computes does not wait; as long as it works, a new
+    server refuses to start. Raises InfrastructureError.
+    """
+    deadline = time.monotonic() + _ORPHANS_END
+    how = signal.SIGQUIT
+    while orphans := _workers_on(data):
+        if time.monotonic() > deadline and how is signal.SIGKILL:
+            raise InfrastructureError(f"processes of a killed PostgreSQL do not end: {orphans}")
+        if time.monotonic() > deadline:
+            # As PostgreSQL itself does with them in the end.
+            how, deadline = signal.SIGKILL, time.monotonic() + _ORPHANS_END
+        for process in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, how)
+        time.sleep(_PAUSE)
+
+
+def _workers_on(data: Path) -> list[int]:
+    """The server's processes that work in a data directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        # A process that ends meanwhile is none, and so is one that we may not look at: ours are our user's.
+        with contextlib.suppress(OSError):
+            named = (entry / "comm").read_text().strip()
+            if named == "postgres" and (entry / "cwd").readlink() == data.resolve():
+                found.append(int(entry.name))
+    return found
 
 
 def _configuration(sockets: Path) -> str:

@@ -391,7 +391,9 @@ def _raise_ours(error: psycopg2.Error) -> NoReturn:
         raise DatabaseChanged(f"the database has changed since: {said}") from error
     if state == "57014" or state[:2] in ("40", "53", "55", "58"):
         raise DatabaseBusy(f"the database could not do this now: {said}") from error
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state[:2] in ("08", "57"):
+    # The driver says no kind of error where a statement of several rows met a server that died.
+    cut = type(error) is psycopg2.DatabaseError and not state
+    if cut or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or state[:2] in ("08", "57"):
         raise DatabaseAway(f"the connection to the database was lost: {said}") from error
     raise DatabaseBroken(
         f"the database does not understand us: {said}", hint="its schema may be older than this program"

@@ -26,6 +26,7 @@ from cleanroom_base.settings import Settings
 from cleanroom_db import (
     attempts,
     bisections,
+    clock,
     dependencies,
     dependents,
     disk,
@@ -249,6 +250,7 @@ class Dispatch:
     def turn(self) -> list[DueAttempt]:
         """Give up what fell silent, claim what was recorded, and say which attempts are due: none without room."""
         now = self._room()
+        clock.heed(self._database, lease=self.lease_seconds)
         attempts.expire(self._database, self._policy)
         self.look_at_hosts()
         plan = demanding(self._planner.plan, self._database, self._settings.whole("master.dependents"))

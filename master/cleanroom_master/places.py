@@ -35,6 +35,10 @@ class Places:
         """The log of one process."""
         return self.run / f"{name}.log"
 
+    def temporary(self, name: str) -> Path:
+        """Where one process makes its temporary files; what it leaves there is removed before it starts again."""
+        return self.settings.state / "temporary" / name
+
     @property
     def artifacts(self) -> Path:
         """Artifacts of builds as the master received and checked them, content-addressed."""

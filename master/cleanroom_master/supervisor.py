@@ -133,7 +133,7 @@ def supervise(settings: Settings) -> None:
             next_look = time.monotonic() + _DATABASE_EVERY
             while not ended:
                 for one in running:
-                    one.tend(Places(settings).service_log(one.service.name))
+                    _tend_if_possible(one, settings)
                 if time.monotonic() > next_look:
                     _tend_database(settings)
                     for one in running:
@@ -262,17 +262,27 @@ def _require_free_ports(settings: Settings) -> None:
         time.sleep(_TICK)
 
 
+def _tend_if_possible(one: Tended, settings: Settings) -> None:
+    """Tend a service; one that cannot be started now (the disk is full, for example) is tried again soon."""
+    places = Places(settings)
+    try:
+        one.tend(places.service_log(one.service.name), temporary=places.temporary(one.service.name))
+    except (OSError, CleanroomError) as error:
+        _log.error("%s cannot be started: %s", one.service.name, error)
+        one.next_start = time.monotonic() + _DATABASE_EVERY
+
+
 def _tend_database(settings: Settings) -> None:
     """Start the private database again when it ended; trouble with it is tried again at the next look."""
     if cluster.is_private(settings) and not cluster.status(settings).running:
         try:
             cluster.ensure(settings)
-        except CleanroomError as error:
+        except (OSError, CleanroomError) as error:
             _log.error("the database does not start: %s", error)
 
 
 def _report(settings: Settings, running: list[Tended]) -> None:
-    """Write what is seen, by rename, when it differs from what stands there."""
+    """Write what is seen, by rename, when it differs from what stands there; on a full disk at a later look."""
     file = Places(settings).run / "services.json"
     offset = time.time() - time.monotonic()
     states = [
@@ -290,8 +300,9 @@ def _report(settings: Settings, running: list[Tended]) -> None:
         if file.read_text() == content:
             return
     fresh = file.with_suffix(".new")
-    fresh.write_text(content)
-    fresh.rename(file)
+    with contextlib.suppress(OSError):
+        fresh.write_text(content)
+        fresh.rename(file)
 
 
 def _state(one: Tended) -> str:

@@ -20,8 +20,8 @@ from cleanroom_master.cli.frame import plain, table
 from cleanroom_workers.locks import attempted
 
 PARTS = ("guests", "claims", "events", "way", "regression", "publish", "web")
-# A quarter of an hour: where it is asked for.
-LONG = ("soak",)
+# A quarter of an hour, and more than an hour: where they are asked for.
+LONG = ("soak", "endurance")
 _HELP = f"of: {', '.join((*PARTS, *LONG))} (default: all but {', '.join(LONG)})"
 _FILE = Path("bench.json")
 

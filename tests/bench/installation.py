@@ -23,6 +23,7 @@ from cleanroom_master.places import Places
 
 IMAGE = "debian-12"
 _PLACE = "CLEANROOM_BENCH_STATE"
+_RELEASES = "CLEANROOM_BENCH_RELEASES"
 _DEFAULT_PLACE = "/var/tmp/cleanroom-bench"
 _PORTS = (
     *("CLEANROOM_MASTER_PORT", "CLEANROOM_MASTER_WORKER_PORT"),
@@ -38,8 +39,14 @@ def home() -> Path:
     return _HOME
 
 
-# Taken out of the environment at once: the programs that are measured would not know this setting.
+def fewer_releases() -> int | None:
+    """How many releases a long measurement is to have, if somebody wants fewer."""
+    return _FEWER or None
+
+
+# Taken out of the environment at once: the programs that are measured would not know these settings.
 _HOME = Path(os.environ.pop(_PLACE, _DEFAULT_PLACE))
+_FEWER = int(os.environ.pop(_RELEASES, "0"))
 _CALLER = dict(os.environ)
 
 
@@ -96,8 +103,9 @@ def _place_image(ours: Path) -> None:
 def everything() -> Iterator[Settings]:
     """The lasting installation with all of its processes running."""
     settings = with_image()
-    supervisor.start_in_background(settings, timeout=_START_TIMEOUT)
     try:
+        # One that does not come up in its time goes on trying, and is ended like one that does.
+        supervisor.start_in_background(settings, timeout=_START_TIMEOUT)
         yield settings
     finally:
         supervisor.stop(settings)

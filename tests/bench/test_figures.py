@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from account import account, commands_of_any_build, phase_overheads, phase_rows
+from endurance import Sample, drawn, left_rows, memory_rows, shares
 from figures import percentile, ratio, summary
 
 
@@ -102,3 +103,40 @@ def test_the_phases_shown_are_those_of_the_build_that_ended_last(view: Any) -> N
 def test_what_a_phase_costs_is_all_but_its_commands(view: Any) -> None:
     # 9 s for 6 s of commands, 10 s for 7; the upgrade had no guest.
     assert phase_overheads([view, view]) == {"build": [pytest.approx(3)] * 4}
+
+
+@pytest.mark.parametrize("releases", [1, 100, 2000])
+def test_a_day_has_all_its_releases_and_most_of_them_by_day(releases: int) -> None:
+    hours = shares(releases)
+    assert (len(hours), sum(hours), min(hours) >= 0) == (24, releases, True)
+    assert sum(hours[8:18]) >= sum(hours[:8]) + sum(hours[18:])
+
+
+def samples(*shares: float, process: int = 1) -> list[Sample]:
+    return [
+        Sample(index, {"master": share + 10}, {"master": share}, {"master": process})
+        for index, share in enumerate(shares)
+    ]
+
+
+def test_a_process_that_grew_is_marked() -> None:
+    [row] = memory_rows(samples(100.0, 105.0, 111.0))
+    assert (row["beginning"], row["middle"], row["end"], row["resident"]) == (100.0, 105.0, 111.0, 121.0)
+    assert (row["growth"], row["grown"]) == ("+11.0%", "yes")
+    assert memory_rows(samples(100.0, 120.0, 109.0))[0]["grown"] == ""
+
+
+def test_a_process_that_was_started_anew_did_not_grow() -> None:
+    [row] = memory_rows([*samples(50.0, 60.0), *samples(90.0, process=2)])
+    assert (row["growth"], row["grown"]) == ("started anew", "")
+
+
+def test_what_a_release_leaves_is_what_grew() -> None:
+    rows = left_rows({"rows of a": 10, "KiB in b": 5}, {"rows of a": 40, "KiB in b": 5, "rows of c": 10}, 10)
+    assert rows == [{"what": "rows of a", "each": 3.0}, {"what": "rows of c", "each": 1.0}]
+
+
+def test_the_plot_says_what_it_shows() -> None:
+    text = drawn(samples(100.0, 120.0, 110.0))
+    assert "master: 110.0 MiB at the end, at most 120.0" in text
+    assert text.count("h0") == 3

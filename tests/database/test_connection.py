@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,13 +11,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
 import pytest
 from database_server import Server, add_product
 
 from cleanroom_base import settings as site
 from cleanroom_base.errors import InfrastructureError, InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import cluster, listen, migrate, products
+from cleanroom_db import cluster, connection, listen, migrate, products
 from cleanroom_db.connection import (
     ConstraintViolated,
     Database,
@@ -160,6 +162,39 @@ def test_a_killed_server_starts_again_with_everything(own: Settings) -> None:
     cluster.ensure(own)
     assert cluster.status(own).process_id not in (None, first)
     assert products.get(database, "hello").name == "hello"
+    database.close()
+
+
+def test_a_server_that_dies_under_a_statement_is_away() -> None:
+    """Not broken: nobody is told to look at the schema's age. The driver says no kind of error there."""
+    with pytest.raises(DatabaseAway, match="lost"), connection._our_errors():
+        raise psycopg2.DatabaseError("server closed the connection unexpectedly")
+
+
+def test_what_a_killed_server_left_at_work_does_not_keep_the_next_one(own: Settings) -> None:
+    """Its first process is killed alone; another one computes, and does not look whether it is still there."""
+    cluster.ensure(own)
+    database = cluster.open_database(own, Role.OWNER)
+    numbers: list[int] = []
+
+    def compute() -> None:
+        with contextlib.suppress(InfrastructureError), database.transaction() as cursor:
+            numbers.append(cursor.value("SELECT pg_backend_pid()"))
+            cursor.execute("SELECT count(*) FROM generate_series(1, 10000000000) AS number")
+
+    computing = threading.Thread(target=compute)
+    computing.start()
+    while not numbers:
+        threading.Event().wait(0.02)
+    first = cluster.status(own).process_id
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    while cluster.status(own).running:
+        threading.Event().wait(0.02)
+    cluster.ensure(own)
+    assert cluster.status(own).running
+    computing.join(60)
+    assert not computing.is_alive()
     database.close()
 
 

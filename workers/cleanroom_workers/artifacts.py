@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from cleanroom_base.errors import ProductError
 from cleanroom_base.run import CommandError, CommandTimedOut, Completed, OutputLimitExceeded, run
 from cleanroom_recipes import names
 from cleanroom_recipes.model import Builder
+from cleanroom_workers import room
 
 _TOOL_TIMEOUT = 60.0
 _TOOL_OUTPUT_LIMIT = 1 << 20
@@ -255,7 +257,10 @@ def _without_epoch(version: str) -> str:
 
 
 def _ask(file: Path, command: list[str], what: str) -> Completed:
-    """Have a tool read the file, given as its standard input, without this process's rights."""
+    """Have a tool read the file, given as its standard input, without this process's rights.
+
+    Raises BadArtifact, or DiskFull where it may have failed for that: some write temporary files.
+    """
     file.chmod(0o644)
     user = _NOBODY if os.geteuid() == 0 else None
     try:
@@ -269,4 +274,6 @@ def _ask(file: Path, command: list[str], what: str) -> Completed:
                 user=user,
             )
     except (CommandError, CommandTimedOut, OutputLimitExceeded) as error:
+        if room.exhausted(Path(tempfile.gettempdir())):
+            raise room.DiskFull(f"{file.name} could not be read: the disk is full", hint="make room") from error
         raise BadArtifact(f"{file.name} is not {what}") from error

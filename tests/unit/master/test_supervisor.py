@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from cleanroom_base.settings import Settings, load
+from cleanroom_base.tending import Service, Tended
 from cleanroom_master import supervisor
 
 
@@ -74,3 +78,51 @@ def test_a_worker_s_process_is_told_no_database(tmp_path: Path, monkeypatch: pyt
         "repository",
         "web",
     ]
+
+
+def one_that_says_where_it_writes(state: Path) -> Tended:
+    """A service that leaves a file in the place for temporary ones, and its path in `said`."""
+    program = (
+        "import sys, tempfile; from pathlib import Path;"
+        " Path(sys.argv[1]).write_text(tempfile.mkstemp(prefix='left-')[1])"
+    )
+    return Tended(Service("example", (sys.executable, "-c", program, str(state / "said"))))
+
+
+def test_what_a_killed_service_left_of_temporary_files_is_removed(tmp_path: Path) -> None:
+    one, left = one_that_says_where_it_writes(tmp_path), []
+    for _ in range(2):
+        supervisor._tend_if_possible(one, settings(tmp_path))
+        assert one.process is not None
+        assert one.process.wait(60) == 0
+        left.append(Path((tmp_path / "said").read_text()))
+        one.process = None
+    assert left[0].parent == tmp_path / "temporary/example"
+    assert list(left[0].parent.iterdir()) == [left[1]]
+    # Tools that read what comes from outside run as another user, and have temporary files too.
+    assert stat.S_IMODE(left[0].parent.stat().st_mode) == 0o1777
+
+
+def test_a_service_that_cannot_be_started_now_ends_nobody_and_is_tried_again(tmp_path: Path) -> None:
+    one = one_that_says_where_it_writes(tmp_path)
+    # As a full disk would have it, no directory can be made there.
+    (tmp_path / "temporary").touch()
+    supervisor._tend_if_possible(one, settings(tmp_path))
+    assert one.process is None
+    (tmp_path / "temporary").unlink()
+    supervisor._tend_if_possible(one, settings(tmp_path))
+    assert one.process is None, "not at once"
+    one.next_start = 0
+    supervisor._tend_if_possible(one, settings(tmp_path))
+    assert one.process is not None
+    assert one.process.wait(60) == 0
+
+
+def test_what_cannot_be_reported_now_is_reported_later(tmp_path: Path) -> None:
+    one, run = one_that_says_where_it_writes(tmp_path), tmp_path / "run"
+    (run / "services.new").mkdir(parents=True)
+    supervisor._report(settings(tmp_path), [one])
+    assert not (run / "services.json").exists()
+    (run / "services.new").rmdir()
+    supervisor._report(settings(tmp_path), [one])
+    assert json.loads((run / "services.json").read_text())[0]["state"] == "starting"

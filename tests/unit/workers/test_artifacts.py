@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_packages import make_deb, make_rpm, make_source, sha256
 
 from cleanroom_recipes.model import Builder
+from cleanroom_workers import room
 from cleanroom_workers.artifacts import BadArtifact, check
 
 
@@ -133,3 +135,15 @@ def test_archives_must_begin_like_one(tmp_path: Path) -> None:
     file = tmp_path / "x.zip"
     file.write_text("MZ")
     assert "is not what its name says" in refused([file], Builder.SCRIPT)
+
+
+def test_what_could_not_be_read_for_want_of_room_is_not_the_product_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dpkg-deb writes temporary files; whether it failed for that or for what it read, it does not say."""
+    file = tmp_path / "tiny_1.0-1_amd64.deb"
+    file.write_bytes(b"nothing of a package")
+    assert "is not a Debian package" in refused([file])
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(room.DiskFull):
+        check([file], Builder.DEB)

@@ -1,0 +1,355 @@
+"""What is done to an installation while releases are on their way.
+
+Each disturbance is a context: what comes before its `yield` happens before tags are pushed, what comes after, while
+their releases are on their way; it returns once the disturbance is over, and gives back whether it really happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boundaries
+from live_site import LiveSite
+from place import LEASE, Place
+
+from cleanroom_db import cluster
+from cleanroom_workers.proxy import CachingProxy
+
+SERVICES = ("master", "worker", "publisher", "refs", "web", "notifications", "guests", "phases")
+PAUSED = ("master", "worker", "phases", "publisher", "refs", "guests")
+HOUR = 3600
+# Until a boundary is reached: two releases' time on a machine that has other work.
+_REACHED = 90.0
+_FOUND = 60.0
+_FULL = 5.0
+_CUT = 10.0
+_HELD = 15.0
+_LOOK = 0.05
+_BLOCK = 1 << 20
+
+
+@dataclass
+class Scene:
+    """Where a disturbance happens, and whose dice it throws."""
+
+    place: Place
+    site: LiveSite
+    chance: random.Random
+    happened: bool = False
+
+    def moment(self, longest: float = 5.0) -> None:
+        """Wait for some moment of a release's way."""
+        time.sleep(self.chance.uniform(0, longest))
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """`kind` and `where` are what reports call it; `needs` is the kind of release that has to come by."""
+
+    kind: str
+    where: str
+    apply: Callable[[Scene], AbstractContextManager[None]]
+    needs: str = "any"
+
+
+def everything() -> list[Disturbance]:
+    """All that there is."""
+    return [
+        *(Disturbance("kill", service, _kill_of(service)) for service in SERVICES),
+        *(Disturbance("kill", name, kill) for name, kill in _KILLS.items()),
+        *(Disturbance("boundary", one.place, _boundary_of(one), one.needs) for one in boundaries.BOUNDARIES),
+        *(Disturbance("pause", service, _pause_of(service)) for service in PAUSED),
+        *(Disturbance("database restarted", one.place, _restart_of(one)) for one in _TRANSACTIONS),
+        Disturbance("full disk", "state", full_disk),
+        Disturbance("mirror cut", "proxy stands still", still_mirror),
+        Disturbance("mirror cut", "proxy is killed", killed_mirror),
+        Disturbance("clock", "an hour back", clock_back),
+    ]
+
+
+def one_of_each(chance: random.Random) -> list[Disturbance]:
+    """One of each kind, by chance."""
+    kinds: dict[str, list[Disturbance]] = {}
+    for one in everything():
+        kinds.setdefault(one.kind, []).append(one)
+    return [chance.choice(found) for found in kinds.values()]
+
+
+# -- killing -------------------------------------------------------------------------------------------------------
+
+
+def _kill_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def killed(scene: Scene) -> Iterator[None]:
+        yield
+        scene.moment()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(scene.site.process(service), signal.SIGKILL)
+            scene.happened = True
+
+    return killed
+
+
+@contextmanager
+def _killed_database(scene: Scene) -> Iterator[None]:
+    """The server and all that it started, at once, as the machine's own end would."""
+    yield
+    scene.moment()
+    server = cluster.status(scene.site.settings).process_id
+    if server is not None:
+        for process in (server, *children(server)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        scene.happened = True
+
+
+@contextmanager
+def _killed_postmaster(scene: Scene) -> Iterator[None]:
+    """The server's first process alone: those that it started find that out by themselves."""
+    yield
+    scene.moment()
+    server = cluster.status(scene.site.settings).process_id
+    if server is not None:
+        os.kill(server, signal.SIGKILL)
+        scene.happened = True
+
+
+@contextmanager
+def _killed_libvirtd(scene: Scene) -> Iterator[None]:
+    yield
+    scene.moment()
+    with contextlib.suppress(OSError, ValueError):
+        number = int((scene.site.settings.runtime / "libvirt/libvirtd.pid").read_text())
+        os.kill(number, signal.SIGKILL)
+        scene.happened = True
+
+
+@contextmanager
+def _killed_guest(scene: Scene) -> Iterator[None]:
+    """The first process of a guest in which something runs."""
+    yield
+    record = _in_use(scene)
+    if record is not None and record["first"] is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record["first"]["process"], signal.SIGKILL)
+            scene.happened = True
+
+
+@contextmanager
+def _killed_keeper(scene: Scene) -> Iterator[None]:
+    """libvirt's own process that keeps a guest in which something runs."""
+    yield
+    record = _in_use(scene)
+    if record is None:
+        return
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if Path(os.fsdecode(words[0])).name == "libvirt_lxc" and record["name"].encode() in words:
+                os.kill(int(entry.name), signal.SIGKILL)
+                scene.happened = True
+
+
+_KILLS: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
+    "database": _killed_database,
+    "the database's first process": _killed_postmaster,
+    "libvirtd": _killed_libvirtd,
+    "a guest": _killed_guest,
+    "a guest's keeper": _killed_keeper,
+}
+
+
+# -- at boundaries -------------------------------------------------------------------------------------------------
+
+
+def _boundary_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def struck(scene: Scene) -> Iterator[None]:
+        arm(scene.place, boundary, "kill")
+        yield
+        scene.happened = _struck(scene.place, _REACHED)
+        disarm(scene.place)
+
+    return struck
+
+
+# In the middle of these the database is restarted, with the transaction open.
+_TRANSACTIONS = [one for one in boundaries.BOUNDARIES if one.when == boundaries.IN_TRANSACTION]
+
+
+def _restart_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def restarted(scene: Scene) -> Iterator[None]:
+        arm(scene.place, boundary, "hold", seconds=_HELD)
+        yield
+        scene.happened = _struck(scene.place, _REACHED)
+        server = cluster.status(scene.site.settings).process_id
+        if scene.happened and server is not None:
+            # Its immediate shutdown: connections are cut, and the next start recovers from the log.
+            os.kill(server, signal.SIGQUIT)
+            _until(lambda: cluster.status(scene.site.settings).process_id != server, _FOUND)
+        disarm(scene.place)
+
+    return restarted
+
+
+def arm(place: Place, boundary: boundaries.Boundary, action: str, *, seconds: float = 0.0) -> None:
+    """Have the first process that comes to a boundary kill itself, or stand still until it is disarmed."""
+    disarm(place)
+    fresh = place.control / "fresh"
+    fresh.write_text(json.dumps({"place": boundary.place, "action": action, "seconds": seconds}))
+    fresh.rename(place.control / "armed")
+
+
+def disarm(place: Place) -> None:
+    """Let everybody pass."""
+    for name in ("armed", "struck"):
+        (place.control / name).unlink(missing_ok=True)
+
+
+def _struck(place: Place, seconds: float) -> bool:
+    return _until((place.control / "struck").exists, seconds)
+
+
+# -- the others ----------------------------------------------------------------------------------------------------
+
+
+def _pause_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
+    @contextmanager
+    def paused(scene: Scene) -> Iterator[None]:
+        yield
+        scene.moment()
+        group = scene.site.process(service)
+        try:
+            os.killpg(group, signal.SIGSTOP)
+            scene.happened = True
+            time.sleep(LEASE * 1.5)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
+
+    return paused
+
+
+@contextmanager
+def full_disk(scene: Scene) -> Iterator[None]:
+    """Nothing is left free on the installation's disk for a while."""
+    yield
+    scene.moment()
+    filler = scene.place.disk / "filler"
+    try:
+        deadline = time.monotonic() + _FULL
+        _fill(filler)
+        scene.happened = True
+        while time.monotonic() < deadline:
+            # What others give back is taken, too.
+            _fill(filler)
+            time.sleep(_LOOK)
+    finally:
+        filler.unlink(missing_ok=True)
+
+
+def _fill(filler: Path) -> None:
+    with filler.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        block = 256 * _BLOCK
+        while block >= 4096:
+            try:
+                os.posix_fallocate(file.fileno(), size, block)
+                size += block
+            except OSError:
+                block //= 4
+
+
+@contextmanager
+def still_mirror(scene: Scene) -> Iterator[None]:
+    """The proxy through which guests reach the mirror takes connections and says nothing."""
+    yield
+    process = _proxy(scene)
+    if process is None:
+        return
+    try:
+        os.kill(process, signal.SIGSTOP)
+        scene.happened = True
+        time.sleep(_CUT)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+@contextmanager
+def killed_mirror(scene: Scene) -> Iterator[None]:
+    """The proxy is gone."""
+    yield
+    scene.moment()
+    process = _proxy(scene)
+    if process is not None:
+        os.kill(process, signal.SIGKILL)
+        scene.happened = True
+
+
+def _proxy(scene: Scene) -> int | None:
+    if CachingProxy(scene.site.settings).current() is None:
+        return None
+    noted = json.loads((scene.site.settings.runtime / "proxy.json").read_text())
+    return int(noted["process"])
+
+
+@contextmanager
+def clock_back(scene: Scene) -> Iterator[None]:
+    """The installation's clock is set back by an hour while releases are on their way, and stays so for a while."""
+    yield
+    scene.moment()
+    scene.place.set_clock(-HOUR)
+    scene.happened = True
+
+
+def clock_right(place: Place) -> None:
+    """Set the clock right again, once the releases of a disturbance have come to their end."""
+    place.set_clock(0)
+
+
+# -- looking -------------------------------------------------------------------------------------------------------
+
+
+def children(process: int) -> Sequence[int]:
+    """The processes that a process started, directly."""
+    with contextlib.suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
+def _in_use(scene: Scene) -> dict[str, object] | None:
+    """The record of a guest in which something runs, once there is one."""
+    found: list[dict[str, object]] = []
+
+    def look() -> bool:
+        for file in (scene.site.state / "guests").glob("*/guest.json"):
+            with contextlib.suppress(OSError, ValueError):
+                record = json.loads(file.read_text())
+                if record["state"] == "running":
+                    found.append(record)
+        return bool(found)
+
+    if not _until(look, _FOUND):
+        return None
+    scene.moment(1.0)
+    return scene.chance.choice(found)
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)
+    return True
