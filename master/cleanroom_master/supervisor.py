@@ -26,7 +26,7 @@ from cleanroom_base.settings import Settings, load
 from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
 from cleanroom_master.places import Places
-from cleanroom_workers import serving
+from cleanroom_workers import host_services
 
 PORTS = ("master.port", "master.worker_port", "repository.port", "web.port")
 # What an earlier supervisor ran may need so long, in seconds, to end after it.
@@ -49,7 +49,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
             (python, "-m", "cleanroom_master.buildbot"),
             address=(settings.text("master.bind"), settings.whole("master.port")),
         ),
-        *serving.services(),
+        *host_services.services(),
         Service("publisher", (python, "-m", "cleanroom_master.publisher")),
         Service("notifications", (python, "-m", "cleanroom_master.notifications")),
         Service(
