@@ -234,7 +234,11 @@ class Stack:
 
     def address(self, service: str) -> str:
         """Where this machine reaches a service, by the network that leads outside."""
-        networks = self.docker("inspect", "--format={{json .NetworkSettings.Networks}}", self.container(service)).json
+        return self.address_of(self.container(service))
+
+    def address_of(self, container: str) -> str:
+        """The same of any container."""
+        networks = self.docker("inspect", "--format={{json .NetworkSettings.Networks}}", container).json
         return str(networks[f"{PROJECT}_outside"]["IPAddress"])
 
     def inside(self, service: str, *command: str, check: bool = True) -> Answer:

@@ -172,10 +172,7 @@ def _own_server(stack: Stack) -> Iterator[str]:
     options = ["--rm", "--detach", "--tmpfs=/run/user/10001:uid=10001", *shared, *told]
     container = stack.docker("run", *options, f"{PROJECT}/control:local", "service", "run", "repository").out.strip()
     try:
-        address = stack.docker(
-            "inspect", f"--format={{{{.NetworkSettings.Networks.{PROJECT}_outside.IPAddress}}}}", container
-        )
-        own = f"http://{address.out.strip()}:9480"
+        own = f"http://{stack.address_of(container)}:9480"
         until(lambda: _listens(own), 120, "our own server listens")
         yield own
     finally:
