@@ -42,6 +42,10 @@ def main() -> int:
         parser.error(f"no disturbance is called {options.only!r}; they are: {', '.join(_names())}")
     say(f"seed {seed}, {options.releases} releases, in {options.state}")
     report = torture(Place(options.state), seed, options.releases, only, say, minutes=options.minutes)
+    if options.only:
+        report.again = (
+            f".venv/bin/python tests/torture --seed {seed} --releases {options.releases} --only '{options.only}'"
+        )
     options.json.write_text(report.json() + "\n")
     show(report)
     return 0 if report.clean else 1

@@ -183,10 +183,10 @@ class Campaign:
         first = self._chance.choice(PACKAGES if disturbance.needs == "deb" else SCRIPTS)
         others = [name for name in (*SCRIPTS, *PACKAGES) if name != first]
         names = [first, *self._chance.sample(others, releases - 1)]
-        return [(name, self._good(index == 0 and disturbance.needs == "deb")) for index, name in enumerate(names)]
+        begun, must = len(self.planned), disturbance.needs == "deb"
+        return [(name, self._good(begun + index, must and index == 0)) for index, name in enumerate(names)]
 
-    def _good(self, must: bool) -> bool:
-        number = len(self.planned)
+    def _good(self, number: int, must: bool) -> bool:
         if number in self._verdicts and must:
             # Another one is, in its place.
             self._verdicts.append(number + 1)
