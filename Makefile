@@ -44,7 +44,6 @@ manual: ## write manual pages and completion for bash, zsh and fish into build/s
 LOCKED := --quiet --generate-hashes --python-version 3.11 --no-header --constraint requirements.lock
 lock: ## pin all dependencies anew (needs uv)
 	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --extra development pyproject.toml -o requirements.lock
-	uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate --constraint requirements.lock pyproject.toml -o compose/requirements.lock
 	uv pip compile $(LOCKED) pyproject.toml -o debian/runtime.lock
 	uv pip compile $(LOCKED) --group package -o debian/tools.lock
 

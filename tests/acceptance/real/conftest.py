@@ -13,7 +13,7 @@ from surroundings import of_this_process
 @pytest.fixture(scope="session")
 def site() -> Iterator[LiveSite]:
     """Everything runs, in the background; phases whose tests failed are repeated as a recipe says."""
-    with installed(of_this_process("acceptance-real"), CLEANROOM_MASTER_REPLAYS="5") as site:
+    with installed(of_this_process("acceptance-real"), CLEANROOM_MASTER_REPLAYS="5", CLEANROOM_IMAGES_KEEP="3") as site:
         started = site.run("up", "--detach", timeout=180)
         assert started.status == 0, started
         yield site

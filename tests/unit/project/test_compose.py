@@ -124,8 +124,8 @@ def test_what_is_installed_there_is_locked_as_everywhere() -> None:
     """The images' lock is that of development without what only development needs."""
     blocks = {
         name: {line.strip(" \\") for line in (ROOT / name).read_text().splitlines() if not line.strip().startswith("#")}
-        for name in ("requirements.lock", "compose/requirements.lock")
+        for name in ("requirements.lock", "debian/runtime.lock")
     }
-    assert blocks["compose/requirements.lock"] <= blocks["requirements.lock"]
+    assert blocks["debian/runtime.lock"] <= blocks["requirements.lock"]
     wanted = {"buildbot", "psycopg2", "libvirt-python", "uvicorn", "argon2-cffi"}
-    assert wanted <= {line.partition("==")[0] for line in blocks["compose/requirements.lock"]}
+    assert wanted <= {line.partition("==")[0] for line in blocks["debian/runtime.lock"]}
