@@ -34,6 +34,12 @@ def server() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def no_setting_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands refuse settings that they do not know, such as the tests' own."""
+    monkeypatch.delenv("CLEANROOM_TEST_STATE", raising=False)
+
+
 @pytest.fixture
 def name(server: Server) -> Iterator[str]:
     """The name of this test's own database."""
