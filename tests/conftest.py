@@ -25,6 +25,8 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(quick_place()))
 
 # Folders whose tests share what is dear to start: a host with guests, or a whole installation.
 _WITH_GUESTS = ("builders", "guest", "packages", "real", "compose", "acceptance", "trouble")
+# These go one after the other on one installation: each costs something all the time.
+_ONE_INSTALLATION = ("packages", "trouble")
 
 
 class _Together(LoadScopeScheduling):
@@ -32,6 +34,8 @@ class _Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = PurePath(nodeid.partition("::")[0])
+        if file.parent.name in _ONE_INSTALLATION:
+            return str(file.parent.parent / " and ".join(_ONE_INSTALLATION))
         return str(file.parent if file.parent.name in _WITH_GUESTS else file)
 
 

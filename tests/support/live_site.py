@@ -34,7 +34,8 @@ SCRIPT = 'builder = "script"\ncommands = ["{command}"]\nartifacts = ["result.txt
 _COMMAND_TIMEOUT = 120.0
 # Everything that an installation decides by waiting is short here, so that the tests can be.
 _QUICK = {
-    "CLEANROOM_REFS_POLL": "1",
+    # A look at all products takes the processor that their builds would have.
+    "CLEANROOM_REFS_POLL": "3",
     "CLEANROOM_MASTER_POLL": "2",
     "CLEANROOM_MASTER_LEASE": "20",
     "CLEANROOM_MASTER_RETRY_PAUSE": "1",
