@@ -24,7 +24,7 @@ settings.load_profile("cleanroom")
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(quick_place()))
 
 # Folders whose tests share what is dear to start: a host with guests, or a whole installation.
-_WITH_GUESTS = ("builders", "guest", "packages", "real", "compose", "acceptance", "trouble")
+_WITH_GUESTS = ("guest", "packages", "real", "compose", "acceptance", "trouble")
 # These go one after the other on one installation: each costs something all the time.
 _ONE_INSTALLATION = ("packages", "trouble")
 
