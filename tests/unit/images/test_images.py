@@ -228,7 +228,7 @@ def test_what_a_killed_builder_left_is_cleared_away(catalogue: Catalogue, mmdebs
 
 def eventually(happened: Callable[[], bool]) -> bool:
     """Whether something happens before one must give up."""
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 240.0
     while not (done := happened()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return done
