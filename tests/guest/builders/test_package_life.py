@@ -25,7 +25,8 @@ SLEEP = "/bin/sleep 1000"
 _HOME = "/cleanroom"
 _CLEAN = {
     Builder.DEB: "systemctl stop tiny; dpkg --purge --force-all tiny; rm -f /etc/apt/sources.list.d/*.list",
-    Builder.RPM: "systemctl stop tiny; rpm --erase --noscripts tiny; rm -f /etc/yum.repos.d/*.repo",
+    # dnf believes what it read before of a repository whose description is not newer, in whole seconds.
+    Builder.RPM: "systemctl stop tiny; rpm --erase --noscripts tiny; rm -rf /etc/yum.repos.d/*.repo /var/cache/dnf",
 }
 _TRACES = (
     f"kill $(cat {broken.PROCESS}); rm -rf {broken.PROCESS} /var/lib/tiny /etc/tiny* /tmp/*"
