@@ -399,7 +399,7 @@ def test_a_campaign_of_200_products_shows_what_waits_for_what(
     monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
     assert cli.run(["queue", "--format", "json"]) == 0
     shown: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert list(shown) == ["queue", "cycles"]
+    assert list(shown) == ["queue", "cycles", "disk"]
     assert list(shown["queue"][0]) == [
         *("position", "kind", "purpose", "product", "ref", "channel", "state", "why", "created_at"),
         *("waits_for", "subject", "left_seconds"),
