@@ -268,6 +268,7 @@ class Dispatch:
         schedules.run_due(self._database, self._planner, self._settings, datetime.now(UTC))
         if now.low:
             return []
+        take_over_logs(self._database, self.logs)
         return [self._due(work) for work in attempts.due(self._database, limit=_ASKED, trials=self._trials)]
 
     def look_at_hosts(self) -> frozenset[str]:

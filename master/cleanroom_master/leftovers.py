@@ -1,4 +1,4 @@
-"""What a killed master left half done, for the next one: the logs of steps that nobody ends any more."""
+"""What a killed master or a full disk left half done: the logs of steps that nobody ends any more."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from cleanroom_master.logs import LogStore, log_name, safe
 
 
 def take_over_logs(database: Database, logs: LogStore) -> None:
-    """Give each log that was left to its step; one that belongs to no step is removed.
-
-    For a master that starts: its earlier self writes into none of them any more.
-    """
+    """Give each log that was left to its step; one that belongs to no step is removed."""
     left = logs.left()
+    if not left:
+        return
     attempts = {int(number) for name in left if (number := name.partition("-")[0]).isdecimal()}
     steps = {
         safe(log_name(step.attempt_id, step.phase, step.replay, step.step)): step.id

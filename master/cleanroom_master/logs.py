@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
+from weakref import WeakValueDictionary
 
 from cleanroom_base.errors import InputError
 from cleanroom_master import log_lines, stores
@@ -63,6 +64,8 @@ class LogStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._growing = directory / "growing"
+        # Who gives up a log without sealing it, or cannot, forgets it: then it is left.
+        self._writing: WeakValueDictionary[Path, OpenLog] = WeakValueDictionary()
 
     @property
     def directory(self) -> Path:
@@ -72,11 +75,15 @@ class LogStore:
     def open(self, name: str) -> OpenLog:
         """Begin a log; `name` tells it from others that are being written, and is safe as a file name."""
         self._growing.mkdir(parents=True, exist_ok=True)
-        return OpenLog(self.growing(name), self)
+        log = OpenLog(self.growing(name), self)
+        self._writing[log.path] = log
+        log.begin()
+        return log
 
     def left(self) -> dict[str, Path]:
-        """The logs that nobody writes any more after a master was killed, by their (safe) names."""
-        return {path.stem: path for path in sorted(self._growing.glob("*.log"))}
+        """The logs that nobody writes any more, by their (safe) names: a master was killed, or the disk was full."""
+        there = sorted(self._growing.glob("*.log"))
+        return {path.stem: path for path in there if (log := self._writing.get(path)) is None or log.given_up}
 
     def seal_left(self, path: Path) -> SealedLog:
         """Seal a log that was left."""
@@ -142,13 +149,17 @@ class LogStore:
 
 
 class OpenLog:
-    """A log that is being written."""
+    """A log that is being written. `given_up`: it could not be sealed."""
 
     def __init__(self, path: Path, store: LogStore) -> None:
-        self._path = path
+        self.path = path
+        self.given_up = False
         self._store = store
-        self._file: IO[bytes] = path.open("wb", buffering=0)
         self._digest = hashlib.sha256()
+
+    def begin(self) -> None:
+        """Make the file."""
+        self._file: IO[bytes] = self.path.open("wb", buffering=0)
 
     def write(self, text: str) -> None:
         """Add to the end."""
@@ -159,7 +170,11 @@ class OpenLog:
     def seal(self) -> SealedLog:
         """Finish: the log gets its final place."""
         self._file.close()
-        return self._store.seal(self._path, self._digest.hexdigest())
+        try:
+            return self._store.seal(self.path, self._digest.hexdigest())
+        except BaseException:
+            self.given_up = True
+            raise
 
 
 def _gone(sha256: str) -> InputError:
