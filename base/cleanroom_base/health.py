@@ -137,10 +137,10 @@ class Server(socketserver.UnixStreamServer):
         threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
         return pulse
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Who asked does not wait any more: that is nobody's trouble."""
         if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)
 
 
 class _Request(BaseHTTPRequestHandler):
