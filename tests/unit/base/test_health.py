@@ -79,6 +79,8 @@ def test_a_loop_that_is_overdue_is_stuck_though_its_process_answers(
 def test_a_process_that_is_stopped_is_stuck(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     with process(patience=600) as started:
         os.kill(started.pid, signal.SIGSTOP)
+        # A signal is sent, not obeyed, when `kill` returns: its threads may still answer for a moment.
+        os.waitid(os.P_PID, started.pid, os.WSTOPPED)
         status, [found] = say(settings, capsys, "watcher", "--timeout", "0.3")
         assert (status, found["state"], found["process"]) == (1, "stuck", None)
         os.kill(started.pid, signal.SIGCONT)
