@@ -12,7 +12,6 @@ import fcntl
 import logging
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,6 +22,7 @@ from cleanroom_base import health, log_records
 from cleanroom_base.errors import CleanroomError, InfrastructureError, InputError, causes
 from cleanroom_base.log_records import Value, about
 from cleanroom_base.occasion import Occasion
+from cleanroom_base.one_at_a_time import OneAtATime
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import generations, publications, ref_events, requests
 from cleanroom_db.cluster import open_database
@@ -107,7 +107,7 @@ class Publisher:
         self._keeping = keeping or Keeping()
         self._checker = checker or Checker(database, [files])
         self._threads = ThreadPoolExecutor(thread_name_prefix="prepare")
-        self._attesting = threading.Lock()
+        self._attesting = OneAtATime()
         self._preparing: dict[int, Future[_Candidate | None]] = {}
         self._canary = canary
         self.patience = _PATIENCE_FOR_ALL
@@ -240,18 +240,27 @@ class Publisher:
         try:
             files = publications.files(self._database, publication.release_id)
             wanted = [file for file in files if file.kind in (*_APT, *_RPM, "dsc")]
-            # Side by side: rpm's own programs take most of the time.
+            # Side by side: rpm's own programs take most of the time, and what is there is signed for meanwhile.
             with ThreadPoolExecutor() as threads:
-                taken = threads.map(lambda file: self._take(publication, file, files), wanted)
+                taken = [(file.target, threads.submit(self._take, publication, file, files)) for file in wanted]
+                signed = [
+                    threads.submit(self._attest, publication, [one for target, one in taken if target == whose])
+                    for whose in dict.fromkeys(target for target, _ in taken)
+                ]
                 self._note_security(publication, files)
-                candidate.packages += taken
-            # Two releases may bring the same bytes; and gpg's agent makes one signature after the other anyway.
-            with self._attesting:
-                attesting.attest(self._database, self._repository, self._files, publication, candidate.packages)
+                candidate.packages += [one.result() for _, one in taken]
+                for one in signed:
+                    one.result()
         except InputError as error:
             self._refuse(publication, str(error))
             return None
         return candidate
+
+    def _attest(self, publication: Pending, taken: Sequence[Future[NewPackage]]) -> None:
+        """Sign how one build's packages came about, as soon as they are in the pool. Two builds may bring the same."""
+        packages = [one.result() for one in taken]
+        with self._attesting.on({package.sha256 for package in packages}):
+            attesting.attest(self._database, self._repository, self._files, publication, packages)
 
     def _harmless(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Those that go together with what is published and with each other; the others are refused."""
