@@ -121,16 +121,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class WayBack:
-    """What has to come and to go (ids of packages) for one generation to become like another.
+    """What there is to know before the current generation is made like an earlier one.
 
-    `kept_out`: what that one had and was withdrawn since.
+    `kept_out`: what that one had and was withdrawn since. `fixes`: the releases that would go and mend security.
     """
 
-    added: tuple[int, ...]
-    removed: tuple[int, ...]
     kept_out: tuple[ChannelPackage, ...]
-    releases_added: tuple[ChannelRelease, ...]
-    releases_removed: tuple[ChannelRelease, ...]
+    fixes: tuple[ChannelRelease, ...]
 
 
 @dataclass(frozen=True)
@@ -148,10 +145,8 @@ def prepare(
     actor: str,
     reason: str,
     added: Iterable[NewPackage] = (),
-    brought_back: Iterable[int] = (),
     removed: Iterable[int] = (),
     publications: Iterable[int] = (),
-    returning: Iterable[tuple[int, str]] = (),
     leaving: Iterable[Leaving] = (),
     request: int | None = None,
     withdrawing: int | None = None,
@@ -160,26 +155,22 @@ def prepare(
 ) -> int:
     """Record the next generation before it is switched to; returns its number.
 
-    `brought_back` and `removed` are ids of channel packages, `publications` those that it fulfils, `returning` the
-    releases (with their channels) that come back, `request` the one that it fulfils. Of the release `withdrawing`, no
-    package ever comes back into the channels that it leaves. `tried`: a consumer is to install what is published. Its
-    number is the next free one, or `at_least`. Raises InputError if a package of that version is there already, or if
-    another generation is not switched to yet.
+    `removed` are ids of channel packages, `publications` those that it fulfils, `request` the one that it fulfils: what
+    a rollback brings back and takes away is noted when it is switched to, since that may be very much. Of the release
+    `withdrawing`, no package ever comes back into the channels that it leaves. `tried`: a consumer is to install what
+    is published. Its number is the next free one, or `at_least`. Raises InputError if a package of that version is
+    there already, or if another generation is not switched to yet.
     """
     with database.transaction() as cursor:
         row = cursor.row(_SQL["begin"], actor=plain(actor), reason=plain(reason), at_least=at_least)
         assert row is not None
         number = row["number"]
         cursor.execute(_SQL["remove_packages"], number=number, ids=list(removed))
-        cursor.execute(_SQL["bring_back"], number=number, ids=list(brought_back))
         cursor.insert_many(_SQL["add_packages"], [_values(package, number) for package in added])
         fulfilled = list(publications)
         cursor.execute(_PUBLICATIONS["attach"], generation=number, ids=fulfilled)
         cursor.execute(_SQL["add_published"], number=number, ids=fulfilled)
-        cursor.insert_many(_SQL["add_releases"], [(release, channel, number) for release, channel in returning])
-        for group in leaving:
-            why = plain(group.why)
-            cursor.execute(_SQL["remove_releases"], number=number, ids=list(group.ids), removal=group.removal, why=why)
+        _remove_releases(cursor, number, leaving)
         if request is not None:
             cursor.execute(_SQL["attach_request"], number=number, id=request)
         if withdrawing is not None:
@@ -193,6 +184,9 @@ def prepare(
 def switched(database: Database, number: int) -> None:
     """Consumers see this generation: its publications and their releases are published. Raises InputError."""
     with database.transaction() as cursor:
+        rollback = cursor.row(_SQL["rollback"], number=number)
+        if rollback is not None:
+            _go_back(cursor, **rollback)
         if cursor.execute(_SQL["switched"], number=number) == 0:
             raise InputError(f"generation {number} is not one that waits to be switched to")
         cursor.execute(_PUBLICATIONS["published"], generation=number)
@@ -253,9 +247,9 @@ def get(database: Database, number: int) -> Generation:
 
 def difference(database: Database, first: int, second: int) -> Difference:
     """What the second generation has that the first has not, and the other way round."""
-    bounds = {"least": min(first, second), "most": max(first, second)}
     with database.transaction() as cursor:
-        packages = [ChannelPackage.from_row(row) for row in cursor.rows(_SQL["changed_packages"], **bounds)]
+        found = cursor.rows(_SQL["changed_packages"], **_bounds(first, second))
+        packages = [ChannelPackage.from_row(row) for row in found]
         came, went = _changed_releases(cursor, first, second)
     # What left and came back between the two is in both.
     before = {(*_version(one), one.sha256): one for one in packages if one.in_generation(first)}
@@ -268,31 +262,50 @@ def difference(database: Database, first: int, second: int) -> Difference:
     )
 
 
-def way_back(database: Database, first: int, second: int) -> WayBack:
-    """What makes the first generation like the second: as `difference`, but quick for many thousand packages."""
-    bounds = {"least": min(first, second), "most": max(first, second)}
+def way_back(database: Database, current: int, target: int) -> WayBack:
+    """What is to be known of the way back from the current generation to another, however much that changes."""
     with database.transaction() as cursor:
-        row = cursor.row(_SQL["way_back"], first=first, second=second, **bounds)
-        assert row is not None
-        kept_out = cursor.rows(_SQL["packages"], ids=row["kept_out"]) if row["kept_out"] else []
-        came, went = _changed_releases(cursor, first, second)
-    return WayBack(
-        tuple(row["added"]), tuple(row["removed"]), tuple(map(ChannelPackage.from_row, kept_out)), came, went
-    )
+        kept_out = cursor.rows(_SQL["kept_out"], number=target)
+        _, fixes = _changed_releases(cursor, current, target, only_fixes=True)
+    return WayBack(tuple(map(ChannelPackage.from_row, kept_out)), fixes)
+
+
+def _go_back(cursor: Cursor, *, number: int, current: int, target: int, why: str) -> None:
+    """Note what a rollback brought back and took away. What was withdrawn meanwhile stays away."""
+    row = cursor.row(_SQL["way_back"], first=current, second=target, **_bounds(current, target))
+    assert row is not None
+    came, went = _changed_releases(cursor, current, target)
+    cursor.execute(_SQL["remove_packages"], number=number, ids=row["removed"])
+    cursor.execute(_SQL["bring_back"], number=number, ids=row["added"])
+    withdrawn = {(one["release_id"], one["channel"]) for one in cursor.rows(_SQL["kept_out"], number=target)}
+    returning = [(*one.key, number) for one in came if one.key not in withdrawn]
+    cursor.insert_many(_SQL["add_releases"], returning)
+    _remove_releases(cursor, number, [Leaving(Removal.ROLLBACK, why, tuple(one.id for one in went))])
+    cursor.execute(_SQL["describe"], number=number)
+
+
+def _remove_releases(cursor: Cursor, number: int, leaving: Iterable[Leaving]) -> None:
+    for group in leaving:
+        why = plain(group.why)
+        cursor.execute(_SQL["remove_releases"], number=number, ids=list(group.ids), removal=group.removal, why=why)
 
 
 def _changed_releases(
-    cursor: Cursor, first: int, second: int
+    cursor: Cursor, first: int, second: int, *, only_fixes: bool = False
 ) -> tuple[tuple[ChannelRelease, ...], tuple[ChannelRelease, ...]]:
     """The releases that only the second generation has, and those that only the first has."""
-    bounds = {"least": min(first, second), "most": max(first, second)}
-    releases = [ChannelRelease.from_row(row) for row in cursor.rows(_SQL["changed_releases"], **bounds)]
+    found = cursor.rows(_SQL["changed_releases"], only_fixes=only_fixes, **_bounds(first, second))
+    releases = [ChannelRelease.from_row(row) for row in found]
     before = {one.key: one for one in releases if one.in_generation(first)}
     after = {one.key: one for one in releases if one.in_generation(second)}
     return (
         tuple(one for key, one in after.items() if key not in before),
         tuple(one for key, one in before.items() if key not in after),
     )
+
+
+def _bounds(first: int, second: int) -> dict[str, int]:
+    return {"least": min(first, second), "most": max(first, second)}
 
 
 def channels_of(database: Database, release_id: int) -> list[ChannelRelease]:

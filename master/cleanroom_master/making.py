@@ -27,21 +27,17 @@ _TOLD = 50
 class Change:
     """What a generation changes, who wants it, and why.
 
-    `start` is the generation from whose contents it departs (None: the current one), and `without` what of that is
-    left out; `added` and `removed`, or with another start `brought_back` and `gone` (ids), are what the record notes,
-    in comparison with the current one. `publications`, `returning`, `leaving`, `request` and `withdrawing` are as
-    `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`: nothing
-    but signatures. `tried`: a consumer is to install what is published.
+    `added` and `removed` are in comparison with the current one. A rollback instead has `start`, the generation whose
+    contents come back, and `without`, what of that is left out. `publications`, `leaving`, `request` and `withdrawing`
+    are as `generations.prepare` has them. `anew`: nothing is taken over from what was written before; `sign_anew`:
+    nothing but signatures. `tried`: a consumer is to install what is published.
     """
 
     actor: str
     reason: str
     added: Sequence[NewPackage] = ()
     removed: Sequence[ChannelPackage] = ()
-    brought_back: Sequence[int] = ()
-    gone: Sequence[int] = ()
     publications: Sequence[int] = ()
-    returning: Sequence[tuple[int, str]] = ()
     leaving: Sequence[Leaving] = ()
     request: int | None = None
     withdrawing: int | None = None
@@ -74,10 +70,8 @@ def make(database: Database, repository: Repository, change: Change) -> int:
         actor=change.actor,
         reason=change.reason[:_REASON],
         added=change.added,
-        brought_back=change.brought_back,
-        removed=[*(package.id for package in change.removed), *change.gone],
+        removed=[package.id for package in change.removed],
         publications=change.publications,
-        returning=change.returning,
         leaving=change.leaving,
         request=change.request,
         withdrawing=change.withdrawing,
@@ -101,13 +95,14 @@ def _write(database: Database, repository: Repository, number: int, current: int
     told = [_withdrawn(row) for row in generations.withdrawn(database, limit=_TOLD)]
     start = current if change.start is None else change.start
     if change.anew or (start is not None and not repository.readable(start)):
-        whole = map(published, generations.contents(database, number))
+        left_out = {package.id for package in change.without}
+        there = generations.contents(database, number if change.start is None else change.start)
+        whole = [published(one) for one in there if one.id not in left_out]
         repository.build(number, whole, anew=True, withdrawn=told, origins=partial(_origins, database))
         problems = repository.verify(number)
         if problems:
             raise Unacceptable("a client would not accept the repository", problems=problems)
         return
-    # What the record calls added and removed is in comparison with the current generation, not with another start.
     added, removed = (change.added, change.removed) if change.start is None else ((), change.without)
     repository.change(
         number,

@@ -14,7 +14,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_db import canaries, generations, publications, releases, requests
 from cleanroom_db.canaries import Failed
 from cleanroom_db.connection import Database
-from cleanroom_db.generations import Leaving, WayBack
+from cleanroom_db.generations import Leaving
 from cleanroom_db.requests import Request
 from cleanroom_db.states import Removal, RequestState
 from cleanroom_master.asking_back import fixes, require_insistence
@@ -39,9 +39,8 @@ def rollback(database: Database, repository: Repository, request: Request) -> No
         )
     generations.get(database, request.target)
     way = generations.way_back(database, current, request.target)
-    fixed = fixes(way.releases_removed)
+    fixed = fixes(way.fixes)
     require_insistence(fixed, forced=request.forced)
-    why = f"taken back by {request.actor} (to generation {request.target}): {request.reason}"
     result: dict[str, Any] = {
         "warnings": [f"takes back the security fix {fix}" for fix in fixed],
         "kept_out": [f"{one.name} {one.version} in {one.channel}" for one in way.kept_out],
@@ -53,20 +52,11 @@ def rollback(database: Database, repository: Repository, request: Request) -> No
         Change(
             actor=request.actor,
             reason=f"rollback to generation {request.target}: {request.reason}{_told(fixed)}",
-            brought_back=way.added,
-            gone=way.removed,
-            returning=_returning(way),
-            leaving=[Leaving(Removal.ROLLBACK, why, tuple(one.id for one in way.releases_removed))],
             request=request.id,
             start=request.target,
             without=way.kept_out,
         ),
     )
-
-
-def _returning(way: WayBack) -> list[tuple[int, str]]:
-    withdrawn = {(one.release_id, one.channel) for one in way.kept_out}
-    return [one.key for one in way.releases_added if one.key not in withdrawn]
 
 
 def withdraw(database: Database, repository: Repository, request: Request) -> None:

@@ -62,6 +62,14 @@ UPDATE cleanroom.generation
 -- name: switched
 UPDATE cleanroom.generation SET switched_at = now() WHERE number = %(number)s AND switched_at IS NULL
 
+-- name: rollback
+-- Whether a generation that is about to be noted goes back to an earlier one, and from which.
+SELECT request.generation AS number, request.target,
+       (SELECT max(number) FROM cleanroom.generation WHERE switched_at IS NOT NULL) AS current,
+       format('taken back by %%s (to generation %%s): %%s', request.actor, request.target, request.reason) AS why
+  FROM cleanroom.repository_request AS request
+ WHERE request.generation = %(number)s AND request.kind = 'rollback' AND request.state = 'pending'
+
 -- name: detach_publications
 UPDATE cleanroom.publication SET generation = NULL WHERE generation = %(number)s AND state = 'pending'
 
@@ -157,12 +165,13 @@ WITH changed AS (
      GROUP BY channel, target, format, name, version, architecture, sha256
 )
 SELECT coalesce(array_agg(before) FILTER (WHERE after IS NULL), '{}') AS removed,
-       coalesce(array_agg(after) FILTER (WHERE before IS NULL AND NOT withdrawn), '{}') AS added,
-       coalesce(array_agg(after) FILTER (WHERE before IS NULL AND withdrawn), '{}') AS kept_out
+       coalesce(array_agg(after) FILTER (WHERE before IS NULL AND NOT withdrawn), '{}') AS added
   FROM content
 
--- name: packages
-SELECT * FROM cleanroom.channel_package WHERE id = ANY(%(ids)s)
+-- name: kept_out
+-- What a generation had and was withdrawn since; what is there now cannot be.
+SELECT * FROM cleanroom.channel_package
+ WHERE withdrawn_by IS NOT NULL AND added_in <= %(number)s AND (removed_in IS NULL OR removed_in > %(number)s)
  ORDER BY channel, target, name, version, architecture, id
 
 -- name: changed_releases
@@ -170,8 +179,9 @@ SELECT there.*, release.product, release.ref, fix.evidence
   FROM cleanroom.channel_release AS there
   JOIN cleanroom.release ON release.id = there.release_id
   LEFT JOIN cleanroom.security_fix AS fix ON fix.release_id = there.release_id
- WHERE (there.added_in > %(least)s AND there.added_in <= %(most)s)
-    OR (there.removed_in > %(least)s AND there.removed_in <= %(most)s)
+ WHERE ((there.added_in > %(least)s AND there.added_in <= %(most)s)
+        OR (there.removed_in > %(least)s AND there.removed_in <= %(most)s))
+   AND (fix.evidence IS NOT NULL OR NOT %(only_fixes)s)
  ORDER BY release.product, there.channel, there.id
 
 -- name: packages_of_release
@@ -215,7 +225,8 @@ SELECT package.channel, package.target, package.format, package.name, package.ve
  ORDER BY package.id DESC LIMIT %(limit)s
 
 -- name: origins
--- What is in a generation that is being written came just now. The logs are those of the attempt that counts.
+-- What is in a generation that is being written came just now, or, where it goes back to an earlier one, when it first
+-- came. The logs are those of the attempt that counts.
 SELECT DISTINCT ON (package.channel, package.sha256) package.channel, package.sha256,
        coalesce(generation.switched_at, generation.created_at) AS at, release.product, release.ref,
        (SELECT attempt.buildbot_url FROM cleanroom.build JOIN cleanroom.attempt ON attempt.build_id = build.id
@@ -223,7 +234,7 @@ SELECT DISTINCT ON (package.channel, package.sha256) package.channel, package.sh
          ORDER BY attempt.number DESC LIMIT 1) AS logs
   FROM unnest(%(channels)s::text[], %(digests)s::text[]) AS wanted (channel, sha256)
   JOIN cleanroom.channel_package AS package
-    ON package.channel = wanted.channel AND package.sha256 = wanted.sha256 AND package.removed_in IS NULL
+    ON package.channel = wanted.channel AND package.sha256 = wanted.sha256
   JOIN cleanroom.generation ON generation.number = package.added_in
   JOIN cleanroom.release ON release.id = package.release_id
  ORDER BY package.channel, package.sha256, package.id DESC
