@@ -30,7 +30,6 @@ from cleanroom_db.ref_events import NewRef, RefDetails
 from cleanroom_db.roles import Role
 from cleanroom_db.states import TagKind
 from cleanroom_master import supervisor
-from cleanroom_master.demo import DemoRepository
 from cleanroom_master.refs import repositories
 from cleanroom_master.web import plots
 
@@ -46,6 +45,11 @@ _WARMING = 12
 _TIMEOUT = 1800.0
 _LOOK = 0.5
 _COMMAND = 60.0
+_AUTHOR = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Bench"), ("EMAIL", "bench@example.invalid"))
+}
 _SVG = Path("endurance.svg")
 # What a release leaves on the disk, by directory of the state.
 _PLACES = ("artifacts", "buildbot", "logs", "mirrors", "postgresql", "repository", "run", "worker")
@@ -157,26 +161,37 @@ class _Day:
         self._prefix = f"v{int(time.time())}"
         self._numbers = itertools.count(1)
         self._first_event: int | None = None
-        self._commits = {name: self._watched(name) for name in _PRODUCTS}
+        # The installation stays from one measurement to the next.
+        self._products = [f"{name}-{self._prefix}" for name in _PRODUCTS]
+        self._commits = {name: self._watched(name) for name in self._products}
         self.seconds = 0.0
 
     def _watched(self, name: str) -> str:
         """A product with one commit, that has its recipe; its id."""
-        tree = self._settings.state / "endurance"
-        repository = DemoRepository(self._settings, tree, name, _written, "v")
-        with self._database.transaction() as cursor:
-            known = cursor.value("SELECT 1 FROM cleanroom.product WHERE name = %(name)s", name=name)
-        if known is None:
-            repositories.add(self._settings, self._database, name, repository.url, tag_patterns=("v*",))
-        return run.run(["git", "-C", tree / name, "rev-parse", "HEAD"], timeout=_COMMAND).text.strip()
+        tree = self._tree(name)
+        tree.mkdir(parents=True)
+        (tree / "cleanroom.toml").write_text(_RECIPE)
+        self._git(name, "init", "--quiet", "--initial-branch=main")
+        self._git(name, "add", ".")
+        self._git(name, "commit", "--quiet", "--message", "Be short")
+        repositories.add(self._settings, self._database, name, tree.as_uri(), tag_patterns=("v*",))
+        return self._git(name, "rev-parse", "HEAD").strip()
+
+    def _tree(self, name: str) -> Path:
+        return self._settings.state / "endurance" / name
+
+    def _git(self, name: str, *words: str) -> str:
+        return run.run(["git", "-C", self._tree(name), *words], timeout=_COMMAND, environment=_AUTHOR).text
 
     def record(self, count: int) -> None:
         """So many tags at once, of all products in turns."""
         for _ in range(count):
             number = next(self._numbers)
-            name = _PRODUCTS[number % len(_PRODUCTS)]
+            name = self._products[number % len(self._products)]
+            tag = f"{self._prefix}.{number}"
+            self._git(name, "tag", "--annotate", "--message", tag, tag)
             details = RefDetails(commit=self._commits[name], tag_kind=TagKind.ANNOTATED)
-            new = [NewRef(f"{self._prefix}.{number}", details)]
+            new = [NewRef(tag, details)]
             [event] = ref_events.record_many(self._database, name, new, recorded_by="bench")
             self._first_event = self._first_event or event
 
@@ -297,8 +312,3 @@ def _size(directory: Path) -> int:
             with contextlib.suppress(OSError):
                 blocks += Path(place, name).lstat().st_blocks
     return math.ceil(blocks / 2)
-
-
-def _written(place: Path) -> None:
-    place.mkdir(parents=True)
-    (place / "cleanroom.toml").write_text(_RECIPE)
