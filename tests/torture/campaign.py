@@ -31,6 +31,8 @@ from cleanroom_db.roles import Role
 # The consumer fetches the first of these, again and again.
 PACKAGES = ("torture-first", "torture-second")
 SCRIPTS = ("tortured", "tried", "teased")
+# A column of ours: the auditor knows of no disturbances.
+MISSED = "disturbance that did not happen"
 _AUDITOR = Path(__file__).with_name("auditor.py")
 _SCRIPT = (
     'builder = "script"\ncommands = ["cat answer && sleep 1 && grep -q good verdict && cp answer result.txt"]\n'
@@ -39,9 +41,10 @@ _SCRIPT = (
 _WARMING = 2
 # So many of a hundred releases are meant to fail.
 _MEANT_TO_FAIL = 15
-_RELEASE_TIMEOUT = 300.0
-_QUIET_TIMEOUT = 90.0
-_AUDIT_TIMEOUT = 600
+# Others may work on the machine at the same time. What is late is no complaint, what never comes is one.
+_RELEASE_TIMEOUT = 600.0
+_QUIET_TIMEOUT = 300.0
+_AUDIT_TIMEOUT = 1200
 _LOOK = 0.3
 # A release that is held for the surroundings' sake is tried again by a person, so often at most.
 _BY_HAND = 5
@@ -72,12 +75,17 @@ class Report:
     retries: int = 0
     minutes: float = 0.0
     updates: int = 0
-    complaints: Complaints = field(default_factory=lambda: {column: [] for column in COLUMNS})
+    complaints: Complaints = field(default_factory=lambda: {column: [] for column in (*COLUMNS, MISSED)})
 
     @property
     def clean(self) -> bool:
         """Whether there is nothing to complain about."""
         return not any(self.complaints.values())
+
+    def missed(self) -> set[str]:
+        """The disturbances that did not happen in any of their rounds."""
+        names = {f"{one.kind}, {one.where}" for one in self.rounds}
+        return names - {f"{one.kind}, {one.where}" for one in self.rounds if one.happened}
 
     def json(self) -> str:
         """For programs."""
@@ -157,18 +165,25 @@ class Campaign:
                 raise SystemExit(f"torture: without a disturbance {planned.name} is {shown['state']}: {shown['why']}")
 
     def run(self, disturbances: Sequence[Disturbance]) -> Iterator[Round]:
-        """One round for each disturbance; the releases that are left are spread over them."""
+        """One round for each disturbance; the releases that are left are spread over them.
+
+        A disturbance that did not happen has another round: its moment may not have come.
+        """
         for index, disturbance in enumerate(disturbances):
             share = max(1, math.ceil(self._left / (len(disturbances) - index)))
-            yield self._round(disturbance, min(share, len(PACKAGES) + len(SCRIPTS)))
+            done = self._round(disturbance, min(share, len(PACKAGES) + len(SCRIPTS)))
+            yield done
+            if not done.happened:
+                yield self._round(disturbance, 1)
 
     def _round(self, disturbance: Disturbance, releases: int) -> Round:
         """Push some tags under a disturbance, and wait for the ends of their releases."""
         done = Round(disturbance.kind, disturbance.where, [])
         begun = time.monotonic()
-        scene = Scene(self._place, self._site, self._chance)
+        tagged: list[Planned] = []
+        scene = Scene(self._place, self._site, self._chance, lambda: not self._open(tagged))
         with disturbance.apply(scene):
-            tagged = [self.tag(name, good=good) for name, good in self._choice(disturbance, releases)]
+            tagged += [self.tag(name, good=good) for name, good in self._choice(disturbance, releases)]
         done.happened = scene.happened
         done.releases = [f"{one.name} ({one.expected})" for one in tagged]
         done.stuck = self._wait(tagged, done)
@@ -193,42 +208,50 @@ class Campaign:
             return True
         return number not in self._verdicts
 
+    def _open(self, tagged: Sequence[Planned]) -> dict[str, tuple[str, str]]:
+        """Those of some releases that have not come to their end: their states, and why."""
+        states: dict[str, tuple[str, str]] = {}
+        with suppress(psycopg2.Error):
+            rows = self._site.sql("SELECT product, ref, state, why FROM cleanroom.release")
+            states = {f"{product} {ref}": (state, why) for product, ref, state, why in rows}
+        found = {one.name: states.get(one.name, ("not there", "")) for one in tagged}
+        return {name: said for name, said in found.items() if said[0] not in (PASSED, FAILED)}
+
     def _wait(self, tagged: Sequence[Planned], done: Round) -> list[str]:
         """Wait until releases have come to their end; says which did not."""
         deadline = time.monotonic() + _RELEASE_TIMEOUT
-        left = list(tagged)
-        states: dict[tuple[str, str], tuple[str, str]] = {}
-        while left and time.monotonic() < deadline:
+        while (left := self._open(tagged)) and time.monotonic() < deadline:
             self.look_at_guests()
-            with suppress(psycopg2.Error):
-                rows = self._site.sql("SELECT product, ref, state, why FROM cleanroom.release")
-                states = {(product, ref): (state, why) for product, ref, state, why in rows}
-            for one in list(left):
-                state, why = states.get((one.product, one.ref), ("not there", ""))
-                if state in (PASSED, FAILED):
-                    left.remove(one)
-                elif state == "held" and done.by_hand < _BY_HAND * len(tagged):
-                    self._say(f"{one.name} is held ({why}): tried again by hand")
-                    self._site.run("release", "retry", one.product, one.ref)
+            for name, (state, why) in left.items():
+                if state == "held" and done.by_hand < _BY_HAND * len(tagged):
+                    self._say(f"{name} is held ({why}): tried again by hand")
+                    self._run("release", "retry", *name.split())
                     done.by_hand += 1
             time.sleep(_LOOK)
-        return [f"{one.name} is {' '.join(states.get((one.product, one.ref), ('not there', '')))}" for one in left]
+        return [f"{name} is {' '.join(said)}" for name, said in left.items()]
+
+    def _run(self, *words: str) -> str:
+        """What a command prints, however it ends; nothing if it does not come to its end in time."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._site.run(*words).out
+        return ""
 
     def _settle(self) -> None:
         """Wait until all services run again, so that one disturbance after the other is what is looked at."""
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
             self.look_at_guests()
-            answer = self._site.run("status", "--format", "json")
             with suppress(ValueError):
-                if all(service["state"] == "running" for service in answer.json["services"]):
+                services = json.loads(self._run("status", "--format", "json"))["services"]
+                if all(service["state"] == "running" for service in services):
                     return
             time.sleep(_LOOK)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def rest(self) -> None:
-        """Wait until nothing is under way: no guest in use, and none that ended is still taken away."""
+        """Wait until nothing is under way: no release, no guest in use, and none that ended is still taken away."""
+        self._wait(self.planned, Round("none", "", [], by_hand=_BY_HAND * len(self.planned)))
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
             self.look_at_guests()
@@ -297,6 +320,7 @@ def torture(
             campaign.rest()
         report.updates = consumer.updates
         report.complaints["client"] += consumer.errors
+        report.complaints[MISSED] += sorted(report.missed())
         report.retries = campaign.retries()
         plan = place.root / "plan.json"
         plan.write_text(json.dumps(campaign.plan(), indent=1))

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from surroundings import variables
 
-_TIMEOUT = 120
+_TIMEOUT = 600
 _PAUSE = 0.3
 _DIRECTORIES = ("etc/apt.conf.d", "etc/preferences.d", "etc/trusted.gpg.d", "lists/partial", "archives/partial")
 _CONFIGURATION = """\
@@ -67,15 +67,19 @@ class Consumer:
 
     def _run(self, *words: str) -> None:
         environment = {**variables(), "APT_CONFIG": str(self.place / "apt.conf"), "LC_ALL": "C"}
-        done = subprocess.run(
-            ["apt-get", "--quiet", *words],
-            cwd=self.place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["apt-get", "--quiet", *words],
+                cwd=self.place,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            self.errors.append(str(error))
+            return
         printed = done.stdout + done.stderr
         if done.returncode != 0 or any(line.startswith(_COMPLAINTS) for line in printed.splitlines()):
             self.errors.append(f"apt-get {' '.join(words)}, status {done.returncode}:\n{printed}")

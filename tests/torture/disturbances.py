@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -27,28 +28,38 @@ from cleanroom_workers.proxy import CachingProxy
 SERVICES = ("master", "worker", "publisher", "refs", "web", "notifications", "guests", "phases")
 PAUSED = ("master", "worker", "phases", "publisher", "refs", "guests")
 HOUR = 3600
-# Until a boundary is reached: two releases' time on a machine that has other work.
-_REACHED = 90.0
-_FOUND = 60.0
+# Until a boundary is reached, at most: it is given up a while after the releases that are to reach it have ended.
+_REACHED = 600.0
+_AFTERWARDS = 20.0
+_FOUND = 300.0
 _FULL = 5.0
 _CUT = 10.0
 _HELD = 15.0
 _LOOK = 0.05
+# Whether releases have ended is asked of the database.
+_ASK = 0.3
 _BLOCK = 1 << 20
 
 
 @dataclass
 class Scene:
-    """Where a disturbance happens, and whose dice it throws."""
+    """Where a disturbance happens, and whose dice it throws. `ended`: the releases that meet it are at their end."""
 
     place: Place
     site: LiveSite
     chance: random.Random
+    ended: Callable[[], bool]
     happened: bool = False
 
     def moment(self, longest: float = 5.0) -> None:
         """Wait for some moment of a release's way."""
         time.sleep(self.chance.uniform(0, longest))
+
+    def process(self, service: str) -> int | None:
+        """The number of a service's process; None if it does not come to run."""
+        with contextlib.suppress(AssertionError, ValueError, subprocess.TimeoutExpired):
+            return self.site.process(service)
+        return None
 
 
 @dataclass(frozen=True)
@@ -92,9 +103,11 @@ def _kill_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
     def killed(scene: Scene) -> Iterator[None]:
         yield
         scene.moment()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(scene.site.process(service), signal.SIGKILL)
-            scene.happened = True
+        group = scene.process(service)
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+                scene.happened = True
 
     return killed
 
@@ -176,7 +189,7 @@ def _boundary_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractCon
     def struck(scene: Scene) -> Iterator[None]:
         arm(scene.place, boundary, "kill")
         yield
-        scene.happened = _struck(scene.place, _REACHED)
+        scene.happened = _struck(scene)
         disarm(scene.place)
 
     return struck
@@ -191,7 +204,7 @@ def _restart_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractCont
     def restarted(scene: Scene) -> Iterator[None]:
         arm(scene.place, boundary, "hold", seconds=_HELD)
         yield
-        scene.happened = _struck(scene.place, _REACHED)
+        scene.happened = _struck(scene)
         server = cluster.status(scene.site.settings).process_id
         if scene.happened and server is not None:
             # Its immediate shutdown: connections are cut, and the next start recovers from the log.
@@ -216,8 +229,11 @@ def disarm(place: Place) -> None:
         (place.control / name).unlink(missing_ok=True)
 
 
-def _struck(place: Place, seconds: float) -> bool:
-    return _until((place.control / "struck").exists, seconds)
+def _struck(scene: Scene) -> bool:
+    """Wait until somebody came to the boundary, or nobody is to come any more."""
+    struck = scene.place.control / "struck"
+    _until(lambda: struck.exists() or scene.ended(), _REACHED, pause=_ASK)
+    return _until(struck.exists, _AFTERWARDS)
 
 
 # -- the others ----------------------------------------------------------------------------------------------------
@@ -228,7 +244,9 @@ def _pause_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
     def paused(scene: Scene) -> Iterator[None]:
         yield
         scene.moment()
-        group = scene.site.process(service)
+        group = scene.process(service)
+        if group is None:
+            return
         try:
             os.killpg(group, signal.SIGSTOP)
             scene.happened = True
@@ -340,16 +358,17 @@ def _in_use(scene: Scene) -> dict[str, object] | None:
                     found.append(record)
         return bool(found)
 
-    if not _until(look, _FOUND):
+    _until(lambda: look() or scene.ended(), _FOUND, pause=_ASK)
+    if not found:
         return None
     scene.moment(1.0)
     return scene.chance.choice(found)
 
 
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
+def _until(condition: Callable[[], bool], seconds: float, *, pause: float = _LOOK) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK)
+        time.sleep(pause)
     return True
