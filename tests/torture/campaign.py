@@ -19,7 +19,7 @@ import psycopg2
 from auditor import COLUMNS, FAILED, PASSED, Complaints, Planned
 from builds import write_tree
 from consumer import Consumer
-from disturbances import Disturbance, Scene, clock_right, disarm, everything, one_of_each
+from disturbances import Disturbance, Scene, clock_right, disarm, everything, one_of_each, services, works
 from git_repository import Repository
 from handmade import deb
 from live_site import LiveSite
@@ -225,26 +225,20 @@ class Campaign:
             for name, (state, why) in left.items():
                 if state == "held" and done.by_hand < _BY_HAND * len(tagged):
                     self._say(f"{name} is held ({why}): tried again by hand")
-                    self._run("release", "retry", *name.split())
+                    with suppress(subprocess.TimeoutExpired):
+                        self._site.run("release", "retry", *name.split())
                     done.by_hand += 1
             time.sleep(_LOOK)
         return [f"{name} is {' '.join(said)}" for name, said in left.items()]
-
-    def _run(self, *words: str) -> str:
-        """What a command prints, however it ends; nothing if it does not come to its end in time."""
-        with suppress(subprocess.TimeoutExpired):
-            return self._site.run(*words).out
-        return ""
 
     def _settle(self) -> None:
         """Wait until all services run again, so that one disturbance after the other is what is looked at."""
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
             self.look_at_guests()
-            with suppress(ValueError):
-                services = json.loads(self._run("status", "--format", "json"))["services"]
-                if all(service["state"] == "running" for service in services):
-                    return
+            found = services(self._site)
+            if found and all(works(service) for service in found):
+                return
             time.sleep(_LOOK)
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -286,12 +280,12 @@ class Campaign:
         return int(self._site.sql("SELECT count(*) FROM cleanroom.attempt WHERE number > 1")[0][0])
 
 
-def chosen(releases: int, chance: random.Random) -> list[Disturbance]:
+def chosen(releases: int, chance: random.Random, among: Sequence[Disturbance]) -> list[Disturbance]:
     """As many disturbances as there are releases for: one of each kind first, then all others, by chance."""
-    first = one_of_each(chance)
+    first = one_of_each(chance, among)
     chance.shuffle(first)
     known = {(one.kind, one.where) for one in first}
-    others = [one for one in everything() if (one.kind, one.where) not in known]
+    others = [one for one in among if (one.kind, one.where) not in known]
     chance.shuffle(others)
     return [*first, *others][:releases]
 
@@ -310,7 +304,7 @@ def torture(
         campaign.prepare()
         campaign.warm_up()
         consumer = Consumer(place.root / "consumer", PACKAGES[0])
-        disturbances = only or chosen(releases - len(campaign.planned), random.Random(seed))
+        disturbances = chosen(releases - len(campaign.planned), random.Random(seed), only or everything())
         with _watched(campaign), consumer.running(site.settings.repository_url):
             for done in campaign.run(disturbances):
                 report.rounds.append(done)

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import boundaries
 from live_site import LiveSite
@@ -32,6 +34,8 @@ HOUR = 3600
 _REACHED = 600.0
 _AFTERWARDS = 20.0
 _FOUND = 300.0
+# A service that lived so long has begun its work.
+_STARTED = 8.0
 _FULL = 5.0
 _CUT = 10.0
 _HELD = 15.0
@@ -56,10 +60,15 @@ class Scene:
         time.sleep(self.chance.uniform(0, longest))
 
     def process(self, service: str) -> int | None:
-        """The number of a service's process; None if it does not come to run."""
-        with contextlib.suppress(AssertionError, ValueError, subprocess.TimeoutExpired):
-            return self.site.process(service)
-        return None
+        """The number of a service's process, once it has one; None if it does not come to run."""
+        found: list[int] = []
+
+        def look() -> bool:
+            found.extend(one["process"] for one in services(self.site) if one["name"] == service and one["process"])
+            return bool(found)
+
+        _until(look, _FOUND)
+        return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,10 @@ def everything() -> list[Disturbance]:
     ]
 
 
-def one_of_each(chance: random.Random) -> list[Disturbance]:
+def one_of_each(chance: random.Random, among: Sequence[Disturbance]) -> list[Disturbance]:
     """One of each kind, by chance."""
     kinds: dict[str, list[Disturbance]] = {}
-    for one in everything():
+    for one in among:
         kinds.setdefault(one.kind, []).append(one)
     return [chance.choice(found) for found in kinds.values()]
 
@@ -337,6 +346,21 @@ def clock_right(place: Place) -> None:
 
 
 # -- looking -------------------------------------------------------------------------------------------------------
+
+
+def services(site: LiveSite) -> list[dict[str, Any]]:
+    """What the supervisor says of the services; nothing if it does not say it in time."""
+    with contextlib.suppress(ValueError, subprocess.TimeoutExpired):
+        found: list[dict[str, Any]] = site.run("status", "--format", "json").json["services"]
+        return found
+    return []
+
+
+def works(service: dict[str, Any]) -> bool:
+    """Whether a service does its work: one that failed often lately is called failing for a minute, and works."""
+    if service["state"] != "failing" or service["process"] is None:
+        return bool(service["state"] == "running")
+    return time.time() - datetime.fromisoformat(service["since"]).timestamp() > _STARTED
 
 
 def children(process: int) -> Sequence[int]:
