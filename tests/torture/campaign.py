@@ -31,8 +31,9 @@ from cleanroom_db.roles import Role
 # The consumer fetches the first of these, again and again.
 PACKAGES = ("torture-first", "torture-second")
 SCRIPTS = ("tortured", "tried", "teased")
-# A column of ours: the auditor knows of no disturbances.
+# Columns of ours: the auditor knows of no disturbances.
 MISSED = "disturbance that did not happen"
+STUCK = "release not at its end in time"
 _AUDITOR = Path(__file__).with_name("auditor.py")
 _SCRIPT = (
     'builder = "script"\ncommands = ["cat answer && sleep 1 && grep -q good verdict && cp answer result.txt"]\n'
@@ -58,6 +59,7 @@ class Round:
     where: str
     releases: list[str]
     happened: bool = False
+    missed: str = ""
     seconds: float = 0.0
     by_hand: int = 0
     stuck: list[str] = field(default_factory=list)
@@ -75,7 +77,7 @@ class Report:
     retries: int = 0
     minutes: float = 0.0
     updates: int = 0
-    complaints: Complaints = field(default_factory=lambda: {column: [] for column in (*COLUMNS, MISSED)})
+    complaints: Complaints = field(default_factory=lambda: {column: [] for column in (*COLUMNS, STUCK, MISSED)})
 
     @property
     def clean(self) -> bool:
@@ -157,9 +159,9 @@ class Campaign:
 
     def warm_up(self) -> None:
         """One release of each format without any disturbance: what they need is made ready by them."""
-        for name in (PACKAGES[0], SCRIPTS[0]):
-            planned = self.tag(name, good=True)
-            self._wait([planned], Round("none", "", []))
+        tagged = [self.tag(name, good=True) for name in (PACKAGES[0], SCRIPTS[0])]
+        self._wait(tagged, Round("none", "", []))
+        for planned in tagged:
             shown = self._site.show(planned.product, planned.ref) or {"state": "not there", "why": ""}
             if shown["state"] != PASSED:
                 raise SystemExit(f"torture: without a disturbance {planned.name} is {shown['state']}: {shown['why']}")
@@ -184,7 +186,7 @@ class Campaign:
         scene = Scene(self._place, self._site, self._chance, lambda: not self._open(tagged))
         with disturbance.apply(scene):
             tagged += [self.tag(name, good=good) for name, good in self._choice(disturbance, releases)]
-        done.happened = scene.happened
+        done.happened, done.missed = scene.happened, scene.missed
         done.releases = [f"{one.name} ({one.expected})" for one in tagged]
         done.stuck = self._wait(tagged, done)
         clock_right(self._place)
@@ -315,6 +317,7 @@ def torture(
         report.updates = consumer.updates
         report.complaints["client"] += consumer.errors
         report.complaints[MISSED] += sorted(report.missed())
+        report.complaints[STUCK] += [f"{one.kind}, {one.where}: {name}" for one in report.rounds for name in one.stuck]
         report.retries = campaign.retries()
         plan = place.root / "plan.json"
         plan.write_text(json.dumps(campaign.plan(), indent=1))
@@ -328,7 +331,7 @@ def torture(
 
 
 def _line(done: Round) -> str:
-    happened = "" if done.happened else " (did not happen)"
+    happened = "" if done.happened else f" (did not happen{': ' if done.missed else ''}{done.missed})"
     stuck = f"; stuck: {', '.join(done.stuck)}" if done.stuck else ""
     return f"{done.kind}, {done.where}{happened}: {', '.join(done.releases)} after {done.seconds} s{stuck}"
 

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ _AFTERWARDS = 20.0
 _FOUND = 300.0
 # A service that lived so long has begun its work.
 _STARTED = 8.0
+# Between two of many kills, at most.
+_BREATH = 2.0
 _FULL = 5.0
 _CUT = 10.0
 _HELD = 15.0
@@ -54,10 +56,13 @@ class Scene:
     chance: random.Random
     ended: Callable[[], bool]
     happened: bool = False
+    # What did not happen of several things.
+    missed: str = ""
+    longest: float = 5.0
 
-    def moment(self, longest: float = 5.0) -> None:
+    def moment(self, longest: float | None = None) -> None:
         """Wait for some moment of a release's way."""
-        time.sleep(self.chance.uniform(0, longest))
+        time.sleep(self.chance.uniform(0, self.longest if longest is None else longest))
 
     def process(self, service: str) -> int | None:
         """The number of a service's process, once it has one; None if it does not come to run."""
@@ -86,6 +91,7 @@ def everything() -> list[Disturbance]:
     return [
         *(Disturbance("kill", service, _kill_of(service)) for service in SERVICES),
         *(Disturbance("kill", name, kill) for name, kill in _KILLS.items()),
+        Disturbance("kill all", "one after the other", killed_all),
         *(Disturbance("boundary", one.place, _boundary_of(one), one.needs) for one in boundaries.BOUNDARIES),
         *(Disturbance("pause", service, _pause_of(service)) for service in PAUSED),
         *(Disturbance("database restarted", one.place, _restart_of(one)) for one in _TRANSACTIONS),
@@ -188,6 +194,27 @@ _KILLS: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
     "a guest": _killed_guest,
     "a guest's keeper": _killed_keeper,
 }
+
+
+@contextmanager
+def killed_all(scene: Scene) -> Iterator[None]:
+    """Every process once, while some of those that were killed before are still on their way back."""
+    yield
+    kills = {**{service: _kill_of(service) for service in SERVICES}, **_KILLS}
+    order = scene.chance.sample(sorted(kills), len(kills))
+    # Later, no guest may be in use any more.
+    order.sort(key=lambda name: name not in _OF_GUESTS)
+    missed = []
+    for name in order:
+        alone = replace(scene, happened=False, longest=_BREATH)
+        with kills[name](alone):
+            pass
+        if not alone.happened:
+            missed.append(name)
+    scene.happened, scene.missed = not missed, ", ".join(missed)
+
+
+_OF_GUESTS = ("a guest", "a guest's keeper")
 
 
 # -- at boundaries -------------------------------------------------------------------------------------------------
