@@ -132,7 +132,7 @@ def _killed_database(scene: Scene) -> Iterator[None]:
     """The server and all that it started, at once, as the machine's own end would."""
     yield
     scene.moment()
-    server = cluster.status(scene.site.settings).process_id
+    server = _server(scene)
     if server is not None:
         for process in (server, *children(server)):
             with contextlib.suppress(ProcessLookupError):
@@ -145,7 +145,7 @@ def _killed_postmaster(scene: Scene) -> Iterator[None]:
     """The server's first process alone: those that it started find that out by themselves."""
     yield
     scene.moment()
-    server = cluster.status(scene.site.settings).process_id
+    server = _server(scene)
     if server is not None:
         os.kill(server, signal.SIGKILL)
         scene.happened = True
@@ -155,10 +155,18 @@ def _killed_postmaster(scene: Scene) -> Iterator[None]:
 def _killed_libvirtd(scene: Scene) -> Iterator[None]:
     yield
     scene.moment()
-    with contextlib.suppress(OSError, ValueError):
-        number = int((scene.site.settings.runtime / "libvirt/libvirtd.pid").read_text())
-        os.kill(number, signal.SIGKILL)
-        scene.happened = True
+
+    def strike() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            number = int((scene.site.settings.runtime / "libvirt/libvirtd.pid").read_text())
+            # Nobody else who has the number of one that is gone.
+            if b"libvirtd" in Path(f"/proc/{number}/cmdline").read_bytes():
+                os.kill(number, signal.SIGKILL)
+                scene.happened = True
+        return scene.happened
+
+    # It comes when a guest is wanted.
+    _until(lambda: strike() or scene.ended(), _FOUND, pause=_ASK)
 
 
 @contextmanager
@@ -395,6 +403,19 @@ def children(process: int) -> Sequence[int]:
     with contextlib.suppress(OSError):
         return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return []
+
+
+def _server(scene: Scene) -> int | None:
+    """The number of the database server's first process, once it runs."""
+    found: list[int] = []
+
+    def look() -> bool:
+        number = cluster.status(scene.site.settings).process_id
+        found.extend([] if number is None else [number])
+        return bool(found)
+
+    _until(look, _FOUND)
+    return found[0] if found else None
 
 
 def _in_use(scene: Scene) -> dict[str, object] | None:
