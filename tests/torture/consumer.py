@@ -58,12 +58,14 @@ class Consumer:
 
     def _loop(self) -> None:
         while not self._ended.is_set():
+            begun = time.monotonic()
             self._run("update", "--error-on=any")
             self.updates += 1
             self._run("download", self.package)
             for fetched in self.place.glob("*.deb"):
                 fetched.unlink()
-            time.sleep(_PAUSE)
+            # A slow machine has other work than this, too.
+            self._ended.wait(max(_PAUSE, time.monotonic() - begun))
 
     def _run(self, *words: str) -> None:
         environment = {**variables(), "APT_CONFIG": str(self.place / "apt.conf"), "LC_ALL": "C"}
