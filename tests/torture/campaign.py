@@ -19,7 +19,7 @@ import psycopg2
 from auditor import COLUMNS, FAILED, PASSED, Complaints, Planned
 from builds import write_tree
 from consumer import Consumer
-from disturbances import Disturbance, Scene, clock_right, disarm, everything, one_of_each
+from disturbances import Disturbance, Scene, clock_right, disarm, everything, one_of_each, services, works
 from git_repository import Repository
 from handmade import deb
 from live_site import LiveSite
@@ -31,6 +31,9 @@ from cleanroom_db.roles import Role
 # The consumer fetches the first of these, again and again.
 PACKAGES = ("torture-first", "torture-second")
 SCRIPTS = ("tortured", "tried", "teased")
+# Columns of ours: the auditor knows of no disturbances.
+MISSED = "disturbance that did not happen"
+STUCK = "release not at its end in time"
 _AUDITOR = Path(__file__).with_name("auditor.py")
 _SCRIPT = (
     'builder = "script"\ncommands = ["cat answer && sleep 1 && grep -q good verdict && cp answer result.txt"]\n'
@@ -39,9 +42,10 @@ _SCRIPT = (
 _WARMING = 2
 # So many of a hundred releases are meant to fail.
 _MEANT_TO_FAIL = 15
-_RELEASE_TIMEOUT = 300.0
-_QUIET_TIMEOUT = 90.0
-_AUDIT_TIMEOUT = 600
+# Others may work on the machine at the same time. What is late is no complaint, what never comes is one.
+_RELEASE_TIMEOUT = 600.0
+_QUIET_TIMEOUT = 300.0
+_AUDIT_TIMEOUT = 1200
 _LOOK = 0.3
 # A release that is held for the surroundings' sake is tried again by a person, so often at most.
 _BY_HAND = 5
@@ -55,6 +59,7 @@ class Round:
     where: str
     releases: list[str]
     happened: bool = False
+    missed: str = ""
     seconds: float = 0.0
     by_hand: int = 0
     stuck: list[str] = field(default_factory=list)
@@ -72,12 +77,17 @@ class Report:
     retries: int = 0
     minutes: float = 0.0
     updates: int = 0
-    complaints: Complaints = field(default_factory=lambda: {column: [] for column in COLUMNS})
+    complaints: Complaints = field(default_factory=lambda: {column: [] for column in (*COLUMNS, STUCK, MISSED)})
 
     @property
     def clean(self) -> bool:
         """Whether there is nothing to complain about."""
         return not any(self.complaints.values())
+
+    def missed(self) -> set[str]:
+        """The disturbances that did not happen in any of their rounds."""
+        names = {f"{one.kind}, {one.where}" for one in self.rounds}
+        return names - {f"{one.kind}, {one.where}" for one in self.rounds if one.happened}
 
     def json(self) -> str:
         """For programs."""
@@ -149,27 +159,34 @@ class Campaign:
 
     def warm_up(self) -> None:
         """One release of each format without any disturbance: what they need is made ready by them."""
-        for name in (PACKAGES[0], SCRIPTS[0]):
-            planned = self.tag(name, good=True)
-            self._wait([planned], Round("none", "", []))
+        tagged = [self.tag(name, good=True) for name in (PACKAGES[0], SCRIPTS[0])]
+        self._wait(tagged, Round("none", "", []))
+        for planned in tagged:
             shown = self._site.show(planned.product, planned.ref) or {"state": "not there", "why": ""}
             if shown["state"] != PASSED:
                 raise SystemExit(f"torture: without a disturbance {planned.name} is {shown['state']}: {shown['why']}")
 
     def run(self, disturbances: Sequence[Disturbance]) -> Iterator[Round]:
-        """One round for each disturbance; the releases that are left are spread over them."""
+        """One round for each disturbance; the releases that are left are spread over them.
+
+        A disturbance that did not happen has another round: its moment may not have come.
+        """
         for index, disturbance in enumerate(disturbances):
             share = max(1, math.ceil(self._left / (len(disturbances) - index)))
-            yield self._round(disturbance, min(share, len(PACKAGES) + len(SCRIPTS)))
+            done = self._round(disturbance, min(share, len(PACKAGES) + len(SCRIPTS)))
+            yield done
+            if not done.happened:
+                yield self._round(disturbance, 1)
 
     def _round(self, disturbance: Disturbance, releases: int) -> Round:
         """Push some tags under a disturbance, and wait for the ends of their releases."""
         done = Round(disturbance.kind, disturbance.where, [])
         begun = time.monotonic()
-        scene = Scene(self._place, self._site, self._chance)
+        tagged: list[Planned] = []
+        scene = Scene(self._place, self._site, self._chance, lambda: not self._open(tagged))
         with disturbance.apply(scene):
-            tagged = [self.tag(name, good=good) for name, good in self._choice(disturbance, releases)]
-        done.happened = scene.happened
+            tagged += [self.tag(name, good=good) for name, good in self._choice(disturbance, releases)]
+        done.happened, done.missed = scene.happened, scene.missed
         done.releases = [f"{one.name} ({one.expected})" for one in tagged]
         done.stuck = self._wait(tagged, done)
         clock_right(self._place)
@@ -183,7 +200,7 @@ class Campaign:
         first = self._chance.choice(PACKAGES if disturbance.needs == "deb" else SCRIPTS)
         others = [name for name in (*SCRIPTS, *PACKAGES) if name != first]
         names = [first, *self._chance.sample(others, releases - 1)]
-        begun, must = len(self.planned), disturbance.needs == "deb"
+        begun, must = len(self.planned), disturbance.needs != "any"
         return [(name, self._good(begun + index, must and index == 0)) for index, name in enumerate(names)]
 
     def _good(self, number: int, must: bool) -> bool:
@@ -193,42 +210,44 @@ class Campaign:
             return True
         return number not in self._verdicts
 
+    def _open(self, tagged: Sequence[Planned]) -> dict[str, tuple[str, str]]:
+        """Those of some releases that have not come to their end: their states, and why."""
+        states: dict[str, tuple[str, str]] = {}
+        with suppress(psycopg2.Error):
+            rows = self._site.sql("SELECT product, ref, state, why FROM cleanroom.release")
+            states = {f"{product} {ref}": (state, why) for product, ref, state, why in rows}
+        found = {one.name: states.get(one.name, ("not there", "")) for one in tagged}
+        return {name: said for name, said in found.items() if said[0] not in (PASSED, FAILED)}
+
     def _wait(self, tagged: Sequence[Planned], done: Round) -> list[str]:
         """Wait until releases have come to their end; says which did not."""
         deadline = time.monotonic() + _RELEASE_TIMEOUT
-        left = list(tagged)
-        states: dict[tuple[str, str], tuple[str, str]] = {}
-        while left and time.monotonic() < deadline:
+        while (left := self._open(tagged)) and time.monotonic() < deadline:
             self.look_at_guests()
-            with suppress(psycopg2.Error):
-                rows = self._site.sql("SELECT product, ref, state, why FROM cleanroom.release")
-                states = {(product, ref): (state, why) for product, ref, state, why in rows}
-            for one in list(left):
-                state, why = states.get((one.product, one.ref), ("not there", ""))
-                if state in (PASSED, FAILED):
-                    left.remove(one)
-                elif state == "held" and done.by_hand < _BY_HAND * len(tagged):
-                    self._say(f"{one.name} is held ({why}): tried again by hand")
-                    self._site.run("release", "retry", one.product, one.ref)
+            for name, (state, why) in left.items():
+                if state == "held" and done.by_hand < _BY_HAND * len(tagged):
+                    self._say(f"{name} is held ({why}): tried again by hand")
+                    with suppress(subprocess.TimeoutExpired):
+                        self._site.run("release", "retry", *name.split())
                     done.by_hand += 1
             time.sleep(_LOOK)
-        return [f"{one.name} is {' '.join(states.get((one.product, one.ref), ('not there', '')))}" for one in left]
+        return [f"{name} is {' '.join(said)}" for name, said in left.items()]
 
     def _settle(self) -> None:
         """Wait until all services run again, so that one disturbance after the other is what is looked at."""
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
             self.look_at_guests()
-            answer = self._site.run("status", "--format", "json")
-            with suppress(ValueError):
-                if all(service["state"] == "running" for service in answer.json["services"]):
-                    return
+            found = services(self._site)
+            if found and all(works(service) for service in found):
+                return
             time.sleep(_LOOK)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
     def rest(self) -> None:
-        """Wait until nothing is under way: no guest in use, and none that ended is still taken away."""
+        """Wait until nothing is under way: no release, no guest in use, and none that ended is still taken away."""
+        self._wait(self.planned, Round("none", "", [], by_hand=_BY_HAND * len(self.planned)))
         deadline = time.monotonic() + _QUIET_TIMEOUT
         while time.monotonic() < deadline:
             self.look_at_guests()
@@ -263,12 +282,12 @@ class Campaign:
         return int(self._site.sql("SELECT count(*) FROM cleanroom.attempt WHERE number > 1")[0][0])
 
 
-def chosen(releases: int, chance: random.Random) -> list[Disturbance]:
+def chosen(releases: int, chance: random.Random, among: Sequence[Disturbance]) -> list[Disturbance]:
     """As many disturbances as there are releases for: one of each kind first, then all others, by chance."""
-    first = one_of_each(chance)
+    first = one_of_each(chance, among)
     chance.shuffle(first)
     known = {(one.kind, one.where) for one in first}
-    others = [one for one in everything() if (one.kind, one.where) not in known]
+    others = [one for one in among if (one.kind, one.where) not in known]
     chance.shuffle(others)
     return [*first, *others][:releases]
 
@@ -287,7 +306,7 @@ def torture(
         campaign.prepare()
         campaign.warm_up()
         consumer = Consumer(place.root / "consumer", PACKAGES[0])
-        disturbances = only or chosen(releases - len(campaign.planned), random.Random(seed))
+        disturbances = chosen(releases - len(campaign.planned), random.Random(seed), only or everything())
         with _watched(campaign), consumer.running(site.settings.repository_url):
             for done in campaign.run(disturbances):
                 report.rounds.append(done)
@@ -297,6 +316,8 @@ def torture(
             campaign.rest()
         report.updates = consumer.updates
         report.complaints["client"] += consumer.errors
+        report.complaints[MISSED] += sorted(report.missed())
+        report.complaints[STUCK] += [f"{one.kind}, {one.where}: {name}" for one in report.rounds for name in one.stuck]
         report.retries = campaign.retries()
         plan = place.root / "plan.json"
         plan.write_text(json.dumps(campaign.plan(), indent=1))
@@ -310,7 +331,7 @@ def torture(
 
 
 def _line(done: Round) -> str:
-    happened = "" if done.happened else " (did not happen)"
+    happened = "" if done.happened else f" (did not happen{': ' if done.missed else ''}{done.missed})"
     stuck = f"; stuck: {', '.join(done.stuck)}" if done.stuck else ""
     return f"{done.kind}, {done.where}{happened}: {', '.join(done.releases)} after {done.seconds} s{stuck}"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import requests
 from surroundings import variables
 
-_TIMEOUT = 120
+_TIMEOUT = 600
 _PAUSE = 0.3
 _DIRECTORIES = ("etc/apt.conf.d", "etc/preferences.d", "etc/trusted.gpg.d", "lists/partial", "archives/partial")
 _CONFIGURATION = """\
@@ -58,24 +58,30 @@ class Consumer:
 
     def _loop(self) -> None:
         while not self._ended.is_set():
+            begun = time.monotonic()
             self._run("update", "--error-on=any")
             self.updates += 1
             self._run("download", self.package)
             for fetched in self.place.glob("*.deb"):
                 fetched.unlink()
-            time.sleep(_PAUSE)
+            # A slow machine has other work than this, too.
+            self._ended.wait(max(_PAUSE, time.monotonic() - begun))
 
     def _run(self, *words: str) -> None:
         environment = {**variables(), "APT_CONFIG": str(self.place / "apt.conf"), "LC_ALL": "C"}
-        done = subprocess.run(
-            ["apt-get", "--quiet", *words],
-            cwd=self.place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["apt-get", "--quiet", *words],
+                cwd=self.place,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            self.errors.append(str(error))
+            return
         printed = done.stdout + done.stderr
         if done.returncode != 0 or any(line.startswith(_COMPLAINTS) for line in printed.splitlines()):
             self.errors.append(f"apt-get {' '.join(words)}, status {done.returncode}:\n{printed}")

@@ -14,8 +14,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import boundaries
 from live_site import LiveSite
@@ -27,28 +29,51 @@ from cleanroom_workers.proxy import CachingProxy
 SERVICES = ("master", "worker", "publisher", "refs", "web", "notifications", "guests", "phases")
 PAUSED = ("master", "worker", "phases", "publisher", "refs", "guests")
 HOUR = 3600
-# Until a boundary is reached: two releases' time on a machine that has other work.
-_REACHED = 90.0
-_FOUND = 60.0
+# Until a boundary is reached, at most: it is given up a while after the releases that are to reach it have ended.
+_REACHED = 600.0
+_AFTERWARDS = 20.0
+_FOUND = 300.0
+# A service that lived so long has begun its work.
+_STARTED = 8.0
+# Between two of many kills, at most.
+_BREATH = 2.0
 _FULL = 5.0
 _CUT = 10.0
 _HELD = 15.0
 _LOOK = 0.05
+# Whether releases have ended is asked of the database.
+_ASK = 0.3
 _BLOCK = 1 << 20
 
 
 @dataclass
 class Scene:
-    """Where a disturbance happens, and whose dice it throws."""
+    """Where a disturbance happens, and whose dice it throws. `ended`: the releases that meet it are at their end."""
 
     place: Place
     site: LiveSite
     chance: random.Random
+    ended: Callable[[], bool]
     happened: bool = False
+    # What did not happen of several things.
+    missed: str = ""
+    longest: float = 5.0
 
-    def moment(self, longest: float = 5.0) -> None:
+    def moment(self, longest: float | None = None) -> None:
         """Wait for some moment of a release's way."""
-        time.sleep(self.chance.uniform(0, longest))
+        time.sleep(self.chance.uniform(0, self.longest if longest is None else longest))
+
+    def process(self, service: str) -> int | None:
+        """The number of a service's process, once it has one; None if it does not come to run."""
+        found: list[int] = []
+
+        def look() -> bool:
+            known = {one["name"]: one["process"] for one in services(self.site)}
+            found.extend([known[service]] if known.get(service) and Path(f"/proc/{known[service]}").exists() else [])
+            return bool(found)
+
+        _until(look, _FOUND)
+        return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -66,9 +91,10 @@ def everything() -> list[Disturbance]:
     return [
         *(Disturbance("kill", service, _kill_of(service)) for service in SERVICES),
         *(Disturbance("kill", name, kill) for name, kill in _KILLS.items()),
+        Disturbance("kill all", "one after the other", killed_all),
         *(Disturbance("boundary", one.place, _boundary_of(one), one.needs) for one in boundaries.BOUNDARIES),
         *(Disturbance("pause", service, _pause_of(service)) for service in PAUSED),
-        *(Disturbance("database restarted", one.place, _restart_of(one)) for one in _TRANSACTIONS),
+        *(Disturbance("database restarted", one.place, _restart_of(one), one.needs) for one in _TRANSACTIONS),
         Disturbance("full disk", "state", full_disk),
         Disturbance("mirror cut", "proxy stands still", still_mirror),
         Disturbance("mirror cut", "proxy is killed", killed_mirror),
@@ -76,10 +102,10 @@ def everything() -> list[Disturbance]:
     ]
 
 
-def one_of_each(chance: random.Random) -> list[Disturbance]:
+def one_of_each(chance: random.Random, among: Sequence[Disturbance]) -> list[Disturbance]:
     """One of each kind, by chance."""
     kinds: dict[str, list[Disturbance]] = {}
-    for one in everything():
+    for one in among:
         kinds.setdefault(one.kind, []).append(one)
     return [chance.choice(found) for found in kinds.values()]
 
@@ -92,9 +118,11 @@ def _kill_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
     def killed(scene: Scene) -> Iterator[None]:
         yield
         scene.moment()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(scene.site.process(service), signal.SIGKILL)
-            scene.happened = True
+        group = scene.process(service)
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+                scene.happened = True
 
     return killed
 
@@ -104,7 +132,7 @@ def _killed_database(scene: Scene) -> Iterator[None]:
     """The server and all that it started, at once, as the machine's own end would."""
     yield
     scene.moment()
-    server = cluster.status(scene.site.settings).process_id
+    server = _server(scene)
     if server is not None:
         for process in (server, *children(server)):
             with contextlib.suppress(ProcessLookupError):
@@ -117,7 +145,7 @@ def _killed_postmaster(scene: Scene) -> Iterator[None]:
     """The server's first process alone: those that it started find that out by themselves."""
     yield
     scene.moment()
-    server = cluster.status(scene.site.settings).process_id
+    server = _server(scene)
     if server is not None:
         os.kill(server, signal.SIGKILL)
         scene.happened = True
@@ -127,10 +155,18 @@ def _killed_postmaster(scene: Scene) -> Iterator[None]:
 def _killed_libvirtd(scene: Scene) -> Iterator[None]:
     yield
     scene.moment()
-    with contextlib.suppress(OSError, ValueError):
-        number = int((scene.site.settings.runtime / "libvirt/libvirtd.pid").read_text())
-        os.kill(number, signal.SIGKILL)
-        scene.happened = True
+
+    def strike() -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            number = int((scene.site.settings.runtime / "libvirt/libvirtd.pid").read_text())
+            # Nobody else who has the number of one that is gone.
+            if b"libvirtd" in Path(f"/proc/{number}/cmdline").read_bytes():
+                os.kill(number, signal.SIGKILL)
+                scene.happened = True
+        return scene.happened
+
+    # It comes when a guest is wanted.
+    _until(lambda: strike() or scene.ended(), _FOUND, pause=_ASK)
 
 
 @contextmanager
@@ -168,6 +204,27 @@ _KILLS: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
 }
 
 
+@contextmanager
+def killed_all(scene: Scene) -> Iterator[None]:
+    """Every process once, while some of those that were killed before are still on their way back."""
+    yield
+    kills = {**{service: _kill_of(service) for service in SERVICES}, **_KILLS}
+    order = scene.chance.sample(sorted(kills), len(kills))
+    # Later, no guest may be in use any more.
+    order.sort(key=lambda name: name not in _OF_GUESTS)
+    missed = []
+    for name in order:
+        alone = replace(scene, happened=False, longest=_BREATH)
+        with kills[name](alone):
+            pass
+        if not alone.happened:
+            missed.append(name)
+    scene.happened, scene.missed = not missed, ", ".join(missed)
+
+
+_OF_GUESTS = ("a guest", "a guest's keeper")
+
+
 # -- at boundaries -------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +233,7 @@ def _boundary_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractCon
     def struck(scene: Scene) -> Iterator[None]:
         arm(scene.place, boundary, "kill")
         yield
-        scene.happened = _struck(scene.place, _REACHED)
+        scene.happened = _struck(scene)
         disarm(scene.place)
 
     return struck
@@ -191,7 +248,7 @@ def _restart_of(boundary: boundaries.Boundary) -> Callable[[Scene], AbstractCont
     def restarted(scene: Scene) -> Iterator[None]:
         arm(scene.place, boundary, "hold", seconds=_HELD)
         yield
-        scene.happened = _struck(scene.place, _REACHED)
+        scene.happened = _struck(scene)
         server = cluster.status(scene.site.settings).process_id
         if scene.happened and server is not None:
             # Its immediate shutdown: connections are cut, and the next start recovers from the log.
@@ -216,8 +273,11 @@ def disarm(place: Place) -> None:
         (place.control / name).unlink(missing_ok=True)
 
 
-def _struck(place: Place, seconds: float) -> bool:
-    return _until((place.control / "struck").exists, seconds)
+def _struck(scene: Scene) -> bool:
+    """Wait until somebody came to the boundary, or nobody is to come any more."""
+    struck = scene.place.control / "struck"
+    _until(lambda: struck.exists() or scene.ended(), _REACHED, pause=_ASK)
+    return _until(struck.exists, _AFTERWARDS)
 
 
 # -- the others ----------------------------------------------------------------------------------------------------
@@ -228,7 +288,9 @@ def _pause_of(service: str) -> Callable[[Scene], AbstractContextManager[None]]:
     def paused(scene: Scene) -> Iterator[None]:
         yield
         scene.moment()
-        group = scene.site.process(service)
+        group = scene.process(service)
+        if group is None:
+            return
         try:
             os.killpg(group, signal.SIGSTOP)
             scene.happened = True
@@ -321,11 +383,39 @@ def clock_right(place: Place) -> None:
 # -- looking -------------------------------------------------------------------------------------------------------
 
 
+def services(site: LiveSite) -> list[dict[str, Any]]:
+    """What the supervisor says of the services: what `cleanroom status` shows, which takes a second of a processor."""
+    with contextlib.suppress(OSError, ValueError):
+        found: list[dict[str, Any]] = json.loads((site.state / "run/services.json").read_text())
+        return found
+    return []
+
+
+def works(service: dict[str, Any]) -> bool:
+    """Whether a service does its work: one that failed often lately is called failing for a minute, and works."""
+    if service["state"] != "failing" or service["process"] is None:
+        return bool(service["state"] == "running")
+    return time.time() - datetime.fromisoformat(service["since"]).timestamp() > _STARTED
+
+
 def children(process: int) -> Sequence[int]:
     """The processes that a process started, directly."""
     with contextlib.suppress(OSError):
         return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return []
+
+
+def _server(scene: Scene) -> int | None:
+    """The number of the database server's first process, once it runs."""
+    found: list[int] = []
+
+    def look() -> bool:
+        number = cluster.status(scene.site.settings).process_id
+        found.extend([] if number is None else [number])
+        return bool(found)
+
+    _until(look, _FOUND)
+    return found[0] if found else None
 
 
 def _in_use(scene: Scene) -> dict[str, object] | None:
@@ -340,16 +430,17 @@ def _in_use(scene: Scene) -> dict[str, object] | None:
                     found.append(record)
         return bool(found)
 
-    if not _until(look, _FOUND):
+    _until(lambda: look() or scene.ended(), _FOUND, pause=_ASK)
+    if not found:
         return None
     scene.moment(1.0)
     return scene.chance.choice(found)
 
 
-def _until(condition: Callable[[], bool], seconds: float) -> bool:
+def _until(condition: Callable[[], bool], seconds: float, *, pause: float = _LOOK) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK)
+        time.sleep(pause)
     return True

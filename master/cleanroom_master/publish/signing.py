@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,9 @@ from cleanroom_master.publish.token import Token
 # which a generation has several.
 ALGORITHM = "rsa3072"
 VALIDITY = "5y"
+# A key is as old as that when it is made: where the clock was ahead then and is set right, or is set back later, gpg
+# would sign with no key of the future, and no client trust one.
+_AGE = timedelta(days=1)
 _TIMEOUT = 60.0
 # Key generation waits for entropy on machines that just started.
 _KEY_TIMEOUT = 600.0
@@ -143,13 +146,16 @@ class Signer:
     def make_key(self) -> Key:
         """Make one more key, or take one from the token that no key here is of. Raises InfrastructureError."""
         before = {key.fingerprint for key in self._there}
+        dated = ("--faked-system-time", f"{datetime.now(UTC) - _AGE:%Y%m%dT%H%M%S}")
         if self._token is None:
-            self._gpg("--yes", "--quick-generate-key", self._user_id, ALGORITHM, "sign", VALIDITY, timeout=_KEY_TIMEOUT)
+            what = ("--yes", "--quick-generate-key", self._user_id, ALGORITHM, "sign", VALIDITY)
+            self._gpg(*dated, *what, timeout=_KEY_TIMEOUT)
         else:
             # The agent's card daemon sees no key pair that is younger than itself.
             self.close()
             keygrip = self._token.unused(self._link, {key.keygrip for key in self._there})
-            self._gpg("--gen-key", stdin=self._token.parameters(keygrip, self._user_id, VALIDITY), timeout=_KEY_TIMEOUT)
+            parameters = self._token.parameters(keygrip, self._user_id, VALIDITY)
+            self._gpg(*dated, "--gen-key", stdin=parameters, timeout=_KEY_TIMEOUT)
         self.reload()
         made = [key for key in self._there if key.fingerprint not in before]
         if not made:

@@ -170,3 +170,16 @@ INSERT INTO notification (id, key, change_id, endpoint, event, release_id, conte
 OVERRIDING SYSTEM VALUE SELECT
     1, '11111111-1111-1111-1111-111111111111', min(id), 'team', 'regressed', 2, '{}', 'delivered', '2030-01-02Z',
     '2030-01-02Z', '2030-01-02Z' FROM state_change;
+
+-- since 0020
+UPDATE host SET places = 2, ready = 1, running = 1, heard_at = '2030-01-01Z' WHERE name = 'host-1';
+
+-- since 0021
+INSERT INTO disk (place, free, total, least, low_since, seen_at) VALUES
+    ('/var/lib/cleanroom', 1000, 2000, 1500, '2030-01-01Z', '2030-01-02Z');
+UPDATE step SET log_removed_at = '2030-01-03Z' WHERE id = 2;
+INSERT INTO artifact (id, attempt_id, phase, file, sha256, size, kind, removed_at) OVERRIDING SYSTEM VALUE VALUES
+    (2, 1, 'build', 'hello_1.0.buildinfo', repeat('c', 64), 100, 'buildinfo', '2030-01-03Z');
+
+-- since 0022
+INSERT INTO worker (name, protocol, problem, attached_at) VALUES ('host-1', 1, '', '2030-01-01Z');

@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -151,41 +150,55 @@ def _text(value: Any) -> str:
 
 
 def _watch_statements(hook: _Hook) -> None:
-    """See the statements of the database's driver, and the ends of their transactions."""
+    """See the statements of all connections of the database's driver, and the ends of their transactions."""
     import psycopg2
-    import psycopg2.extras
+    import psycopg2.extensions
 
-    passed: weakref.WeakKeyDictionary[Any, list[boundaries.Boundary]] = weakref.WeakKeyDictionary()
+    connect = psycopg2.connect
 
-    class Watched(psycopg2.extensions.connection):
-        """A connection whose commits are seen."""
+    def connected(*values: Any, **named: Any) -> Any:
+        # Whoever connects may have classes of its own for both.
+        connection = named.get("connection_factory") or psycopg2.extensions.connection
+        cursor = named.get("cursor_factory") or psycopg2.extensions.cursor
+        watched = {"connection_factory": _connection(hook, connection), "cursor_factory": _cursor(hook, cursor)}
+        return connect(*values, **{**named, **watched})
+
+    psycopg2.connect = connected
+
+
+def _cursor(hook: _Hook, of: type) -> type:
+    """A class of cursors whose statements are seen."""
+
+    class Watched(of):  # type: ignore[valid-type, misc]
+        def execute(self, query: Any, *values: Any, **named: Any) -> Any:
+            done = super().execute(query, *values, **named)
+            text = _text(query)
+            hook.note(f"SQL {text}")
+            for one in hook.statements:
+                if one.pattern.search(text):
+                    if one.when == boundaries.IN_TRANSACTION:
+                        hook.reached(one)
+                    else:
+                        self.connection.passed.append(one)
+            return done
+
+    return Watched
+
+
+def _connection(hook: _Hook, of: type) -> type:
+    """A class of connections whose transactions' ends are seen."""
+
+    class Watched(of):  # type: ignore[valid-type, misc]
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **named)
+            self.passed: list[boundaries.Boundary] = []
 
         def __exit__(self, kind: Any, *error: Any) -> Any:
             ended = super().__exit__(kind, *error)
-            for one in passed.pop(self, []):
+            passed, self.passed = self.passed, []
+            for one in passed:
                 if kind is None:
                     hook.reached(one)
             return ended
 
-    execute = psycopg2.extras.RealDictCursor.execute
-
-    def executed(self: Any, query: Any, *values: Any, **named: Any) -> Any:
-        done = execute(self, query, *values, **named)
-        text = _text(query)
-        hook.note(f"SQL {text}")
-        for one in hook.statements:
-            if one.pattern.search(text):
-                if one.when == boundaries.IN_TRANSACTION:
-                    hook.reached(one)
-                else:
-                    passed.setdefault(self.connection, []).append(one)
-        return done
-
-    psycopg2.extras.RealDictCursor.execute = executed
-    connect = psycopg2.connect
-
-    def connected(*values: Any, **named: Any) -> Any:
-        named.setdefault("connection_factory", Watched)
-        return connect(*values, **named)
-
-    psycopg2.connect = connected
+    return Watched

@@ -39,6 +39,18 @@ def test_signatures_are_good(tmp_path: Path, signer: Signer):
     subprocess.run([*gpgv, tmp_path / "clear"], check=True, timeout=60)
 
 
+def test_what_is_signed_while_the_clock_is_back_is_good(tmp_path: Path, signer: Signer):
+    """The key was made a moment ago, and would be one of the future."""
+    (tmp_path / "keyring.gpg").write_bytes(signer.keyring())
+    configuration = signer.home / "gpg.conf"
+    configuration.write_text(f"faked-system-time {datetime.now(UTC) - timedelta(hours=2):%Y%m%dT%H%M%S}\n")
+    try:
+        (tmp_path / "clear").write_bytes(signer.clear_sign(b"text\n"))
+    finally:
+        configuration.unlink()
+    subprocess.run(["gpgv", "--keyring", tmp_path / "keyring.gpg", tmp_path / "clear"], check=True, timeout=60)
+
+
 def test_the_signature_of_a_text_with_an_empty_line_more_is_that_of_the_text(tmp_path: Path, signer: Signer):
     text = "Suite: testing\nOrigin: Ours & others, é\n".encode()
     (tmp_path / "keyring.gpg").write_bytes(signer.keyring())
@@ -216,6 +228,7 @@ def test_a_key_on_a_token_signs_and_is_followed_by_another(tmp_path: Path, token
         [stub] = (home / "private-keys-v1.d").iterdir()
         assert b"shadowed-private-key" in stub.read_bytes()
         first = signer.key.fingerprint
+        assert datetime.now(UTC) - signer.key.created > timedelta(hours=23)
         assert fingerprints(tmp_path, signer, signer.clear_sign(b"text\n")) == [first]
         signer.sign_rpm(rpm)
         check = ["rpm", "--dbpath", signer.rpm_database, "--define", "_pkgverify_level all", "--checksig", rpm]
