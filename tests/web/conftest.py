@@ -48,7 +48,11 @@ def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
-        Access(Database(server.url(Role.ACCESS, name), wait=0.5), settings_of(state)),
+        Access(
+            Database(server.url(Role.ACCESS, name), wait=0.5),
+            Database(server.url(Role.READER, name), wait=0.5),
+            settings_of(state),
+        ),
     )
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     running = uvicorn.Server(uvicorn.Config(create(site), log_level="warning", timeout_graceful_shutdown=1))
