@@ -198,6 +198,8 @@ def test_an_approval_is_of_what_was_seen(person: Make, owner: Database) -> None:
     assert "meanwhile it became held: held: 3 tests regressed" in answer.text
     # Holding does not depend on why it stands.
     assert anna.send(f"/actions/hold/{release.id}", {**fields, "reason": "stop"}).status_code == 303
+    # Who approves it then is told.
+    assert "Somebody holds it: stop" in anna.page(address).text
     for made_up in ("", "x", "9" * 30, "-1.held.0", "0.\x00.0"):
         assert anna.send(address, {**fields, "seen": made_up, "reason": "fine"}).status_code == 409
 

@@ -111,6 +111,9 @@ def test_what_runs_now_is_estimated_by_its_history(web: TestClient, owner: Datab
     assert "usually 2.0 s" in page.text
     [progress] = page.all("progress")
     assert progress["max"] == "2.0"
+    # Whoever looks for a product sees what runs of it.
+    assert len(read(web, "/?product=hell").all("progress")) == 1
+    assert read(web, "/?product=other").all("progress") == []
 
 
 def test_a_phase_without_history_has_no_estimate(web: TestClient, owner: Database) -> None:

@@ -41,6 +41,9 @@ PAGES = {
 }
 # These have all that the style sheet has, so that other colours are tried on them alone.
 STYLES = ("releases", "a release that failed", "a log", "a test", "trends")
+_OUT_OF_SIGHT = """[...document.querySelectorAll(".flow")].filter(table => table.offsetWidth > 0)
+    .filter(table => table.parentElement.scrollWidth > table.parentElement.clientWidth)
+    .map(table => table.parentElement.ariaLabel)"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -138,6 +141,8 @@ def test_every_page_can_be_read_by_everybody(people: Reader, log: int, name: str
     try:
         assert name not in STYLES or people.violations() == []
         assert not people.sideways()
+        # Whoever looks for a state or a reason need not move a table.
+        assert page.evaluate(_OUT_OF_SIGHT) == []
     finally:
         page.emulate_media(color_scheme="light")
         page.set_viewport_size(WIDE)

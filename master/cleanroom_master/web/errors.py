@@ -62,7 +62,7 @@ def register(application: FastAPI, pages: Pages) -> None:
 
     @application.exception_handler(BadRequest)
     def bad(request: Request, error: BadRequest) -> Response:
-        return page(request, 400, "The address is not valid", error.message, error.hint or "", error.problems)
+        return page(request, 400, "The address is not valid", f"{error.message}.", error.hint or "", error.problems)
 
     @application.exception_handler(InputError)
     def unknown(request: Request, error: InputError) -> Response:
