@@ -265,6 +265,14 @@ def test_gates_that_do_not_hold_are_said(person: Make, owner: Database) -> None:
     answer = anna.act(f"/actions/promote/{release.id}", channel="stable", reason="good")
     assert answer.status_code == 400
     assert "is not promoted to stable: signature" in answer.text
+    with owner.transaction() as cursor:
+        cursor.execute(
+            "UPDATE cleanroom.release SET recipe = %(recipe)s", recipe={**RECIPE, "gates": ["x"], "flaky": 1}
+        )
+    answer = anna.act(f"/actions/promote/{release.id}", channel="stable", reason="good")
+    # All that is wrong with it, each in its place.
+    assert "<strong>gates[0]</strong>" in answer.text
+    assert "<strong>flaky</strong>" in answer.text
     assert publications.pending(owner) == []
 
 
