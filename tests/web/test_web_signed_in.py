@@ -137,3 +137,28 @@ def test_a_developer_finds_what_is_his_to_do(served: Served, browser: Browser) -
     assert one.violations() == []
     assert one.problems == []
     page.context.close()
+
+
+def test_a_reader_of_one_product_sees_that_one_alone(closed: Served, browser: Browser) -> None:
+    owner, name, other = closed.owner, "mine", "theirs"
+    for product in (name, other):
+        add_product(owner, product)
+        published(owner, "v1", {"a": P}, product=product)
+    join(owner, name, AccountRole.READER, name)
+    one = signed_in(closed, browser, name)
+    page = one.page
+    for address in ("/", "/products"):
+        one.open(address)
+        expect(page.locator("main")).to_contain_text(name)
+        expect(page.locator("main")).not_to_contain_text(other)
+    for address in (f"/product/{other}", f"/release/{other}/v1"):
+        answer = page.goto(closed.address + address)
+        assert answer is not None
+        assert answer.status == 404
+    # What changes in what he may read shows in an open page.
+    one.open("/")
+    expect(page.locator("#liveness")).to_have_text("Live")
+    claimed(owner, "v2", product=name)
+    expect(page.locator("main")).to_contain_text("v2")
+    assert one.problems == []
+    page.context.close()
