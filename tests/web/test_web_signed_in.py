@@ -111,6 +111,7 @@ def test_every_action_is_done_in_a_browser(served: Served, browser: Browser) -> 
     assert ("stable", out.id) in [(asked.channel, asked.release_id) for asked in publications.pending(owner)]
     act(f"/release/{name}/v2", "Withdraw", "Withdraw", "It waits for the publisher")
     assert releases.get(owner, later.id).state is ReleaseState.PUBLISHED
+    wrong.extend(one.violations())
     act("/repository", "roll back to 1", "Roll back to this", "It waits for the publisher")
     act("/hosts", f"Drain {name}", "Drain", "The host takes no new work.")
     assert services.host(owner, name).state is HostState.DRAINED
