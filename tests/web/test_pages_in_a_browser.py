@@ -42,7 +42,7 @@ PAGES = {
 }
 # These have all that the style sheet has, so that other colours are tried on them alone.
 STYLES = ("releases", "a release that failed", "a log", "a test", "trends")
-_OUT_OF_SIGHT = """[...document.querySelectorAll(".flow")].filter(table => table.offsetWidth > 0)
+_OUT_OF_SIGHT = """[...document.querySelectorAll(".flow, .phases")].filter(table => table.offsetWidth > 0)
     .filter(table => table.parentElement.scrollWidth > table.parentElement.clientWidth)
     .map(table => table.parentElement.ariaLabel)"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
