@@ -72,6 +72,12 @@ class Holder:
         """Whether it has a role for a product (None: for all of them)."""
         return any(grant.covers(role, product) for grant in self.grants)
 
+    @property
+    def readable(self) -> frozenset[str] | None:
+        """The products that it may read, where reading is not for everybody; None: all."""
+        products = {grant.product for grant in self.grants if grant.role.includes(AccountRole.READER)}
+        return None if None in products else frozenset(one for one in products if one is not None)
+
     def may_somewhere(self, role: AccountRole) -> bool:
         """Whether it has a role for at least one product."""
         return any(grant.role.includes(role) for grant in self.grants)

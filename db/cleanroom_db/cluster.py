@@ -68,6 +68,9 @@ def database_url(settings: Settings, role: str) -> str:
     that cannot be read.
     """
     who = Role(role)
+    if who is Role.READER:
+        # Nobody logs in as it.
+        return _with_option(database_url(settings, Role.WEB), f"-c role={who.account}")
     if is_private(settings):
         return _private_url(settings, who)
     own = settings.values.get(f"database.{who}_url")

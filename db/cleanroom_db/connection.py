@@ -7,13 +7,14 @@ for a server that is away, because a database that restarts must cost nobody a b
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import re
 import select
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -159,6 +160,13 @@ class Database:
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._thread = threading.local()
+        self._first: Callable[[Cursor], object] | None = None
+
+    def beginning(self, first: Callable[[Cursor], object]) -> Database:
+        """The same connections, where every transaction begins with something."""
+        begun = copy.copy(self)
+        begun._first = first
+        return begun
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Cursor]:
@@ -176,6 +184,8 @@ class Database:
             try:
                 with connection, connection.cursor() as cursor:
                     self._thread.cursor = Cursor(cursor, connection)
+                    if self._first is not None:
+                        self._first(self._thread.cursor)
                     yield self._thread.cursor
             except DatabaseChanged:
                 # So it is with all that was prepared before.
@@ -188,7 +198,9 @@ class Database:
     def close(self) -> None:
         """Close the connections that nobody uses."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            # The list stays the one of all that share these connections.
+            idle = self._idle.copy()
+            self._idle.clear()
         for connection in idle:
             connection.close()
 

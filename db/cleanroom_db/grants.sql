@@ -12,6 +12,18 @@ REVOKE ALL ON cleanroom.account, cleanroom.account_grant, cleanroom.session, cle
 REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_hooks, cleanroom_notifications;
 GRANT USAGE ON SCHEMA cleanroom TO cleanroom_hooks, cleanroom_notifications;
 
+-- A reader of some products reads what names a product row by row, see the migration 0023, and what names none.
+REVOKE ALL ON ALL TABLES IN SCHEMA cleanroom FROM cleanroom_reader;
+GRANT USAGE ON SCHEMA cleanroom TO cleanroom_reader;
+GRANT SELECT ON cleanroom.product, cleanroom.ref_event, cleanroom.release, cleanroom.trial, cleanroom.product_need,
+                cleanroom.product_dependency, cleanroom.build, cleanroom.attempt, cleanroom.phase, cleanroom.step,
+                cleanroom.test_case, cleanroom.artifact, cleanroom.comparison, cleanroom.provenance,
+                cleanroom.reproduction, cleanroom.reproduced_artifact, cleanroom.package_state, cleanroom.gate_result,
+                cleanroom.gate_waiver, cleanroom.publication, cleanroom.security_fix, cleanroom.state_change,
+                cleanroom.release_wait, cleanroom.union_choice, cleanroom.union_member, cleanroom.channel_release,
+                cleanroom.canary, cleanroom.channel_package, cleanroom.repository_request, cleanroom.generation
+   TO cleanroom_reader;
+
 -- What receives webhooks notes that they came, and wishes for a look at a repository; it reads no more than it must.
 GRANT SELECT ON cleanroom.product, cleanroom.webhook_delivery, cleanroom.look_wish TO cleanroom_hooks;
 GRANT INSERT, DELETE ON cleanroom.webhook_delivery TO cleanroom_hooks;

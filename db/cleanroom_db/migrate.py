@@ -67,6 +67,10 @@ def apply(database: Database) -> list[str]:
     newer than this program or whose history differs from it.
     """
     applied = []
+    with database.transaction() as cursor:
+        _lock(cursor)
+        # Migrations name them.
+        roles.create(cursor)
     for migration in migrations():
         with database.transaction() as cursor:
             if migration.number not in _locked_numbers(cursor):

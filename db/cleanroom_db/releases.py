@@ -7,7 +7,7 @@ Locks are taken in the order release, attempt.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +37,10 @@ _SPOILED = (
     ((Outcome.CANCELLED,), ReleaseState.CANCELLED),
     ((Outcome.INFRASTRUCTURE, Outcome.FLAKY), ReleaseState.HELD),
 )
+
+
+class UnknownRelease(InputError):
+    """There is no such release, or none that may be read."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +146,18 @@ def find(database: Database, product: str, ref: str) -> Release:
 
 
 def get(database: Database, release_id: int) -> Release:
-    """One release. Raises InputError."""
+    """One release. Raises UnknownRelease."""
     with database.transaction() as cursor:
         row = cursor.row(_SQL["get"], id=release_id)
     if row is None:
-        raise InputError(f"there is no release {release_id}")
+        raise UnknownRelease(f"there is no release {release_id}")
     return Release.from_row(row)
+
+
+def there(database: Database, ids: Iterable[int]) -> bool:
+    """Whether one of these releases is there, for who asks."""
+    with database.transaction() as cursor:
+        return bool(cursor.value(_SQL["any_of"], ids=list(ids)))
 
 
 def list_latest(

@@ -20,6 +20,8 @@ class Role(StrEnum):
     NOTIFICATIONS = "notifications"
     # The web status where somebody is signed in; what it shows to everybody it reads as `web`.
     ACCESS = "access"
+    # What `web` becomes for somebody who may read some products: it is shown their rows and no others, see `readable`.
+    READER = "reader"
 
     @property
     def account(self) -> str:
@@ -27,12 +29,12 @@ class Role(StrEnum):
         return "cleanroom" if self is Role.OWNER else f"cleanroom_{self}"
 
 
-PROCESSES = tuple(role for role in Role if role is not Role.OWNER)
+PROCESSES = tuple(role for role in Role if role not in (Role.OWNER, Role.READER))
 
 
 def create(cursor: Cursor) -> None:
     """Make the roles that are missing, without a login, and let the present user act as them."""
-    for role in PROCESSES:
+    for role in (*PROCESSES, Role.READER):
         known = cursor.value("SELECT 1 FROM pg_roles WHERE rolname = %(name)s", name=role.account)
         try:
             if known is None:
@@ -41,11 +43,16 @@ def create(cursor: Cursor) -> None:
                     cursor.execute(f"ALTER ROLE {role.account} SET default_transaction_read_only = on")
             if not cursor.value("SELECT pg_has_role(current_user, %(name)s, 'MEMBER')", name=role.account):
                 cursor.execute(f"GRANT {role.account} TO CURRENT_USER")
+            if role is Role.READER and not cursor.value(
+                "SELECT pg_has_role(%(web)s, %(name)s, 'MEMBER')", web=Role.WEB.account, name=role.account
+            ):
+                cursor.execute(f"GRANT {role.account} TO {Role.WEB.account}")
         except DatabaseRefused as error:
             raise DatabaseRefused(
                 f"{error.message} ({role.account})",
                 hint="let an administrator run: CREATE ROLE NAME; GRANT NAME TO OWNER; for each of "
-                + ", ".join(process.account for process in PROCESSES),
+                + ", ".join(process.account for process in (*PROCESSES, Role.READER))
+                + f"; GRANT {Role.READER.account} TO {Role.WEB.account};",
             ) from error
 
 

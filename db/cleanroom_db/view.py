@@ -26,6 +26,8 @@ View = dict[str, Any]
 FAILING = 20
 # Builds of which one sentence tells.
 _TOLD = 20
+# A person can hold it, or keep it held.
+_CAN_BE_HELD = (ReleaseState.WAITING, ReleaseState.BUILDING, ReleaseState.HELD)
 _COUNTS = ("regressed", "fixed", "still_failing", "flaky", "new", "gone", "slower", "same")
 
 
@@ -78,7 +80,7 @@ def release_view(database: Database, product: str, ref: str) -> View:
         }
         for waiver in waivers
     ]
-    view["next"] = way.what_next(view)
+    view["next"] = way.what_next(view, held=bool(release["hold_reason"]))
     return view
 
 
@@ -291,7 +293,15 @@ def _phase(row: Row, steps: list[Row], failing: list[Row]) -> View:
 
 
 def _why(release: Row, builds: list[View]) -> str:
-    """One sentence: why the release is where it is."""
+    """One sentence: why the release is where it is, and by whose word it will be held, if it is."""
+    told, held = _reached(release, builds), release["hold_reason"]
+    # What was settled since somebody held it says so itself.
+    if not held or held in told or release["state"] not in _CAN_BE_HELD:
+        return told
+    return f"{told}; {'held' if release['state'] == ReleaseState.HELD else 'it will be held'}: {held}"
+
+
+def _reached(release: Row, builds: list[View]) -> str:
     # All built, and a gate waits for something else: the verdict says for what.
     built = release["state"] == ReleaseState.BUILDING and all(build["outcome"] is not None for build in builds)
     if release["state"] not in (ReleaseState.WAITING, ReleaseState.BUILDING) or (built and release["why"]):

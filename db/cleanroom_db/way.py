@@ -42,14 +42,19 @@ def stations(view: View) -> list[Station]:
     return [*_before(view), *(one for build in view["builds"] for one in _of_build(build)), *_after(view)]
 
 
-def what_next(view: View) -> str:
-    """What happens to a release next, and who has to do something, in one sentence or two."""
-    return _NEXT[ReleaseState(view["state"])](view, f"{view['product']} {view['ref']}")
+def what_next(view: View, *, held: bool = False) -> str:
+    """What happens to a release next, and who has to do something, in one sentence or two; `held`: by a person."""
+    said = _NEXT[ReleaseState(view["state"])](view, f"{view['product']} {view['ref']}")
+    return said.replace(_goes(view), "it is held until a person approves it") if held else said
+
+
+def _goes(view: View) -> str:
+    return f"it goes into {view['channel']}"
 
 
 def _of_building(view: View, _: str) -> str:
     builds = view["builds"]
-    after = f"then its gates are judged, and it goes into {view['channel']}."
+    after = f"then its gates are judged, and {_goes(view)}."
     unended = [build for build in builds if build["outcome"] is None]
     if not unended:
         waiting = [gate["why"] for gate in view["gates"] if gate["state"] == GateState.WAITS]

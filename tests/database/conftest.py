@@ -97,7 +97,7 @@ def pages(connect: Callable[[Role], Database], tmp_path: Path) -> Site:
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
-        Access(connect(Role.ACCESS), settings_of(tmp_path)),
+        Access(connect(Role.ACCESS), connect(Role.READER), settings_of(tmp_path)),
     )
 
 

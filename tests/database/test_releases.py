@@ -19,6 +19,7 @@ from cleanroom_db.ref_events import NewRef, RefDetails, RefEvent
 from cleanroom_db.releases import Planned
 from cleanroom_db.roles import Role
 from cleanroom_db.states import RefChange, RefEventState, ReleaseState, SignatureState
+from cleanroom_db.view import release_view
 from cleanroom_recipes.model import Outcome, RefKind
 
 
@@ -228,14 +229,20 @@ def test_builds_that_end_at_the_same_time_close_their_release(owner: Database, m
 def test_a_held_release_passes_when_it_is_approved(owner: Database) -> None:
     release = claim(owner, "v1")
     releases.hold(owner, release.id, "anna", "wait for the advisory")
+    before = release_view(owner, "hello", "v1")
+    assert before["why"].endswith("waits for a worker; it will be held: wait for the advisory")
+    assert before["next"].endswith("its gates are judged, and it is held until a person approves it.")
     end(owner, begin(owner, release))
     held = releases.get(owner, release.id)
     assert (held.state, held.why) == (ReleaseState.HELD, "held: wait for the advisory")
     assert publications.pending(owner) == []
+    # What was said later is shown beside what it is held for already.
+    releases.hold(owner, release.id, "bob", "and for the holidays")
+    assert release_view(owner, "hello", "v1")["why"] == "held: wait for the advisory; held: and for the holidays"
     releases.approve(owner, release.id, "anna", "advisory is out")
     assert releases.get(owner, release.id).state is ReleaseState.PASSED
     assert len(publications.pending(owner)) == 1
-    assert [entry.action for entry in audit.list_latest(owner)] == ["release approve", "release hold"]
+    assert [entry.action for entry in audit.list_latest(owner)] == ["release approve", "release hold", "release hold"]
 
 
 def test_a_failed_release_cannot_be_approved(owner: Database) -> None:

@@ -34,6 +34,7 @@ TABLES = [
 # What a role may do beside reading: insert, update (some column), delete.
 ALLOWED = {
     Role.WEB: {},
+    Role.READER: {},
     Role.REFS: {"ref_event": "IUD", "product": "U", "service": "IU", "audit": "I", "look_wish": "D"},
     Role.HOOKS: {"webhook_delivery": "ID", "look_wish": "IU"},
     Role.NOTIFICATIONS: {"state_change": "UD", "standing": "IU", "notification": "IUD", "service": "IU"},

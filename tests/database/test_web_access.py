@@ -44,7 +44,7 @@ def closed(pages: Site, tmp_path: Path) -> Iterator[FastAPI]:
     """The web status of a site that is not shown to everybody, and to which people come by HTTPS."""
     settings = settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none", CLEANROOM_WEB_URL="https://web.example")
     assert pages.access is not None
-    made = create(replace(pages, access=Access(pages.access.database, settings)))
+    made = create(replace(pages, access=Access(pages.access.database, pages.access.part, settings)))
     with TestClient(made):
         yield made
 

@@ -198,6 +198,8 @@ def test_an_approval_is_of_what_was_seen(person: Make, owner: Database) -> None:
     assert "meanwhile it became held: held: 3 tests regressed" in answer.text
     # Holding does not depend on why it stands.
     assert anna.send(f"/actions/hold/{release.id}", {**fields, "reason": "stop"}).status_code == 303
+    # Who approves it then is told.
+    assert "Somebody holds it: stop" in anna.page(address).text
     for made_up in ("", "x", "9" * 30, "-1.held.0", "0.\x00.0"):
         assert anna.send(address, {**fields, "seen": made_up, "reason": "fine"}).status_code == 409
 
@@ -263,6 +265,14 @@ def test_gates_that_do_not_hold_are_said(person: Make, owner: Database) -> None:
     answer = anna.act(f"/actions/promote/{release.id}", channel="stable", reason="good")
     assert answer.status_code == 400
     assert "is not promoted to stable: signature" in answer.text
+    with owner.transaction() as cursor:
+        cursor.execute(
+            "UPDATE cleanroom.release SET recipe = %(recipe)s", recipe={**RECIPE, "gates": ["x"], "flaky": 1}
+        )
+    answer = anna.act(f"/actions/promote/{release.id}", channel="stable", reason="good")
+    # All that is wrong with it, each in its place.
+    assert "<strong>gates[0]</strong>" in answer.text
+    assert "<strong>flaky</strong>" in answer.text
     assert publications.pending(owner) == []
 
 

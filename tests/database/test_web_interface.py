@@ -176,7 +176,7 @@ def test_who_may_not_read_pages_may_not_read_here(
             owner, account, name, "ci", role=AccountRole.READER, product=None, expires_at=later, actor="root"
         )[1]
 
-    closed = Access(connect(Role.ACCESS), settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none"))
+    closed = Access(connect(Role.ACCESS), connect(Role.READER), settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none"))
     with TestClient(create(replace(pages, access=closed))) as web:
 
         def asked(path: str, authorization: str = "") -> tuple[int, str]:

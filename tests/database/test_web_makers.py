@@ -105,6 +105,17 @@ def test_pages_are_made_by_other_processes_and_end_with_them(service: Service, o
     until(lambda: not any(Path(f"/proc/{maker}").exists() for maker in makers))
 
 
+def test_what_is_done_at_first_use_is_done_before_anybody_can_ask(service: Service, owner: Database) -> None:
+    with owner.transaction() as cursor:
+        last = cursor.rows(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND query NOT LIKE 'LISTEN%'"
+        )
+    # Nobody asked for a page yet, and each process that makes pages has used one for reading and one for access.
+    assert len(last) == 2 * len(service.makers()) == 4
+    assert service.get("/").status_code == 200
+
+
 def test_who_makes_pages_ends_with_the_service(service: Service) -> None:
     makers = service.makers()
     assert service.get("/").status_code == 200

@@ -52,7 +52,9 @@ def site_of(pages: Site, place: Path, provider: SmallProvider, **variables: str)
         **variables,
     )
     assert pages.access is not None
-    return create(replace(pages, access=Access(pages.access.database, settings, Provider.of(settings))))
+    return create(
+        replace(pages, access=Access(pages.access.database, pages.access.part, settings, Provider.of(settings)))
+    )
 
 
 @pytest.fixture

@@ -111,6 +111,9 @@ def test_what_runs_now_is_estimated_by_its_history(web: TestClient, owner: Datab
     assert "usually 2.0 s" in page.text
     [progress] = page.all("progress")
     assert progress["max"] == "2.0"
+    # Whoever looks for a product sees what runs of it.
+    assert len(read(web, "/?product=hell").all("progress")) == 1
+    assert read(web, "/?product=other").all("progress") == []
 
 
 def test_a_phase_without_history_has_no_estimate(web: TestClient, owner: Database) -> None:
@@ -222,6 +225,31 @@ def test_a_release_with_thousands_of_targets_is_a_page_of_bounded_size(web: Test
     assert "4993 further targets" in read(web, "/release/hello/v1").text
     for address in ("/release/hello/v1", "/", "/hosts"):
         assert len(web.get(address).content) < 100_000
+
+
+def test_a_hundred_thousand_tests_that_failed_make_no_long_page(web: TestClient, owner: Database) -> None:
+    add_product(owner)
+    release = claimed(owner, "v1")
+    held = build(owner, release, {"adds": F}, failing={"regress": "100001 tests failed"})
+    with owner.transaction() as cursor:
+        phase = cursor.value(
+            "UPDATE cleanroom.phase SET tests_failed = 100001 WHERE attempt_id = %(attempt)s AND name = 'regress'"
+            " RETURNING id",
+            attempt=held.attempt_id,
+        )
+        cursor.execute(
+            "INSERT INTO cleanroom.test_case (phase_id, step, name, outcome, message)"
+            " SELECT %(phase)s, 'tests', format('case %%s %%s', n, repeat('<i>', 40)), 'failed', repeat('&', 2000)"
+            " FROM generate_series(1, 100000) AS n",
+            phase=phase,
+        )
+        step = cursor.value("SELECT id FROM cleanroom.step WHERE phase_id = %(phase)s", phase=phase)
+    assert "100001 failed" in read(web, "/release/hello/v1").text
+    for address in ("/release/hello/v1", "/tests/hello", "/tests/hello?name=adds", f"/log/{step}"):
+        assert len(web.get(address).content) < 100_000, address
+    answer = web.get(f"/api/v1/phases/{phase}/tests")
+    assert len(answer.json()) == 200
+    assert 'rel="next"' in answer.headers["Link"]
 
 
 def test_what_is_published_says_since_when_and_where(web: TestClient, owner: Database) -> None:

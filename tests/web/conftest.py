@@ -7,6 +7,8 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,19 +50,41 @@ def served(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "http://web.example",
         "http://repository.example",
         "http://buildbot.example",
-        Access(Database(server.url(Role.ACCESS, name), wait=0.5), settings_of(state)),
+        Access(
+            Database(server.url(Role.ACCESS, name), wait=0.5),
+            Database(server.url(Role.READER, name), wait=0.5),
+            settings_of(state),
+        ),
     )
+    with running(site) as address:
+        yield Served(address, owner, site, server)
+    owner.close()
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def closed(served: Served, tmp_path: Path) -> Iterator[Served]:
+    """The same, where reading needs signing in."""
+    access = served.site.access
+    assert access is not None
+    settings = settings_of(tmp_path, CLEANROOM_WEB_ANONYMOUS="none")
+    site = replace(served.site, access=replace(access, settings=settings))
+    with running(site) as address:
+        yield replace(served, address=address, site=site)
+
+
+@contextmanager
+def running(site: Site) -> Iterator[str]:
+    """A server of a site; gives its address."""
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    running = uvicorn.Server(uvicorn.Config(create(site), log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    server = uvicorn.Server(uvicorn.Config(create(site), log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", owner, site, server)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        running.should_exit = True
+        server.should_exit = True
         thread.join(timeout=30)
-        owner.close()
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 # Ends with its file: while it is there, this thread is within an event loop, in which no other can begin.

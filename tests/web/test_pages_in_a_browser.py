@@ -36,11 +36,15 @@ PAGES = {
     "generations compared": "/repository/diff?first=1&second=2",
     "hosts and targets": "/hosts",
     "an image": f"/image/debian-12?before={'d' * 64}&now={'e' * 64}",
+    "an environment": "/environment/{environment}",
     "trends": "/trends",
     "what is not there": "/nothing",
 }
 # These have all that the style sheet has, so that other colours are tried on them alone.
 STYLES = ("releases", "a release that failed", "a log", "a test", "trends")
+_OUT_OF_SIGHT = """[...document.querySelectorAll(".flow, .phases")].filter(table => table.offsetWidth > 0)
+    .filter(table => table.parentElement.scrollWidth > table.parentElement.clientWidth)
+    .map(table => table.parentElement.ariaLabel)"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 
@@ -48,6 +52,13 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 def log(served: Served) -> int:
     """A record in which something of everything happened; the step with a log."""
     return fill(served)
+
+
+@pytest.fixture(scope="module")
+def environment(served: Served, log: int) -> str:
+    """What was installed at the end of a phase."""
+    with served.owner.transaction() as cursor:
+        return str(cursor.value("SELECT package_state FROM cleanroom.phase WHERE package_state IS NOT NULL LIMIT 1"))
 
 
 def fill(served: Served) -> int:
@@ -127,9 +138,9 @@ def person(browser: Browser, served: Served, log: int) -> Iterator[Callable[...,
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_can_be_read_by_everybody(people: Reader, log: int, name: str) -> None:
+def test_every_page_can_be_read_by_everybody(people: Reader, log: int, environment: str, name: str) -> None:
     people.problems.clear()
-    page = people.open(PAGES[name].format(log=log))
+    page = people.open(PAGES[name].format(log=log, environment=environment))
     assert people.violations() == []
     assert not people.sideways()
     # The same page on another screen: it need not be loaded again.
@@ -138,6 +149,8 @@ def test_every_page_can_be_read_by_everybody(people: Reader, log: int, name: str
     try:
         assert name not in STYLES or people.violations() == []
         assert not people.sideways()
+        # Whoever looks for a state or a reason need not move a table.
+        assert page.evaluate(_OUT_OF_SIGHT) == []
     finally:
         page.emulate_media(color_scheme="light")
         page.set_viewport_size(WIDE)

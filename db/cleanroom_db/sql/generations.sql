@@ -240,7 +240,11 @@ SELECT DISTINCT ON (package.channel, package.sha256) package.channel, package.sh
  ORDER BY package.channel, package.sha256, package.id DESC
 
 -- name: get
-SELECT * FROM cleanroom.generation WHERE number = %(number)s AND switched_at IS NOT NULL
+-- The reason names what came and went.
+SELECT number, created_at, switched_at, actor, added, removed,
+       CASE WHEN current_user <> 'cleanroom_reader' OR cleanroom.generation_may_be_read(number) THEN reason ELSE '' END
+           AS reason
+  FROM cleanroom.generation WHERE number = %(number)s AND switched_at IS NOT NULL
 
 -- name: published_of
 SELECT package.* FROM cleanroom.channel_package AS package

@@ -9,7 +9,9 @@ SELECT channel, sum(packages)::bigint AS packages, count(release_id) AS releases
 
 -- name: generations
 -- Those that consumers saw, newest first, with how much each changed.
-SELECT number, switched_at, actor, reason, jsonb_array_length(added) AS added, jsonb_array_length(removed) AS removed,
+SELECT number, switched_at, actor,
+       CASE WHEN current_user <> 'cleanroom_reader' OR cleanroom.generation_may_be_read(number) THEN reason ELSE '' END
+           AS reason, jsonb_array_length(added) AS added, jsonb_array_length(removed) AS removed,
        number - 1 IN (SELECT number FROM cleanroom.generation) AS has_previous
   FROM cleanroom.generation
  WHERE switched_at IS NOT NULL AND (%(before)s::bigint IS NULL OR number < %(before)s)

@@ -18,6 +18,9 @@ SELECT * FROM cleanroom.release WHERE product = %(product)s AND ref = %(ref)s
 -- name: get
 SELECT * FROM cleanroom.release WHERE id = %(id)s
 
+-- name: any_of
+SELECT EXISTS (SELECT FROM cleanroom.release WHERE id = ANY(%(ids)s::bigint[]))
+
 -- name: list
 SELECT * FROM cleanroom.release
  WHERE (%(product)s::text IS NULL OR product = %(product)s)

@@ -108,4 +108,4 @@ async def _life(application: FastAPI) -> AsyncIterator[None]:
     site: Site = application.state.site
     site.database.close()
     if site.access is not None:
-        site.access.database.close()
+        site.access.close()

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cleanroom_base.errors import InfrastructureError, InputError, Problem
 from cleanroom_db.connection import DatabaseAway, DatabaseBroken, DatabaseBusy, DatabaseRefused
+from cleanroom_db.releases import UnknownRelease
 from cleanroom_master.web.headers import SECURITY
 from cleanroom_master.web.templating import Pages
 
@@ -61,12 +62,13 @@ def register(application: FastAPI, pages: Pages) -> None:
 
     @application.exception_handler(BadRequest)
     def bad(request: Request, error: BadRequest) -> Response:
-        return page(request, 400, "The address is not valid", error.message, error.hint or "", error.problems)
+        return page(request, 400, "The address is not valid", f"{error.message}.", error.hint or "", error.problems)
 
     @application.exception_handler(InputError)
     def unknown(request: Request, error: InputError) -> Response:
         # What is asked for by its address is not there; what is sent is not taken.
-        status, title = (404, "Not found") if request.method in ("GET", "HEAD") else (400, "That cannot be done")
+        missing = request.method in ("GET", "HEAD") or isinstance(error, UnknownRelease)
+        status, title = (404, "Not found") if missing else (400, "That cannot be done")
         return page(request, status, title, f"{error.message}.", error.hint or "", error.problems)
 
     @application.exception_handler(InfrastructureError)

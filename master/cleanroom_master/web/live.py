@@ -13,9 +13,13 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from anyio import to_thread
 from fastapi.responses import Response, StreamingResponse
 
+from cleanroom_base.errors import InfrastructureError
 from cleanroom_db import listen
+from cleanroom_db import releases as record_of
+from cleanroom_db.connection import Database
 from cleanroom_db.listen import Listener
 
 # A page is told at most so often, in seconds, and that nothing is new after so many.
@@ -24,6 +28,8 @@ _BEAT = 25.0
 _WAIT = 60.0
 # Of so many releases it is remembered when they last changed; of others it is taken to be when the oldest of these did.
 _REMEMBERED = 10_000
+# What belongs to no product, as it is told.
+_SHARED = frozenset({"host", "service"})
 
 
 def stream(events: AsyncIterator[str]) -> Response:
@@ -33,10 +39,30 @@ def stream(events: AsyncIterator[str]) -> Response:
 
 @dataclass(eq=False)
 class _Reader:
-    """An open page. `release` None: it wants to know of everything."""
+    """An open page. `release` None: it wants to know of everything.
+
+    `part` is the record as far as its reader may read it (None: all of it); then `releases` are those that changed, of
+    which it is not known yet whether he may.
+    """
 
     release: int | None
+    part: Database | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    anything: bool = False
+    releases: set[int] = field(default_factory=set)
+
+    async def concerned(self) -> bool:
+        """Whether what changed is to be told, once something did."""
+        self.changed.clear()
+        anything, self.anything = self.anything, False
+        changed, self.releases = self.releases, set()
+        if self.part is None or anything:
+            return True
+        try:
+            return await to_thread.run_sync(record_of.there, self.part, changed)
+        except InfrastructureError:
+            # The page that he has is not up to date anyway.
+            return True
 
 
 class News:
@@ -99,15 +125,29 @@ class News:
             self._releases.move_to_end(release)
         while len(self._releases) > _REMEMBERED:
             _, self._floor = self._releases.popitem(last=False)
+        # Of what else is told, whoever may read some products learns what concerns all: hosts, services, generations.
+        shared = anything or listen.GENERATION in found or bool(found.get(listen.CHANGE, set()) & _SHARED)
         for reader in self._readers:
-            if anything or reader.release is None or reader.release in changed:
+            if reader.release is not None:
+                if anything or reader.release in changed:
+                    reader.anything = True
+                    reader.changed.set()
+            elif reader.part is None or shared:
+                reader.anything = True
+                reader.changed.set()
+            elif changed:
+                reader.releases |= changed
                 reader.changed.set()
 
-    async def follow(self, release: int | None, seen: int) -> AsyncIterator[str]:
-        """Server-sent events for a page that was made with the news `seen`."""
-        reader = _Reader(release)
+    async def follow(self, release: int | None, seen: int, part: Database | None = None) -> AsyncIterator[str]:
+        """Server-sent events for a page that was made with the news `seen`; `part` is what its reader may read of all.
+
+        The release has to be one that he may read.
+        """
+        reader = _Reader(release, part)
         # What has a number from the future was made by a process whose clock was wrong.
         if self.number(release) > seen or seen > self._number:
+            reader.anything = True
             reader.changed.set()
         self._readers.add(reader)
         try:
@@ -119,7 +159,8 @@ class News:
                 except TimeoutError:
                     yield ": nothing new\n\n"
                     continue
-                reader.changed.clear()
+                if not await reader.concerned():
+                    continue
                 yield f"event: change\nid: {self._number}\ndata: {self._number}\n\n"
                 await asyncio.sleep(_PAUSE)
         finally:

@@ -19,6 +19,7 @@ import struct
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import uvloop
@@ -30,6 +31,8 @@ from cleanroom_master.web.live import News
 
 # What an answer may take, in seconds: more than the database gives a statement.
 _PATIENCE = 90.0
+# So long is waited, in seconds, for what they do before anybody asks; without a database it takes a moment more.
+_PREPARING = 10.0
 # What is sent piece by piece, or has no end, or changes something, is not handed over.
 _METHODS = ("GET", "HEAD")
 _BEGINS = ("/static/", "/changes", "/metrics")
@@ -52,6 +55,7 @@ class _Maker:
 
     process: int
     connection: socket.socket
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
     writer: asyncio.StreamWriter | None = None
     answer: asyncio.Future[_Answer | None] | None = None
     reading: asyncio.Task[None] | None = None
@@ -65,10 +69,13 @@ class Makers:
     lost: Callable[[], None] = field(default=lambda: None)
 
     @classmethod
-    def fork(cls, count: int, application: ASGIApp, news: News, *further: socket.socket) -> Makers:
+    def fork(
+        cls, count: int, application: ASGIApp, news: News, *further: socket.socket, first: Sequence[str] = ()
+    ) -> Makers:
         """Fork the processes, to run an application that hears its news from here; they do not keep `further` open.
 
-        To be called before there are threads.
+        Each answers the addresses in `first` for nobody before it takes anything, so that no reader waits for what is
+        done at the first use: connections, imports, prepared statements. To be called before there are threads.
         """
         # What is loaded stays shared.
         gc.collect()
@@ -80,19 +87,22 @@ class Makers:
             if process == 0:
                 for one in (ours, *further, *(other.connection for other in made)):
                     one.close()
-                _be_maker(theirs, application, news)
+                _be_maker(theirs, application, news, first)
             theirs.close()
             made.append(_Maker(process, ours))
         return cls(made)
 
     async def begin(self) -> None:
-        """Be ready to hand over; called in the event loop."""
+        """Be ready to hand over, with those that are; called in the event loop."""
         self._free: asyncio.Queue[_Maker] = asyncio.LifoQueue()
         self._ending = False
         for maker in self.makers:
             reader, maker.writer = await asyncio.open_unix_connection(sock=maker.connection)
             maker.reading = asyncio.create_task(self._read(maker, reader))
-            self._free.put_nowait(maker)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PREPARING):
+                for maker in self.makers:
+                    await maker.ready.wait()
 
     async def end(self) -> None:
         """End the processes."""
@@ -125,12 +135,17 @@ class Makers:
     async def _read(self, maker: _Maker, reader: asyncio.StreamReader) -> None:
         """Give answers to who waits for them, until the process ends."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            # The first thing that it says is that it can begin.
+            await _receive(reader)
+            self._free.put_nowait(maker)
+            maker.ready.set()
             while True:
                 answer = await _receive(reader)
                 if maker.answer is not None and not maker.answer.done():
                     maker.answer.set_result(answer)
         if maker.answer is not None and not maker.answer.done():
             maker.answer.set_exception(MakerLost())
+        maker.ready.set()
         if not self._ending:
             self.lost()
 
@@ -166,7 +181,7 @@ class _PieceByPiece(Exception):
     """An answer is sent in more than one piece."""
 
 
-def _be_maker(connection: socket.socket, application: ASGIApp, news: News) -> None:
+def _be_maker(connection: socket.socket, application: ASGIApp, news: News, first: Sequence[str]) -> None:
     """In a process of its own: make what is asked for, until nobody asks any more."""
     parent.end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -178,21 +193,42 @@ def _be_maker(connection: socket.socket, application: ASGIApp, news: News) -> No
             contextlib.suppress(asyncio.IncompleteReadError, ConnectionError),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            runner.run(_answer_all(connection, application, news))
+            runner.run(_answer_all(connection, application, news, first))
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-async def _answer_all(connection: socket.socket, application: ASGIApp, news: News) -> None:
+async def _answer_all(connection: socket.socket, application: ASGIApp, news: News, first: Sequence[str]) -> None:
     # A thread for the handler: this process makes one answer at a time.
     to_thread.current_default_thread_limiter().total_tokens = 1
     reader, writer = await asyncio.open_unix_connection(sock=connection)
+    for path in first:
+        answer = await _answer(application, _asked_by_nobody(path))
+        if answer is None or answer[0] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            # The database is away; readers are told so.
+            break
+    _send(writer, None)
     while True:
         number, handed = await _receive(reader)
         news.catch_up(number)
         _send(writer, await _answer(application, handed))
+
+
+def _asked_by_nobody(path: str) -> dict[str, Any]:
+    here = ("localhost", 0)
+    return {
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": here,
+        "server": here,
+    }
 
 
 async def _answer(application: ASGIApp, handed: dict[str, Any]) -> _Answer | None:

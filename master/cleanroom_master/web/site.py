@@ -14,6 +14,7 @@ from cleanroom_db.roles import Role
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 from cleanroom_master.places import Places
+from cleanroom_master.web import visitors
 from cleanroom_master.web.visitors import Access
 
 # Handlers run in so many threads, each with at most one connection: more readers wait for a thread. With 8, which share
@@ -56,12 +57,24 @@ async def _site(request: Request) -> Site:
     return site
 
 
-async def _database(request: Request) -> Database:
+async def _everything(request: Request) -> Database:
     database: Database = request.app.state.site.database
     return database
 
 
+async def _part(request: Request) -> Database | None:
+    site: Site = request.app.state.site
+    return None if site.access is None else site.access.part_of(visitors.of(request))
+
+
+async def _record(request: Request) -> Database:
+    return await _part(request) or await _everything(request)
+
+
 # What a handler asks for: `def page(record: Record)`. The role can only read; handlers are functions without `async`,
-# which FastAPI runs in threads.
+# which FastAPI runs in threads. `Record` is the record as far as who asks may read it, `Part` the same for who may not
+# read all of it, else None; `Everything` is for what belongs to no product: hosts, images, how long things take.
 OfSite = Annotated[Site, Depends(_site)]
-Record = Annotated[Database, Depends(_database)]
+Record = Annotated[Database, Depends(_record)]
+Part = Annotated[Database | None, Depends(_part)]
+Everything = Annotated[Database, Depends(_everything)]

@@ -64,7 +64,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            time=text.time, duration=text.duration, size=text.size, path=text.path, lines=text.lines
+            time=text.time, duration=text.duration, size=text.size, path=text.path, lines=text.lines, ref=text.ref
         )
         self._environment.globals.update(
             navigation=NAVIGATION,

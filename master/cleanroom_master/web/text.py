@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from markupsafe import Markup, escape
 _JOINERS = "\u200c\u200d"
 # Control, format, unassigned and private characters, halves of characters, and separators that break lines.
 _TIME = '<time datetime="%sT%sZ" title="%s UTC">%s UTC</time>'
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _STEERING = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -66,6 +68,11 @@ def size(count: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} GiB"
+
+
+def ref(name: str) -> str:
+    """A tag as it is, of a commit its beginning."""
+    return name[:12] if _COMMIT.fullmatch(name) else name
 
 
 def path(name: str) -> str:

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 
 from cleanroom_base.errors import InputError
 from cleanroom_base.settings import Settings
-from cleanroom_db import accounts, audit, cluster, sessions, tokens
+from cleanroom_db import accounts, audit, cluster, readable, sessions, tokens
 from cleanroom_db.accounts import Holder
 from cleanroom_db.connection import Database
 from cleanroom_db.roles import Role
@@ -40,9 +40,13 @@ class SignInNeeded(InputError):
 
 @dataclass(frozen=True)
 class Access:
-    """How people get in: their rows, the site's settings, and the provider of OpenID Connect, if there is one."""
+    """How people get in: their rows, the site's settings, and the provider of OpenID Connect, if there is one.
+
+    `part` is the record for those who may read some products, as `readable` has it.
+    """
 
     database: Database
+    part: Database
     settings: Settings
     provider: Provider | None = None
 
@@ -51,7 +55,8 @@ class Access:
         """The access to a site; nothing is connected yet."""
         url = cluster.database_url(settings, Role.ACCESS)
         database = Database(url, wait=_DATABASE_WAIT, connections=_CONNECTIONS)
-        return cls(database, settings, Provider.of(settings))
+        part = Database(cluster.database_url(settings, Role.READER), wait=_DATABASE_WAIT, connections=_CONNECTIONS)
+        return cls(database, part, settings, Provider.of(settings))
 
     @property
     def ages(self) -> Ages:
@@ -67,6 +72,18 @@ class Access:
     def secure(self) -> bool:
         """Whether people come by HTTPS."""
         return self.settings.web_url.startswith("https://")
+
+    def part_of(self, visitor: Visitor) -> Database | None:
+        """The record as a visitor may read it; None: all of it."""
+        if not self.closed:
+            return None
+        products = frozenset[str]() if visitor.holder is None else visitor.holder.readable
+        return None if products is None else readable.of(self.part, products)
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self.database.close()
+        self.part.close()
 
     def cookie(self, name: str) -> str:
         """The name of a cookie: by its prefix browsers see to it that no other host has set it. Source: RFC 6265bis."""

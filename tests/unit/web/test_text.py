@@ -59,5 +59,10 @@ def test_text_from_outside_cannot_steer_a_screen(given: object, shown: object) -
     assert text.shown(given) == shown
 
 
+@pytest.mark.parametrize(("ref", "words"), [("v1.0", "v1.0"), ("a" * 40, "a" * 12), ("a" * 39, "a" * 39)])
+def test_commits_are_called_by_their_beginning(ref: str, words: str) -> None:
+    assert text.ref(ref) == words
+
+
 def test_a_name_is_one_part_of_an_address() -> None:
     assert text.path('a/b?c#d"é') == "a%2Fb%3Fc%23d%22%C3%A9"

@@ -17,7 +17,7 @@ from cleanroom_master.web.api import models
 from cleanroom_master.web.api.conditional import Conditional
 from cleanroom_master.web.api.facts import Id, Text
 from cleanroom_master.web.api.paging import LARGEST, LINK, After, Before, Limit, part
-from cleanroom_master.web.site import Record
+from cleanroom_master.web.site import Everything, Record
 
 router = APIRouter(route_class=Conditional)
 
@@ -106,27 +106,27 @@ def running(record: Record) -> list[Running]:
 
 
 @router.get("/hosts", tags=["hosts"])
-def hosts(record: Record) -> list[Host]:
+def hosts(everything: Everything) -> list[Host]:
     """The machines that run guests."""
-    return services.hosts(record)
+    return services.hosts(everything)
 
 
 @router.get("/services", tags=["hosts"])
-def listed_services(record: Record) -> list[Service]:
+def listed_services(everything: Everything) -> list[Service]:
     """The processes of Cleanroom that say how they are."""
-    return services.list_all(record)
+    return services.list_all(everything)
 
 
 @router.get("/images", tags=["hosts"])
-def images(record: Record) -> list[UsedImage]:
+def images(everything: Everything) -> list[UsedImage]:
     """The images in which phases ran lately."""
-    return trends.images(record)
+    return trends.images(everything)
 
 
 @router.get("/targets", tags=["hosts"])
-def targets(record: Record) -> list[UsedTarget]:
+def targets(everything: Everything) -> list[UsedTarget]:
     """The targets of the latest builds, and how those went."""
-    return trends.targets(record)
+    return trends.targets(everything)
 
 
 def _moved(one: generations.ChannelPackage) -> models.MovedPackage:

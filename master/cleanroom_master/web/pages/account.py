@@ -10,12 +10,14 @@ from fastapi.responses import RedirectResponse, Response
 from cleanroom_base.errors import InputError
 from cleanroom_db import accounts, products, sessions, tokens
 from cleanroom_db.accounts import Holder
+from cleanroom_db.connection import Database
 from cleanroom_db.sessions import TooManyAttempts
 from cleanroom_db.states import AccountRole
 from cleanroom_master import passwords
 from cleanroom_master.actions import NotAllowed
 from cleanroom_master.web.forms import Form, Sent
 from cleanroom_master.web.pages.signing_in import Asking, OfAccess, let_in
+from cleanroom_master.web.site import Record
 from cleanroom_master.web.templating import Render
 from cleanroom_master.web.visitors import Access, SignInNeeded, Visitor
 
@@ -32,11 +34,11 @@ def account(access: OfAccess, visitor: Asking, render: Render) -> Response:
 
 
 @router.post("/account/tokens")
-def add_token(access: OfAccess, visitor: Asking, render: Render, form: Sent) -> Response:
+def add_token(access: OfAccess, record: Record, visitor: Asking, render: Render, form: Sent) -> Response:
     """Make a token, and show it this once."""
     holder = _person(visitor)
     try:
-        made, secret = _make(access, holder, form)
+        made, secret = _make(access, record, holder, form)
     except InputError as error:
         return _page(access, visitor, render, form=form, problem=error)
     return _page(access, visitor, render, made=made.name, secret=secret)
@@ -71,14 +73,14 @@ def change_password(access: OfAccess, visitor: Asking, render: Render, form: Sen
     return let_in(access, Visitor(None, None, visitor.address), holder.account, "/account?done=password", "password")
 
 
-def _make(access: Access, holder: Holder, form: Form) -> tuple[tokens.Token, str]:
+def _make(access: Access, record: Database, holder: Holder, form: Form) -> tuple[tokens.Token, str]:
     days, role, product = form.text("days"), form.text("role"), form.text("product") or None
     if not days.isdecimal() or len(days) > 4 or not 0 < int(days) <= _MOST_DAYS:
         raise InputError(f"a token expires after 1 to {_MOST_DAYS} days")
     if role not in list(AccountRole):
         raise InputError(f"there is no role {role[:100]!r}")
     if product is not None:
-        products.get(access.database, product)
+        products.get(record, product)
     return tokens.add(
         access.database,
         holder.account.id,

@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path
 from fastapi.responses import RedirectResponse, Response
 
 from cleanroom_base.errors import CleanroomError, InputError, ProductError
-from cleanroom_db import gates, generations, releases, requests, services, sessions
+from cleanroom_db import audit, gates, generations, releases, requests, services, sessions
 from cleanroom_db.connection import Database
-from cleanroom_db.releases import Release
+from cleanroom_db.releases import Release, UnknownRelease
 from cleanroom_master import actions, asking_back
 from cleanroom_master.actions import NotAllowed, Overtaken, Wish
 from cleanroom_master.permissions import ACTIONS, Action, may, needed
@@ -62,18 +62,29 @@ def roll_back(generation: Identifier, access: OfAccess, visitor: Asking, render:
 
 
 @router.get("/actions/{word}/{release_id}")
-def ask(word: str, release_id: Identifier, access: OfAccess, visitor: Asking, render: Render) -> Response:
+def ask(
+    word: str, release_id: Identifier, access: OfAccess, record: Record, visitor: Asking, render: Render
+) -> Response:
     """The form for doing something to a release."""
-    action, release = _of_release(word), releases.get(access.database, release_id)
+    action, release = _of_release(word), releases.get(record, release_id)
     _require(visitor, action, release.product)
     return _release_form(access.database, render, action, release, Form({}))
 
 
 @router.post("/actions/{word}/{release_id}")
-def act(word: str, release_id: Identifier, access: OfAccess, visitor: Asking, render: Render, form: Sent) -> Response:
+def act(
+    word: str,
+    release_id: Identifier,
+    access: OfAccess,
+    record: Record,
+    visitor: Asking,
+    render: Render,
+    form: Sent,
+) -> Response:
     """Do something to a release; where that cannot be, the form comes back with the reason and what was typed."""
     action = _of_release(word)
     _limit(access, visitor)
+    _require_there(access, record, visitor, action, release_id)
     try:
         asked = actions.act(access.database, access.settings, visitor.holder, action, release_id, _wish(form))
     except (InputError, ProductError) as error:
@@ -121,6 +132,16 @@ def _limit(access: Access, visitor: Visitor) -> None:
     """Nobody in particular is refused, which stands in the audit log, but does not fill it. Raises TooManyAttempts."""
     if visitor.holder is None:
         sessions.attempt(access.database, f"action from {visitor.address}", visitor.address)
+
+
+def _require_there(access: Access, record: Database, visitor: Visitor, action: Action, release_id: int) -> None:
+    """What somebody may not read is not there, which stands in the audit log. Raises UnknownRelease."""
+    try:
+        releases.get(record, release_id)
+    except UnknownRelease:
+        detail = {"why": "not there, or not to be read", "address": visitor.address}
+        audit.record(access.database, visitor.name, action.name, f"release {release_id}", detail=detail, allowed=False)
+        raise
 
 
 def _of_release(word: str) -> Action:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.exceptions import HTTPException
 
 from cleanroom_db import listings
 from cleanroom_db import products as record_of
@@ -17,7 +18,7 @@ from cleanroom_db.listings import Change, Listed
 from cleanroom_db.states import ReleaseState
 from cleanroom_master.web import text
 from cleanroom_master.web.api.conditional import Conditional
-from cleanroom_master.web.site import OfSite, Record
+from cleanroom_master.web.site import OfSite, Part, Record
 from cleanroom_master.web.templating import look, release_address
 
 router = APIRouter(include_in_schema=False, route_class=Conditional)
@@ -75,8 +76,10 @@ def badge(name: str, record: Record, channel: Annotated[str, Query(max_length=32
 
 
 @router.get("/metrics")
-def metrics(request: Request) -> Response:
-    """What Prometheus asks for."""
+def metrics(request: Request, part: Part) -> Response:
+    """What Prometheus asks for, who may read everything."""
+    if part is not None:
+        raise HTTPException(404)
     body: bytes = request.app.state.meter.text()
     return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4, headers={"Cache-Control": "no-store"})
 

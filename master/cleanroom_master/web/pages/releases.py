@@ -38,7 +38,7 @@ def releases(
         "releases.html",
         matrix=matrix,
         wanted=wanted,
-        running=[] if before else overview.running(record),
+        running=[] if before else [one for one in overview.running(record) if (wanted.product or "") in one.product],
         present=overview.present(record),
         channels=overview.channels(record),
         states=list(ReleaseState),
