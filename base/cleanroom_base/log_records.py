@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ def begin(service: str, stream: TextIO | None = None) -> None:
     """
     if stream is None:
         stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(Readable(service) if stream.isatty() else JsonLines(service, journal=_is_journal(stream)))
     handler.addFilter(_says_something)
     root = logging.getLogger()
@@ -119,6 +120,20 @@ def begin(service: str, stream: TextIO | None = None) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.excepthook = _uncaught
     threading.excepthook = lambda caught: _uncaught(caught.exc_type, caught.exc_value, caught.exc_traceback)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes records, and goes on when it cannot."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's own
+        """Leave out what the disk has no room for.
+
+        The library says so on `sys.stderr`, of which Twisted makes a record again, which cannot be written either, and
+        so on: whoever has something to log does nothing else any more.
+        """
+        if not isinstance(sys.exception(), OSError):
+            with contextlib.suppress(OSError):
+                traceback.print_exc(file=sys.__stderr__)
 
 
 def _says_something(record: logging.LogRecord) -> bool:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,24 @@ def test_all_that_a_process_says_is_records_up_to_its_end() -> None:
     assert records[0]["message"] == "Started server process [7]"
     assert records[2]["message"].startswith("ZeroDivisionError")
     assert (records[3]["message"], "Traceback" in records[3]["error"]) == ("RuntimeError: the end\nin two lines", True)
+
+
+ON_A_FULL_DISK = """
+import os
+from twisted.logger import globalLogBeginner
+from twisted.python import log
+from cleanroom_workers.twisted_records import observer
+# What the process prints becomes a record, too.
+globalLogBeginner.beginLoggingTo([observer("worker")])
+log.msg("for which there is no room")
+os._exit(7)
+"""
+
+
+def test_a_full_disk_is_no_trouble_of_whoever_logs() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", ON_A_FULL_DISK], stderr=full, timeout=60, check=False)
+    assert done.returncode == 7
 
 
 def test_the_journal_is_told_how_grave_a_record_is() -> None:
