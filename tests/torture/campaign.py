@@ -200,7 +200,7 @@ class Campaign:
         first = self._chance.choice(PACKAGES if disturbance.needs == "deb" else SCRIPTS)
         others = [name for name in (*SCRIPTS, *PACKAGES) if name != first]
         names = [first, *self._chance.sample(others, releases - 1)]
-        begun, must = len(self.planned), disturbance.needs == "deb"
+        begun, must = len(self.planned), disturbance.needs != "any"
         return [(name, self._good(begun + index, must and index == 0)) for index, name in enumerate(names)]
 
     def _good(self, number: int, must: bool) -> bool:

@@ -94,7 +94,7 @@ def everything() -> list[Disturbance]:
         Disturbance("kill all", "one after the other", killed_all),
         *(Disturbance("boundary", one.place, _boundary_of(one), one.needs) for one in boundaries.BOUNDARIES),
         *(Disturbance("pause", service, _pause_of(service)) for service in PAUSED),
-        *(Disturbance("database restarted", one.place, _restart_of(one)) for one in _TRANSACTIONS),
+        *(Disturbance("database restarted", one.place, _restart_of(one), one.needs) for one in _TRANSACTIONS),
         Disturbance("full disk", "state", full_disk),
         Disturbance("mirror cut", "proxy stands still", still_mirror),
         Disturbance("mirror cut", "proxy is killed", killed_mirror),

@@ -17,7 +17,8 @@ BEFORE_CALL, AFTER_CALL, IN_TRANSACTION, AFTER_COMMIT = "before a call", "after 
 @dataclass(frozen=True)
 class Boundary:
     """A place in a service's work. `event` is an audit event (for calls), `mark` what its arguments or the statement
-    must contain; `needs` says what kind of release comes by there."""
+    must contain; `needs` says what kind of release comes by there: any, one that passes ("good"), or that of a package
+    ("deb")."""
 
     service: str
     name: str
@@ -75,24 +76,29 @@ BOUNDARIES: tuple[Boundary, ...] = (
         ("a step's end is recorded", AFTER_COMMIT, _STEP),
         ("a phase's end is recorded, not committed", IN_TRANSACTION, _PHASE_END),
         ("a phase's end is recorded", AFTER_COMMIT, _PHASE_END),
-        ("artifacts are recorded, not committed", IN_TRANSACTION, _ARTIFACTS),
-        ("artifacts are recorded", AFTER_COMMIT, _ARTIFACTS),
         ("judged, not committed", IN_TRANSACTION, _ATTEMPT_END),
         ("judged", AFTER_COMMIT, _ATTEMPT_END),
+    ),
+    *_statements(
+        "master",
+        ("artifacts are recorded, not committed", IN_TRANSACTION, _ARTIFACTS),
+        ("artifacts are recorded", AFTER_COMMIT, _ARTIFACTS),
+        needs="good",
     ),
     *_calls(
         "master",
         ("an artifact is written, not stored", BEFORE_CALL, "os.rename", r"/artifacts/.*\.new"),
         ("an artifact is stored", AFTER_CALL, "os.rename", r"/artifacts/.*\.new"),
-        ("a log is sealed", AFTER_CALL, "os.rename", r"/logs/[0-9a-f]{2}/"),
+        needs="good",
     ),
+    *_calls("master", ("a log is sealed", AFTER_CALL, "os.rename", r"/logs/[0-9a-f]{2}/")),
     *_calls("worker", ("a phase's program is about to start", BEFORE_CALL, "start", r"run-phase")),
     *_calls(
         "phases",
         ("a guest is taken", AFTER_CALL, "os.rename", r"guest\.json"),
         ("a step is about to run in the guest", BEFORE_CALL, "subprocess.Popen", r"^ssh .*CLEANROOM_"),
-        ("artifacts are about to come out", BEFORE_CALL, "os.mkdir", r"/\.incoming-"),
     ),
+    *_calls("phases", ("artifacts are about to come out", BEFORE_CALL, "os.mkdir", r"/\.incoming-"), needs="good"),
     *_calls(
         "guests",
         ("a guest is written down, before it is made", AFTER_CALL, "os.rename", r"guest\.json"),
@@ -105,6 +111,7 @@ BOUNDARIES: tuple[Boundary, ...] = (
         ("a generation is prepared", AFTER_COMMIT, _GENERATION),
         ("the switch is noted, not committed", IN_TRANSACTION, _NOTED),
         ("the switch is noted", AFTER_COMMIT, _NOTED),
+        needs="good",
     ),
     *_calls(
         "publisher",
@@ -112,6 +119,7 @@ BOUNDARIES: tuple[Boundary, ...] = (
         ("a generation is named", AFTER_CALL, "os.rename", r"/generations/\d+\.partial"),
         ("the switch is about to come", BEFORE_CALL, "os.rename", r"\.current\.new"),
         ("switched, not noted", AFTER_CALL, "os.rename", r"\.current\.new"),
+        needs="good",
     ),
     *_calls(
         "publisher",
