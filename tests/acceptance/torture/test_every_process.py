@@ -1,6 +1,6 @@
 """Every process is killed once while releases are on their way, and an auditor looks at what is left.
 
-That is the shortest torture; `tests/acceptance/torture` has one disturbance of each kind, `make torture` all of them.
+That is the shortest torture; `test_torture.py` has one disturbance of each kind, `make torture` all of them.
 """
 
 from __future__ import annotations
