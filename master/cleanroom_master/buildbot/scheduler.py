@@ -134,6 +134,8 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
             filters=[Filter("external_idstring", "eq", [mark]), Filter("complete", "eq", [False])],
         )
         if pending:
+            # If the database was away just then, Buildbot has the request and never heard of it.
+            self.master.botmaster.maybeStartBuildsForBuilder(attempt.builder)
             return
         properties = Properties()
         properties.setProperty(ATTEMPT, attempt.id, "Scheduler")

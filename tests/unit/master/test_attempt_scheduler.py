@@ -22,11 +22,13 @@ class Scheduler(AttemptScheduler):
         self.clock = task.Clock()
         self.pending: list[Any] = []
         self.added: list[str] = []
+        self.nudged: list[str] = []
 
     @property
     def master(self) -> Any:
         data = SimpleNamespace(get=lambda *_, **__: defer.succeed(self.pending))
-        return SimpleNamespace(data=data, reactor=self.clock)
+        botmaster = SimpleNamespace(maybeStartBuildsForBuilder=self.nudged.append)
+        return SimpleNamespace(data=data, reactor=self.clock, botmaster=botmaster)
 
     def addBuildsetForSourceStamps(self, *, external_idstring: str, **_: Any) -> Any:  # noqa: N802 - Buildbot's name
         self.added.append(external_idstring)
@@ -44,6 +46,16 @@ def test_buildbot_is_asked_once_while_it_has_the_build() -> None:
     for _ in range(10):
         assert scheduler.turn(DUE) == 1
         scheduler.clock.advance(10)
+
+
+def test_buildbot_looks_again_for_what_it_has_and_does_not_begin() -> None:
+    """The database was away when it was to hear of a request that it had just written."""
+    scheduler = Scheduler()
+    scheduler.turn(DUE)
+    assert scheduler.nudged == []
+    scheduler.clock.advance(60)
+    scheduler.turn(DUE)
+    assert scheduler.nudged == [DUE.builder]
 
 
 def test_what_is_still_due_is_asked_for_again_when_buildbot_is_done_with_it() -> None:
