@@ -128,8 +128,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the library's own
         """Leave out what the disk has no room for.
 
-        The library says so on `sys.stderr`, of which Twisted makes a record again, which cannot be written either: in
-        the end it is whoever logged that fails.
+        The library says so on `sys.stderr`, of which Twisted makes a record again, which cannot be written either, and
+        so on: whoever has something to log does nothing else any more.
         """
         if not isinstance(sys.exception(), OSError):
             with contextlib.suppress(OSError):

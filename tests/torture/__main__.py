@@ -29,7 +29,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/torture", description=__doc__)
     parser.add_argument("--seed", type=int, help="of an earlier campaign, to run it again; default: by chance")
     parser.add_argument("--releases", type=int, default=RELEASES, help=f"how many (default {RELEASES})")
-    parser.add_argument("--only", default="", metavar="TEXT", help="disturbances whose kind or place holds it")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="disturbances whose kind or place holds it, or another",
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no disturbance after so many")
     parser.add_argument("--state", type=Path, default=Path(_STATE), help=f"where it happens (default {_STATE})")
     parser.add_argument("--json", type=Path, default=Path("torture.json"), help="where the report goes")
@@ -37,15 +43,15 @@ def main() -> int:
     # What was started is to be ended also when somebody ends this process.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
-    only = [one for one in everything() if options.only in f"{one.kind}, {one.where}"] if options.only else []
-    if options.only and not only:
-        parser.error(f"no disturbance is called {options.only!r}; they are: {', '.join(_names())}")
+    for text in options.only:
+        if not any(text in name for name in _names()):
+            parser.error(f"no disturbance is called {text!r}; they are: {', '.join(_names())}")
+    only = [one for one in everything() if any(text in f"{one.kind}, {one.where}" for text in options.only)]
     say(f"seed {seed}, {options.releases} releases, in {options.state}")
     report = torture(Place(options.state), seed, options.releases, only, say, minutes=options.minutes)
     if options.only:
-        report.again = (
-            f".venv/bin/python tests/torture --seed {seed} --releases {options.releases} --only '{options.only}'"
-        )
+        chosen = " ".join(f"--only '{text}'" for text in options.only)
+        report.again = f".venv/bin/python tests/torture --seed {seed} --releases {options.releases} {chosen}"
     options.json.write_text(report.json() + "\n")
     show(report)
     return 0 if report.clean else 1

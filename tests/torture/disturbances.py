@@ -173,26 +173,43 @@ def _killed_libvirtd(scene: Scene) -> Iterator[None]:
 def _killed_guest(scene: Scene) -> Iterator[None]:
     """The first process of a guest in which something runs."""
     yield
-    record = _in_use(scene)
-    if record is not None and record["first"] is not None:
-        with contextlib.suppress(ProcessLookupError):
+
+    def strike(record: dict[str, Any]) -> None:
+        if record["first"] is not None:
             os.kill(record["first"]["process"], signal.SIGKILL)
             scene.happened = True
+
+    _strike_one_in_use(scene, strike)
 
 
 @contextmanager
 def _killed_keeper(scene: Scene) -> Iterator[None]:
     """libvirt's own process that keeps a guest in which something runs."""
     yield
-    record = _in_use(scene)
-    if record is None:
-        return
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if Path(os.fsdecode(words[0])).name == "libvirt_lxc" and record["name"].encode() in words:
-                os.kill(int(entry.name), signal.SIGKILL)
-                scene.happened = True
+
+    def strike(record: dict[str, Any]) -> None:
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if Path(os.fsdecode(words[0])).name == "libvirt_lxc" and record["name"].encode() in words:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    scene.happened = True
+
+    _strike_one_in_use(scene, strike)
+
+
+def _strike_one_in_use(scene: Scene, strike: Callable[[dict[str, Any]], None]) -> None:
+    """Strike at a guest in which something runs; where that one has just gone, at the next."""
+
+    def struck() -> bool:
+        records = _in_use(scene)
+        if records:
+            scene.moment(1.0)
+            with contextlib.suppress(ProcessLookupError):
+                strike(scene.chance.choice(records))
+        return scene.happened
+
+    _until(lambda: struck() or scene.ended(), _FOUND, pause=_ASK)
 
 
 _KILLS: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
@@ -418,23 +435,15 @@ def _server(scene: Scene) -> int | None:
     return found[0] if found else None
 
 
-def _in_use(scene: Scene) -> dict[str, object] | None:
-    """The record of a guest in which something runs, once there is one."""
-    found: list[dict[str, object]] = []
-
-    def look() -> bool:
-        for file in (scene.site.state / "guests").glob("*/guest.json"):
-            with contextlib.suppress(OSError, ValueError):
-                record = json.loads(file.read_text())
-                if record["state"] == "running":
-                    found.append(record)
-        return bool(found)
-
-    _until(lambda: look() or scene.ended(), _FOUND, pause=_ASK)
-    if not found:
-        return None
-    scene.moment(1.0)
-    return scene.chance.choice(found)
+def _in_use(scene: Scene) -> list[dict[str, Any]]:
+    """The records of the guests in which something runs."""
+    found = []
+    for file in (scene.site.state / "guests").glob("*/guest.json"):
+        with contextlib.suppress(OSError, ValueError):
+            record: dict[str, Any] = json.loads(file.read_text())
+            if record["state"] == "running":
+                found.append(record)
+    return found
 
 
 def _until(condition: Callable[[], bool], seconds: float, *, pause: float = _LOOK) -> bool:

@@ -2,10 +2,13 @@
 
 NOTIFY wakes it and polling makes it right: each turn claims events, gives up what fell silent, and asks Buildbot
 to build each due attempt. To ask twice does no harm (after a restart, for example): an attempt can be leased once.
+What is still due a while after it was asked for is asked for again, if Buildbot has come to an end with it: the disk
+was full, or the database away.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from buildbot.data.resultspec import Filter
@@ -22,6 +25,8 @@ from cleanroom_master.dispatch import Dispatch, DueAttempt
 ATTEMPT = "attempt"
 _AFTER_TROUBLE = 2.0
 _TURN = 5.0
+# Seconds until Buildbot is asked whether it still has what it was asked for.
+_ASK_AGAIN = 30.0
 
 
 class AttemptScheduler(ReconfigurableBaseScheduler):
@@ -40,7 +45,7 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
         yield super().reconfigService(**kwargs)
         if not hasattr(self, "_dispatch"):
             self._dispatch = dispatch
-            self._asked: set[int] = set()
+            self._asked: dict[int, float] = {}
             self._active = False
             self._loop: defer.Deferred[None] = defer.succeed(None)
             self._keeping_house = False
@@ -104,16 +109,18 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
     @defer.inlineCallbacks
     def _ask(self, due: list[DueAttempt]) -> Any:
         # What is due no longer was leased or closed: it need not be remembered.
-        self._asked &= {attempt.id for attempt in due}
+        now = self.master.reactor.seconds()
+        self._asked = {one.id: self._asked[one.id] for one in due if one.id in self._asked}
         unknown = False
         for attempt in due:
-            if attempt.id in self._asked:
+            # A clock that was set back does not put it off.
+            if abs(now - self._asked.get(attempt.id, -math.inf)) < _ASK_AGAIN:
                 continue
             if attempt.builder not in self.builderNames:
                 unknown = True
                 continue
             yield self._ask_one(attempt)
-            self._asked.add(attempt.id)
+            self._asked[attempt.id] = now
         if unknown:
             # A product or a target that is new: the configuration is read again, then the next turn asks.
             yield self.master.reconfig()
@@ -127,6 +134,8 @@ class AttemptScheduler(ReconfigurableBaseScheduler):
             filters=[Filter("external_idstring", "eq", [mark]), Filter("complete", "eq", [False])],
         )
         if pending:
+            # If the database was away just then, Buildbot has the request and never heard of it.
+            self.master.botmaster.maybeStartBuildsForBuilder(attempt.builder)
             return
         properties = Properties()
         properties.setProperty(ATTEMPT, attempt.id, "Scheduler")

@@ -31,6 +31,8 @@ _BLOCK = 256 * 1024
 _SOURCE = "source.tar"
 # A worker gets 30 s to end its program; then a build that was told to stop is given up, in seconds.
 _STOP_PATIENCE = 60.0
+# Pause before the end of a build is written once more, in seconds; it doubles.
+_END_PAUSE, _LONGEST_END_PAUSE = 2.0, 30.0
 # Pause between two looks whether the disk has room again, in seconds.
 _ROOM_PAUSE = 5.0
 _RESULTS = {
@@ -59,12 +61,17 @@ class AttemptBuild(Build):
 
     @defer.inlineCallbacks
     def _start_next_step_impl(self, step: Any) -> Any:
-        """Run a step; a build of which Buildbot cannot even write that it broke is ended by the heartbeat later."""
+        """Run a step; a build of which Buildbot cannot even write that it broke is ended by the heartbeat later.
+
+        Before the attempt is leased there is no heartbeat, and nothing to wait for.
+        """
         try:
             yield super()._start_next_step_impl(step)
         except Exception:
             log.err(None, "Buildbot's own database is away")
             self._broken = True
+            if self._heartbeat is None:
+                yield self.buildFinished(["interrupted"], results.EXCEPTION)
 
     @defer.inlineCallbacks
     def _renew(self) -> Any:
@@ -103,6 +110,12 @@ class AttemptBuild(Build):
                 # The lease runs out and the attempt is tried again.
                 log.err(None, f"attempt {job.attempt} could not be closed")
         yield super().buildFinished(text, result)
+        # Buildbot tells nobody that it could not write the end, and keeps the worker for this build.
+        pause = _END_PAUSE
+        while self in self.builder.building:
+            yield deferLater(self.master.reactor, pause, lambda: None)
+            pause = min(2 * pause, _LONGEST_END_PAUSE)
+            yield super().buildFinished(text, result)
 
 
 class LeaseAttempt(BuildStep):
