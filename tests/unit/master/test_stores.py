@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,6 +79,39 @@ def test_a_file_is_kept_and_not_changed_again(tmp_path: Path) -> None:
     assert places[0].stat().st_mode & 0o777 == 0o444
     kept = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file() and path.name != ".lock"]
     assert kept == [places[0]]
+
+
+def test_a_file_from_another_file_system_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "artifacts")
+    content = b"content" * 100_000
+    digest = hashlib.sha256(content).hexdigest()
+    with tempfile.TemporaryDirectory(dir=_elsewhere(tmp_path)) as elsewhere:
+        for name in ("one", "two"):
+            source = Path(elsewhere, name)
+            source.write_bytes(content)
+            kept = store.take(source, digest)
+        assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (content, 0o444)
+        # One who is killed before the end.
+        other = hashlib.sha256(b"other").hexdigest()
+        Path(elsewhere, "other").write_bytes(b"other")
+        command = [sys.executable, "-c", KILLED, str(store.directory), str(Path(elsewhere, "other")), other]
+        assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert [file for file in store.directory.rglob("*") if file.is_file() and file.name != ".lock"] == [kept]
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from cleanroom_master.files import FileStore
+shutil.copyfileobj = lambda given, fresh: fresh.write(b"ot") and fresh.flush() or os.kill(os.getpid(), signal.SIGKILL)
+FileStore(Path(sys.argv[1])).take(Path(sys.argv[2]), sys.argv[3])
+"""
+
+
+def _elsewhere(place: Path) -> Path:
+    """A directory on another file system."""
+    candidates = (Path("/dev/shm"), Path("/var/tmp"), Path.home())
+    return next(one for one in candidates if one.is_dir() and one.stat().st_dev != place.stat().st_dev)
 
 
 @pytest.mark.parametrize("digest", NO_DIGESTS)
