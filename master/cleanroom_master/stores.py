@@ -71,8 +71,8 @@ def no_removal(state: Path) -> Iterator[None]:
     Raises TimedOut.
     """
     deadline = time.monotonic() + _TIMEOUT
-    with _backup_lock(state).open("ab") as lock:
-        while not _try(lock.fileno(), fcntl.LOCK_EX):
+    with _backup_lock(state) as lock:
+        while not _try(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise TimedOut(
                     "files are being removed, or another backup is made", hint="try again when that has ended"
@@ -84,14 +84,20 @@ def no_removal(state: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def removal(state: Path) -> Iterator[bool]:
     """Tells whether files of a state may be removed: not while they are copied for a backup. Removers share it."""
-    with _backup_lock(state).open("ab") as lock:
-        yield _try(lock.fileno(), fcntl.LOCK_SH)
+    with _backup_lock(state) as lock:
+        yield _try(lock, fcntl.LOCK_SH)
 
 
-def _backup_lock(state: Path) -> Path:
+@contextlib.contextmanager
+def _backup_lock(state: Path) -> Iterator[int]:
     file = state / "run" / "backup.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+    # For reading: whoever came first made it, and services have users of their own.
+    descriptor = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _try(descriptor: int, how: int) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
 from cleanroom_base.errors import InputError
+from cleanroom_master import stores
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 
@@ -75,6 +77,24 @@ def test_a_file_is_kept_and_not_changed_again(tmp_path: Path) -> None:
     assert places[0].stat().st_mode & 0o777 == 0o444
     kept = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file() and path.name != ".lock"]
     assert kept == [places[0]]
+
+
+def test_a_lock_that_another_user_made_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services have users of their own; a backup is made by root."""
+    with stores.no_removal(tmp_path):
+        pass
+    (tmp_path / "run/backup.lock").chmod(0o444)
+    tmp_path.chmod(0o755)
+    # What is above belongs to whoever runs the tests.
+    monkeypatch.chdir(tmp_path)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        with stores.removal(Path()) as may:
+            assert may
+    finally:
+        os.seteuid(me)
 
 
 @pytest.mark.parametrize("digest", NO_DIGESTS)

@@ -109,6 +109,15 @@ def test_only_the_publisher_can_reach_the_keys() -> None:
     assert re.search(r"^d /var/lib/cleanroom/publisher +0700 cleanroom-publisher cleanroom-publisher$", tmpfiles, re.M)
 
 
+@pytest.mark.parametrize("name", ["refs", "master", "publisher", "notifications"])
+def test_who_keeps_house_can_note_when(name: str) -> None:
+    paths = " ".join(re.findall(r"^ReadWritePaths=(.*)$", unit(name), re.M)).split()
+    assert {"/var/lib/cleanroom", "/var/lib/cleanroom/run"} & set(paths)
+    assert re.search(
+        r"^d /var/lib/cleanroom/run +2775 cleanroom cleanroom$", (UNITS / "cleanroom.tmpfiles").read_text(), re.M
+    )
+
+
 def test_what_runs_guests_is_told_no_password() -> None:
     for name in EXPOSURE:
         assert ("/etc/default/cleanroom" in unit(name)) is (name not in ON_HOST)

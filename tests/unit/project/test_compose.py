@@ -72,6 +72,11 @@ def test_what_runs_is_looked_after(name: str) -> None:
     assert service["healthcheck"]["test"][0] == "CMD"
 
 
+@pytest.mark.parametrize("name", ["refs", "master", "publisher", "notifications", "cleanroom"])
+def test_who_keeps_house_can_note_when_and_who_copies_can_keep_it_off(name: str) -> None:
+    assert "run:/var/lib/cleanroom/run" in SERVICES[name]["volumes"]
+
+
 def test_a_process_has_the_passwords_of_its_own_roles() -> None:
     of = {
         name: {one for one in secrets_of(service) if one.startswith("database-")} for name, service in SERVICES.items()
