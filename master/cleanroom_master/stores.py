@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleanroom_base.errors import TimedOut
-from cleanroom_workers.locks import locked
+from cleanroom_workers.locks import locked, opened
 
 _LOCK = ".lock"
+_BACKUP_LOCK = "run/backup.lock"
 _TIMEOUT = 60.0
 _PAUSE = 0.1
 _NAME = re.compile(r"([0-9a-f]{64})(\.[a-z]+)?")
@@ -71,7 +72,7 @@ def no_removal(state: Path) -> Iterator[None]:
     Raises TimedOut.
     """
     deadline = time.monotonic() + _TIMEOUT
-    with _backup_lock(state) as lock:
+    with opened(state / _BACKUP_LOCK) as lock:
         while not _try(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise TimedOut(
@@ -84,20 +85,8 @@ def no_removal(state: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def removal(state: Path) -> Iterator[bool]:
     """Tells whether files of a state may be removed: not while they are copied for a backup. Removers share it."""
-    with _backup_lock(state) as lock:
+    with opened(state / _BACKUP_LOCK) as lock:
         yield _try(lock, fcntl.LOCK_SH)
-
-
-@contextlib.contextmanager
-def _backup_lock(state: Path) -> Iterator[int]:
-    file = state / "run" / "backup.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # For reading: whoever came first made it, and services have users of their own.
-    descriptor = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _try(descriptor: int, how: int) -> bool:

@@ -79,11 +79,12 @@ def test_a_file_is_kept_and_not_changed_again(tmp_path: Path) -> None:
     assert kept == [places[0]]
 
 
-def test_a_lock_that_another_user_made_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locks_that_another_user_made_are_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Services have users of their own; a backup is made by root."""
     with stores.no_removal(tmp_path):
-        pass
-    (tmp_path / "run/backup.lock").chmod(0o444)
+        stores.found(tmp_path, tmp_path / "any")
+    for lock in ("run/backup.lock", ".lock"):
+        (tmp_path / lock).chmod(0o444)
     tmp_path.chmod(0o755)
     # What is above belongs to whoever runs the tests.
     monkeypatch.chdir(tmp_path)
@@ -93,6 +94,7 @@ def test_a_lock_that_another_user_made_is_good_enough(tmp_path: Path, monkeypatc
     try:
         with stores.removal(Path()) as may:
             assert may
+        assert not stores.found(Path(), Path("any"))
     finally:
         os.seteuid(me)
 
