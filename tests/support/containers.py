@@ -23,6 +23,7 @@ BASE = "cleanroom-base:debian-12"
 PROJECT = "cleanroom-test"
 # Where an engine that we start has its sockets.
 _ENGINE = Path("/run/cleanroom-test-docker")
+_BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 # Nothing is pulled; what is built from scratch takes its time.
 _BUILD_TIMEOUT = 1500.0
 _START_TIMEOUT = 600.0
@@ -47,6 +48,14 @@ disk = 4096
 """
 
 
+# Options of `docker run`, and what they are called in docker-compose.yml.
+_RIGHTS = {
+    "cap-drop": "cap_drop",
+    "cap-add": "cap_add",
+    "security-opt": "security_opt",
+    "device": "devices",
+    "device-cgroup-rule": "device_cgroup_rules",
+}
 # What images and volumes take, in bytes.
 _ROOM = 8 << 30
 # What is asked of a container with the worker's rights: what guests are made of, and the way to the package mirror.
@@ -81,6 +90,8 @@ def _own_engine() -> Iterator[dict[str, str]]:
     environment = {"DOCKER_HOST": f"unix://{_ENGINE}/docker.sock"}
     # An engine that has to switch this on closes the machine's own forwarding at the same time.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    # It has the firewall look at what passes a bridge, those of guests too; what was before comes back.
+    filtered = _BRIDGED.read_text() if _BRIDGED.exists() else "0"
     _ENGINE.mkdir(exist_ok=True)
     options = [f"--data-root={kept}/data", f"--exec-root={_ENGINE}/exec", f"--pidfile={_ENGINE}/docker.pid"]
     with (kept / "dockerd.log").open("wb") as log:
@@ -98,6 +109,10 @@ def _own_engine() -> Iterator[dict[str, str]]:
         daemon.terminate()
         daemon.wait(120)
         _forget_network()
+        if _BRIDGED.exists():
+            _BRIDGED.write_text(filtered)
+        # One that could not start leaves it.
+        subprocess.run(["umount", kept / "data"], capture_output=True, timeout=30, check=False)
         shutil.rmtree(_ENGINE, ignore_errors=True)
 
 
@@ -322,8 +337,6 @@ def obstacle() -> str | None:
     if shutil.which("docker") is None or not (shutil.which("dockerd") or _answers({})):
         return "there is no Docker"
     kept_between_runs().mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(kept_between_runs()).free < _ROOM:
-        return f"{kept_between_runs()} has less than {_ROOM >> 30} GiB of room"
     try:
         with engine() as environment:
             return _obstacle_in({**variables(), **environment})
@@ -347,17 +360,9 @@ def _obstacle_in(environment: Mapping[str, str]) -> str | None:
         )
         if done.returncode != 0:
             return f"{what}: {_last_line(done.stderr or done.stdout)}"
+    if shutil.disk_usage(kept_between_runs()).free < _ROOM:
+        return f"{kept_between_runs()} has less than {_ROOM >> 30} GiB of room"
     return None
-
-
-# Options of `docker run`, and what they are called in docker-compose.yml.
-_RIGHTS = {
-    "cap-drop": "cap_drop",
-    "cap-add": "cap_add",
-    "security-opt": "security_opt",
-    "device": "devices",
-    "device-cgroup-rule": "device_cgroup_rules",
-}
 
 
 def _last_line(text: str) -> str:
