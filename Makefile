@@ -23,11 +23,11 @@ check: ## formatting, linters, types, import contract
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-test: ## everything that CI runs; SUITE=tests/unit for a part, SUITE=tests/acceptance/real for packages of Debian
+test: ## everything that CI runs but compose-test; SUITE=tests/unit for a part, SUITE=tests/acceptance/real for packages of Debian
 	scripts/setup packages environment
 	$(PYTHON) -m pytest --numprocesses=$(PROCESSES) $(SUITE)
 
-compose-test: ## docker-compose.yml from an empty engine to an installed package; needs root, and minutes
+compose-test: ## docker-compose.yml from an empty engine to an installed package; needs root, and two to five minutes
 	scripts/setup packages environment containers
 	$(PYTHON) -m pytest -n0 tests/acceptance/compose
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cleanroom_base.errors import TimedOut
-from cleanroom_workers.locks import locked
+from cleanroom_workers.locks import locked, opened
 
 _LOCK = ".lock"
+_BACKUP_LOCK = "run/backup.lock"
 _TIMEOUT = 60.0
 _PAUSE = 0.1
 _NAME = re.compile(r"([0-9a-f]{64})(\.[a-z]+)?")
@@ -71,8 +72,8 @@ def no_removal(state: Path) -> Iterator[None]:
     Raises TimedOut.
     """
     deadline = time.monotonic() + _TIMEOUT
-    with _backup_lock(state).open("ab") as lock:
-        while not _try(lock.fileno(), fcntl.LOCK_EX):
+    with opened(state / _BACKUP_LOCK) as lock:
+        while not _try(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise TimedOut(
                     "files are being removed, or another backup is made", hint="try again when that has ended"
@@ -84,14 +85,8 @@ def no_removal(state: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def removal(state: Path) -> Iterator[bool]:
     """Tells whether files of a state may be removed: not while they are copied for a backup. Removers share it."""
-    with _backup_lock(state).open("ab") as lock:
-        yield _try(lock.fileno(), fcntl.LOCK_SH)
-
-
-def _backup_lock(state: Path) -> Path:
-    file = state / "run" / "backup.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
+    with opened(state / _BACKUP_LOCK) as lock:
+        yield _try(lock, fcntl.LOCK_SH)
 
 
 def _try(descriptor: int, how: int) -> bool:

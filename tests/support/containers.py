@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,13 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from surroundings import IMAGE, image_of_tests, kept_between_runs, variables
 
 ROOT = Path(__file__).parents[2]
 BASE = "cleanroom-base:debian-12"
 PROJECT = "cleanroom-test"
+# Where an engine that we start has its sockets.
+_ENGINE = Path("/run/cleanroom-test-docker")
+_BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 # Nothing is pulled; what is built from scratch takes its time.
-_BUILD_TIMEOUT = 3600.0
+_BUILD_TIMEOUT = 1500.0
 _START_TIMEOUT = 600.0
 _TIMEOUT = 300.0
 # The user of the control plane's containers, as compose/Dockerfile makes it.
@@ -42,6 +48,25 @@ disk = 4096
 """
 
 
+# Options of `docker run`, and what they are called in docker-compose.yml.
+_RIGHTS = {
+    "cap-drop": "cap_drop",
+    "cap-add": "cap_add",
+    "security-opt": "security_opt",
+    "device": "devices",
+    "device-cgroup-rule": "device_cgroup_rules",
+}
+# What images and volumes take, in bytes.
+_ROOM = 8 << 30
+# What is asked of a container with the worker's rights: what guests are made of, and the way to the package mirror.
+_ASKED = """\
+mount -t tmpfs asked /mnt
+mknod /tmp/loop b 7 0
+unshare --user --map-root-user true
+apt-get -qq update
+"""
+
+
 @contextmanager
 def engine() -> Iterator[dict[str, str]]:
     """The variables with which clients find an engine: the machine's own, or one that runs only here.
@@ -51,15 +76,25 @@ def engine() -> Iterator[dict[str, str]]:
     if _answers({}):
         yield {}
         return
+    with Path(f"{_ENGINE}.lock").open("w") as lock:
+        # Another one on this machine has the same network, and ends with whom it was started for.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with _own_engine() as environment:
+            yield environment
+
+
+@contextmanager
+def _own_engine() -> Iterator[dict[str, str]]:
     kept = kept_between_runs() / "docker"
     kept.mkdir(parents=True, exist_ok=True)
-    where = Path("/run/cleanroom-test-docker")
-    environment = {"DOCKER_HOST": f"unix://{where}/docker.sock"}
+    environment = {"DOCKER_HOST": f"unix://{_ENGINE}/docker.sock"}
     # An engine that has to switch this on closes the machine's own forwarding at the same time.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    where.mkdir(exist_ok=True)
-    options = [f"--data-root={kept}/data", f"--exec-root={where}/exec", f"--pidfile={where}/docker.pid"]
-    with (kept / "dockerd.log").open("ab") as log:
+    # It has the firewall look at what passes a bridge, those of guests too; what was before comes back.
+    filtered = _BRIDGED.read_text() if _BRIDGED.exists() else "0"
+    _ENGINE.mkdir(exist_ok=True)
+    options = [f"--data-root={kept}/data", f"--exec-root={_ENGINE}/exec", f"--pidfile={_ENGINE}/docker.pid"]
+    with (kept / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(
             ["dockerd", *options, f"--host={environment['DOCKER_HOST']}"],
             stdout=log,
@@ -72,15 +107,29 @@ def engine() -> Iterator[dict[str, str]]:
         yield environment
     finally:
         daemon.terminate()
-        daemon.wait(60)
+        daemon.wait(120)
         _forget_network()
-        shutil.rmtree(where, ignore_errors=True)
+        if _BRIDGED.exists():
+            _BRIDGED.write_text(filtered)
+        # One that could not start leaves it.
+        subprocess.run(["umount", kept / "data"], capture_output=True, timeout=30, check=False)
+        shutil.rmtree(_ENGINE, ignore_errors=True)
 
 
 def _answers(environment: Mapping[str, str]) -> bool:
     command = ["docker", "version", "--format", "{{.Server.Version}}"]
     done = subprocess.run(command, env={**variables(), **environment}, capture_output=True, timeout=60, check=False)
     return done.returncode == 0
+
+
+def _compose(environment: Mapping[str, str]) -> list[str] | None:
+    """How Compose is called here: a part of Docker's client, or a program of its own."""
+    for program in (["docker", "compose"], ["docker-compose"]):
+        with suppress(FileNotFoundError):
+            done = subprocess.run([*program, "version"], env=environment, capture_output=True, timeout=60, check=False)
+            if done.returncode == 0:
+                return program
+    return None
 
 
 def _forget_network() -> None:
@@ -137,8 +186,9 @@ class Stack:
             "CLEANROOM_REPOSITORY_ADDRESS": "127.0.0.1:0",
             "CLEANROOM_REPOSITORY_TLS_ADDRESS": "127.0.0.1:0",
         }
-        version = self._run(["docker", "compose", "version"], 60, check=False)
-        self._program = ["docker", "compose"] if version.status == 0 else ["docker-compose"]
+        program = _compose(self._environment)
+        assert program, "there is no Compose"
+        self._program = program
 
     def _run(self, command: list[str], timeout: float, *, check: bool = True) -> Answer:
         done = subprocess.run(
@@ -280,6 +330,45 @@ class Stack:
         fresh.rename(bare)
 
 
+def obstacle() -> str | None:
+    """Why the services of docker-compose.yml cannot run on this machine, in one line; None where they can."""
+    if os.geteuid() != 0:
+        return "it takes root"
+    if shutil.which("docker") is None or not (shutil.which("dockerd") or _answers({})):
+        return "there is no Docker"
+    kept_between_runs().mkdir(parents=True, exist_ok=True)
+    try:
+        with engine() as environment:
+            return _obstacle_in({**variables(), **environment})
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        return f"Docker's engine does not run: {_last_line(str(error))}"
+
+
+def _obstacle_in(environment: Mapping[str, str]) -> str | None:
+    """The same of an engine that answers."""
+    if _compose(environment) is None:
+        return "there is no Compose"
+    worker = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["worker"]
+    rights = [f"--{option}={value}" for option, key in _RIGHTS.items() for value in worker[key]]
+    asked = ["docker", "run", "--rm", "--sysctl=net.ipv4.ip_forward=1", *rights, BASE, "sh", "-euc", _ASKED]
+    for what, command in (
+        ("no base image can be made", [str(ROOT / "scripts" / "compose-base"), BASE]),
+        ("a container with a worker's rights does not work", asked),
+    ):
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_BUILD_TIMEOUT, check=False
+        )
+        if done.returncode != 0:
+            return f"{what}: {_last_line(done.stderr or done.stdout)}"
+    if shutil.disk_usage(kept_between_runs()).free < _ROOM:
+        return f"{kept_between_runs()} has less than {_ROOM >> 30} GiB of room"
+    return None
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing is said"])[-1]
+
+
 def until(condition: Callable[[], Any], seconds: float, what: str, told: Callable[[], str] = str) -> Any:
     """Wait for a condition and return what it says."""
     deadline = time.monotonic() + seconds
@@ -287,3 +376,10 @@ def until(condition: Callable[[], Any], seconds: float, what: str, told: Callabl
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{told()}"
         time.sleep(0.5)
     return said
+
+
+if __name__ == "__main__":
+    why = obstacle()
+    if why is not None:
+        print(f"make compose-test is left out here: {why}")
+    sys.exit(why is not None)

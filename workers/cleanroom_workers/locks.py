@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,9 @@ _PAUSE = 0.01
 @contextlib.contextmanager
 def locked(file: Path, *, timeout: float) -> Iterator[None]:
     """Hold the lock `file` alone. Raises TimedOut after `timeout` seconds."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
-    with file.open("ab") as lock:
-        while not _try(lock.fileno()):
+    with opened(file) as lock:
+        while not _try(lock):
             if time.monotonic() > deadline:
                 raise TimedOut(f"another process has been holding {file} for {timeout:.0f} s")
             time.sleep(_PAUSE)
@@ -29,9 +29,22 @@ def locked(file: Path, *, timeout: float) -> Iterator[None]:
 @contextlib.contextmanager
 def attempted(file: Path) -> Iterator[bool]:
     """Try to hold the lock `file` without waiting; tells whether it is held."""
+    with opened(file) as lock:
+        yield _try(lock)
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[int]:
+    """The descriptor of a lock, which is made where there is none.
+
+    For reading, which is enough to hold it: whoever came first made it, and services have users of their own.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as lock:
-        yield _try(lock.fileno())
+    descriptor = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _try(descriptor: int) -> bool:

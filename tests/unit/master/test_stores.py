@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom_base.errors import InputError
+from cleanroom_master import stores
 from cleanroom_master.files import FileStore
 from cleanroom_master.logs import LogStore
 
@@ -112,6 +114,26 @@ def _elsewhere(place: Path) -> Path:
     """A directory on another file system."""
     candidates = (Path("/dev/shm"), Path("/var/tmp"), Path.home())
     return next(one for one in candidates if one.is_dir() and one.stat().st_dev != place.stat().st_dev)
+
+
+def test_locks_that_another_user_made_are_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services have users of their own; a backup is made by root."""
+    with stores.no_removal(tmp_path):
+        stores.found(tmp_path, tmp_path / "any")
+    for lock in ("run/backup.lock", ".lock"):
+        (tmp_path / lock).chmod(0o444)
+    tmp_path.chmod(0o755)
+    # What is above belongs to whoever runs the tests.
+    monkeypatch.chdir(tmp_path)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        with stores.removal(Path()) as may:
+            assert may
+        assert not stores.found(Path(), Path("any"))
+    finally:
+        os.seteuid(me)
 
 
 @pytest.mark.parametrize("digest", NO_DIGESTS)

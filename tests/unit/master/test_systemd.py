@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cleanroom_base import health
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import Settings, load
 from cleanroom_db import roles
@@ -107,6 +108,26 @@ def test_only_the_publisher_can_reach_the_keys() -> None:
         assert "ProtectSystem=strict" in unit(name)
     tmpfiles = (UNITS / "cleanroom.tmpfiles").read_text()
     assert re.search(r"^d /var/lib/cleanroom/publisher +0700 cleanroom-publisher cleanroom-publisher$", tmpfiles, re.M)
+
+
+@pytest.mark.parametrize("name", ["refs", "master", "publisher", "notifications"])
+def test_who_keeps_house_can_note_when(name: str) -> None:
+    paths = " ".join(re.findall(r"^ReadWritePaths=(.*)$", unit(name), re.M)).split()
+    assert {"/var/lib/cleanroom", "/var/lib/cleanroom/run"} & set(paths)
+    assert re.search(
+        r"^d /var/lib/cleanroom/run +2775 cleanroom cleanroom$", (UNITS / "cleanroom.tmpfiles").read_text(), re.M
+    )
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPOSURE) - ON_HOST - {"database"}))
+def test_each_service_can_tell_how_it_is(name: str) -> None:
+    socket_of_it = health.socket_of(load({"CLEANROOM_RUNTIME": "/run/cleanroom-0fc37d72"}), name)
+    tmpfiles = (UNITS / "cleanroom.tmpfiles").read_text()
+    assert re.search(rf"^d {socket_of_it.parent} +1771 root cleanroom$", tmpfiles, re.M)
+    [user] = re.findall(r"^User=(.*)$", unit(name), re.M)
+    assert re.search(rf"^z {socket_of_it} +- +{user} {user}$", tmpfiles, re.M)
+    paths = " ".join(re.findall(r"^ReadWritePaths=(.*)$", unit(name), re.M)).split()
+    assert str(socket_of_it.parent) in paths
 
 
 def test_what_runs_guests_is_told_no_password() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import containers
 import pytest
 import yaml
 
@@ -72,6 +75,11 @@ def test_what_runs_is_looked_after(name: str) -> None:
     assert service["healthcheck"]["test"][0] == "CMD"
 
 
+@pytest.mark.parametrize("name", ["refs", "master", "publisher", "notifications", "cleanroom"])
+def test_who_keeps_house_can_note_when_and_who_copies_can_keep_it_off(name: str) -> None:
+    assert "run:/var/lib/cleanroom/run" in SERVICES[name]["volumes"]
+
+
 def test_a_process_has_the_passwords_of_its_own_roles() -> None:
     of = {
         name: {one for one in secrets_of(service) if one.startswith("database-")} for name, service in SERVICES.items()
@@ -129,3 +137,45 @@ def test_what_is_installed_there_is_locked_as_everywhere() -> None:
     assert blocks["debian/runtime.lock"] <= blocks["requirements.lock"]
     wanted = {"buildbot", "psycopg2", "libvirt-python", "uvicorn", "argon2-cffi"}
     assert wanted <= {line.partition("==")[0] for line in blocks["debian/runtime.lock"]}
+
+
+# An engine that answers, has the base, and does with containers what the test says.
+DOCKER = """\
+#!/bin/sh
+case $1 in
+version) echo 20 ;;
+run) echo "$*" >>"$ASKED"; echo 'first line' >&2; echo 'docker: unable to apply caps.' >&2; exit {status} ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("status", "why"), [(125, "docker: unable to apply caps."), (0, None)])
+def test_where_docker_cannot_run_one_line_says_why(
+    status: int, why: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "docker").write_text(DOCKER.format(status=status))
+    (tmp_path / "docker").chmod(0o755)
+    for name, value in (("PATH", f"{tmp_path}:/usr/bin:/bin"), ("ASKED", str(tmp_path / "asked"))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLEANROOM_TEST_STATE", str(tmp_path / "state"))
+    done = subprocess.run(
+        [sys.executable, containers.__file__], capture_output=True, text=True, timeout=60, check=False
+    )
+    if os.geteuid() != 0:
+        assert done.stdout == "make compose-test is left out here: it takes root\n"
+        return
+    worker = f"a container with a worker's rights does not work: {why}"
+    if why is None:
+        # Or there is not enough room on this machine's disk.
+        assert "container" not in done.stdout
+    else:
+        assert (done.returncode, done.stdout) == (1, f"make compose-test is left out here: {worker}\n")
+    asked = (tmp_path / "asked").read_text()
+    assert all(f"--cap-add={right}" in asked for right in SERVICES["worker"]["cap_add"])
+    assert "--cap-drop=ALL" in asked
+    assert "--device=/dev/fuse" in asked
+
+
+def test_where_no_docker_is_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert containers.obstacle() == ("there is no Docker" if os.geteuid() == 0 else "it takes root")

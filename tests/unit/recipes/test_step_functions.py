@@ -72,6 +72,33 @@ def test_a_scriptlet_that_failed_is_named_although_dnf_does_not_fail(tmp_path: P
     assert run(tmp_path, "rpm", "with_scripts install tiny", dnf="exit 7").returncode == 7
 
 
+def test_what_is_taken_away_is_told_but_not_an_empty_directory_for_units(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.write_text("/etc/a\n/etc/systemd/system/getty.target.wants\n/etc/systemd/user/b.target.requires\n/usr\n")
+    after.write_text("/etc/a\n/usr\n")
+    assert run(tmp_path, "deb", f"no_leftovers {before} {after}").returncode == 0
+    for gone in ("/etc/systemd/system/getty.target.wants/c.service", "/etc/systemd/system/d.service", "/etc/0"):
+        before.write_text(f"{gone}\n{after.read_text()}")
+        done = run(tmp_path, "deb", f"LC_ALL=C sort -o {before} {before}; no_leftovers {before} {after}")
+        assert done.stderr == f"cleanroom: removed, the packages take away what was there before: {gone}\n"
+    after.write_text("/etc/a\n/usr\n/var/lib/left\n")
+    done = run(tmp_path, "deb", f"no_leftovers {before} {after}")
+    assert done.stderr == "cleanroom: removed, the packages leave 1 paths behind, first /var/lib/left\n"
+
+
+def test_a_packages_own_tests_are_given_no_variable_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "debian/tests").mkdir(parents=True)
+    (tmp_path / "debian/control").write_text("Source: tiny\n")
+    (tmp_path / "debian/tests/control").touch()
+    ours = f'export CLEANROOM_TREE={tmp_path} CLEANROOM_RESULTS={tmp_path}/results CLEANROOM_REF="v1\nx" OTHER=1\n'
+    step = (places.builders() / "deb/steps/autopkgtest").read_text()
+    done = run(tmp_path, "deb", ours + step, apt_get="exit 0", autopkgtest='env; echo "told $*"')
+    assert done.returncode == 0, done
+    assert "CLEANROOM" not in done.stdout
+    assert "OTHER=1" in done.stdout
+    assert f"told --no-built-binaries --output-dir {tmp_path}/results/autopkgtest {tmp_path}/ -- null" in done.stdout
+
+
 def test_units_are_those_that_can_be_started(tmp_path: Path) -> None:
     files = "/lib/systemd/system/{a.service,a@.service,a.service.d/b.conf} /usr/lib/systemd/system/{c.timer,c.txt}"
     program = f"bash -c 'printf \"%s\\n\" {files} /etc/d.service' | units"
