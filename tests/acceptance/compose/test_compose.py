@@ -47,29 +47,35 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def released(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A release that was published although services were killed in the middle."""
-    files = deb("answering", "1.0", "42")
-    # Long enough for a kill.
-    files["debian/rules"] = files["debian/rules"].replace(
-        "build-indep binary-arch:", "build-indep binary-arch:\n\tsleep 15"
-    )
+def released(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Releases that were published although a service was killed in the middle of each, by that service."""
     tree = Repository.make(tmp_path_factory.mktemp("trees") / "answering")
-    write_tree(tree.path, files)
-    tree.commit()
-    stack.deliver("answering", tree.path)
-    stack.cleanroom("product", "add", "answering", "file:///srv/repositories/answering.git")
-    tree.tag("v1.0")
-    stack.deliver("answering", tree.path)
-    for service in ("master", "worker", "postgresql"):
+    tags = {service: f"v1.{number}" for number, service in enumerate(("master", "worker", "postgresql"))}
+    for service, tag in tags.items():
+        files = deb("answering", tag.removeprefix("v"), "42")
+        # Long enough for a kill.
+        files["debian/rules"] = files["debian/rules"].replace(
+            "build-indep binary-arch:", "build-indep binary-arch:\n\tsleep 15"
+        )
+        write_tree(tree.path, files)
+        tree.commit()
+        tree.tag(tag)
+        stack.deliver("answering", tree.path)
+        if service == "master":
+            # What was tagged before it is watched is not built.
+            stack.cleanroom("product", "add", "answering", "file:///srv/repositories/answering.git", "--existing")
         until(lambda: _builds(stack), 300, f"it is built, before {service} is killed", stack.told)
         stack.kill(service)
         # What was begun is given up, or goes on where only the database was away.
         stack.docker("kill", stack.container("publisher"))
         stack.docker("start", stack.container("publisher"))
         stack.recovered()
-    # Until guests have installed it from nginx, too: that is the way through the worker.
-    words = ("release", "wait", "answering", "v1.0", "--installed", "--timeout", "1500", "--format", "json")
+    return {service: _published(stack, tag) for service, tag in tags.items()}
+
+
+def _published(stack: Stack, tag: str) -> Any:
+    """A release once guests have installed it from nginx, too: that is the way through the worker."""
+    words = ("release", "wait", "answering", tag, "--installed", "--timeout", "1500", "--format", "json")
     waited = stack.cleanroom(*words, timeout=1560, check=False)
     assert waited.status == 0, f"{waited}\n{stack.told()}"
     return waited.json
@@ -105,13 +111,13 @@ def test_a_stopped_process_is_unhealthy(stack: Stack) -> None:
     assert stack.inside("notifications", "cleanroom", "health", "notifications").status == 0
 
 
-def test_a_release_is_published_although_services_are_killed(released: Any) -> None:
-    assert released["state"] == "published", released
-    [build] = released["builds"]
-    assert (build["outcome"], build["isolation"]) == ("passed", "container")
-    assert [attempt["outcome"] for attempt in build["attempts"][:-1]] == ["infrastructure"] * (
-        len(build["attempts"]) - 1
-    )
+def test_a_release_is_published_although_services_are_killed(released: dict[str, Any]) -> None:
+    for release in released.values():
+        assert release["state"] == "published", release
+        [build] = release["builds"]
+        assert (build["outcome"], build["isolation"]) == ("passed", "container")
+        assert {attempt["outcome"] for attempt in build["attempts"][:-1]} <= {"infrastructure"}, build
+    [build] = released["worker"]["builds"]
     assert len(build["attempts"]) > 1
 
 
