@@ -48,7 +48,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def released(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Releases that were published although a service was killed in the middle of each, by that service."""
+    """Releases that were published although services were killed while they were built, by the service."""
     tree = Repository.make(tmp_path_factory.mktemp("trees") / "answering")
     tags = {service: f"v1.{number}" for number, service in enumerate(("master", "worker", "postgresql"))}
     for service, tag in tags.items():
@@ -117,8 +117,8 @@ def test_a_release_is_published_although_services_are_killed(released: dict[str,
         [build] = release["builds"]
         assert (build["outcome"], build["isolation"]) == ("passed", "container")
         assert {attempt["outcome"] for attempt in build["attempts"][:-1]} <= {"infrastructure"}, build
-    [build] = released["worker"]["builds"]
-    assert len(build["attempts"]) > 1
+    # A worker that is killed takes an attempt with it, whosever it is: one that was given up may be built again then.
+    assert sum(len(release["builds"][0]["attempts"]) for release in released.values()) > len(released)
 
 
 def test_a_plain_container_installs_it_as_the_page_says(stack: Stack, released: Any, tmp_path: Path) -> None:
