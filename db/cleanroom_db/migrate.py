@@ -69,7 +69,7 @@ def apply(database: Database) -> list[str]:
     applied = []
     with database.transaction() as cursor:
         _lock(cursor)
-        # Migrations name them.
+        # Migrations name them, and so do their rights.
         roles.create(cursor)
     for migration in migrations():
         with database.transaction() as cursor:

@@ -57,8 +57,7 @@ def create(cursor: Cursor) -> None:
 
 
 def grant(cursor: Cursor) -> None:
-    """Give every role exactly its rights in this database."""
-    create(cursor)
+    """Give every role, which is there, exactly its rights in this database."""
     cursor.execute(resources.files("cleanroom_db").joinpath("grants.sql").read_text(encoding="utf-8"))
 
 
