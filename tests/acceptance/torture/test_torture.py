@@ -1,4 +1,4 @@
-"""The torture in its short form: one disturbance of each kind, by chance. `make torture` is the long one."""
+"""The torture in two short forms; `make torture` is the long one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from surroundings import kept_between_runs, variables
 
 pytestmark = pytest.mark.timeout(900)
 PROGRAM = Path(__file__).parents[2] / "torture"
-# Two without any disturbance, and one for each kind.
-RELEASES = 10
 
 
-def test_nothing_is_lost_doubled_or_left(tmp_path: Path) -> None:
+# Two releases without any disturbance; besides one for each kind, which comes by chance, or three while every process
+# is killed once.
+@pytest.mark.parametrize(
+    ("releases", "words"), [(10, ()), (5, ("--only=kill all",))], ids=["each-kind", "each-process"]
+)
+def test_nothing_is_lost_doubled_or_left(tmp_path: Path, releases: int, words: tuple[str, ...]) -> None:
     state, report = kept_between_runs() / "torture", tmp_path / "report.json"
     done = subprocess.run(
-        [sys.executable, PROGRAM, f"--releases={RELEASES}", f"--state={state}", f"--json={report}"],
+        [sys.executable, PROGRAM, f"--releases={releases}", *words, f"--state={state}", f"--json={report}"],
         env=variables(),
         capture_output=True,
         text=True,

@@ -169,7 +169,7 @@ def _watch_statements(hook: _Hook) -> None:
 def _cursor(hook: _Hook, of: type) -> type:
     """A class of cursors whose statements are seen."""
 
-    class Watched(of):  # type: ignore[valid-type, misc]
+    class Watched(of):
         def execute(self, query: Any, *values: Any, **named: Any) -> Any:
             done = super().execute(query, *values, **named)
             text = _text(query)
@@ -188,7 +188,7 @@ def _cursor(hook: _Hook, of: type) -> type:
 def _connection(hook: _Hook, of: type) -> type:
     """A class of connections whose transactions' ends are seen."""
 
-    class Watched(of):  # type: ignore[valid-type, misc]
+    class Watched(of):
         def __init__(self, *values: Any, **named: Any) -> None:
             super().__init__(*values, **named)
             self.passed: list[boundaries.Boundary] = []

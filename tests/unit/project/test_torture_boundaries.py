@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import boundaries
 import pytest
+import striking
 from surroundings import variables
 
 from cleanroom_base.settings import load
@@ -18,11 +20,6 @@ from cleanroom_master import supervisor
 
 ROOT = Path(__file__).parents[3]
 HOOK = ROOT / "tests/torture/hook"
-sys.path.append(str(HOOK))
-
-import boundaries  # noqa: E402 - found by the line above
-import striking  # noqa: E402
-
 # Does what the publisher does with a generation.
 RENAMES = """
 import os, sys

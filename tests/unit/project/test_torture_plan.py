@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections import Counter
-from pathlib import Path
 
+import boundaries
 import pytest
-
-sys.path[1:1] = [str(Path(__file__).parents[2] / "torture"), str(Path(__file__).parents[2] / "torture/hook")]
-
-import boundaries  # noqa: E402 - these are found by the line above
-from campaign import Report, Round, chosen  # noqa: E402
-from disturbances import everything  # noqa: E402
+from campaign import Report, Round, chosen
+from disturbances import everything
 
 NAMES = [(one.kind, one.where) for one in everything()]
 
