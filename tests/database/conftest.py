@@ -70,6 +70,14 @@ def owner(connect: Callable[[Role], Database]) -> Database:
 
 
 @pytest.fixture
+def site(server: Server, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This test's database and directory are those of the command line."""
+    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
+    monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
+    monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
+
+
+@pytest.fixture
 def master(connect: Callable[[Role], Database]) -> Database:
     """This test's database as the master."""
     return connect(Role.MASTER)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import Server, add_product
+from database_server import add_product
 
 from cleanroom_db import accounts, audit
 from cleanroom_db.connection import Database
-from cleanroom_db.roles import Role
 from cleanroom_db.states import AccountRole
 from cleanroom_master import cli, passwords
 
@@ -20,16 +19,10 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture(autouse=True)
-def site(owner: Database, server: Server, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def administered(owner: Database, site: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A site with a product, whose administrator is root."""
     add_product(owner)
-    for variable, value in (
-        ("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name)),
-        ("CLEANROOM_STATE", str(tmp_path)),
-        ("CLEANROOM_SITE", str(tmp_path)),
-        ("LOGNAME", "root"),
-    ):
-        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("LOGNAME", "root")
     (tmp_path / "password").write_text(f"{PASSWORD}\n")
 
 

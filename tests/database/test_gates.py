@@ -5,18 +5,16 @@ from __future__ import annotations
 import getpass
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from database_server import DIGEST, Server, add_product
+from database_server import DIGEST, add_product
 from recorded import F, P, build, claimed, publish, published
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import audit, publications, releases
 from cleanroom_db.connection import Database
 from cleanroom_db.releases import Release
-from cleanroom_db.roles import Role
 from cleanroom_db.states import ReleaseState
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
@@ -198,13 +196,6 @@ def test_a_release_shows_what_regressed(owner: Database) -> None:
 
 
 # -- the command line ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def site(server: Server, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
-    monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
-    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
 
 
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from database_server import Server, add_product
+from database_server import add_product
 from recorded import Case, F, L, P, S, build, claimed
 
 from cleanroom_base.errors import InputError
 from cleanroom_db import histories
 from cleanroom_db.connection import Database
 from cleanroom_db.histories import History
-from cleanroom_db.roles import Role
 from cleanroom_master import cli
 
 
@@ -84,17 +82,7 @@ def test_a_case_is_found_by_the_index_among_many(owner: Database) -> None:
     assert any("test_case_name" in line["QUERY PLAN"] for line in lines)
 
 
-def test_history_on_the_command_line(
-    owner: Database,
-    server: Server,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    values = {"STATE": str(tmp_path), "SITE": str(tmp_path), "DATABASE_URL": server.url(Role.OWNER, name)}
-    for variable, value in values.items():
-        monkeypatch.setenv(f"CLEANROOM_{variable}", value)
+def test_history_on_the_command_line(owner: Database, site: None, capsys: pytest.CaptureFixture[str]) -> None:
     releases(owner, P, F)
     assert cli.run(["test", "history", "hello", "greets 'you' %", "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)

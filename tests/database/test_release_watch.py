@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
-from database_server import Server, add_product
+from database_server import add_product
 from recorded import F, P, build, claimed, publish
 
 from cleanroom_db.connection import Database
-from cleanroom_db.roles import Role
 from cleanroom_master import cli
 
 
 def test_the_way_of_a_tag_is_shown_while_it_is_gone(
-    owner: Database,
-    server: Server,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    owner: Database, site: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for variable, value in (
-        ("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name)),
-        ("CLEANROOM_STATE", str(tmp_path)),
-        ("CLEANROOM_SITE", str(tmp_path)),
-    ):
-        monkeypatch.setenv(variable, value)
     add_product(owner)
     release = claimed(owner, "v1")
 

@@ -6,24 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
-from database_server import Server, add_product
+from database_server import add_product
 from recorded import P, published
 
 from cleanroom_db import audit, notifications, webhooks
 from cleanroom_db.connection import Database
-from cleanroom_db.roles import Role
 from cleanroom_db.states import Forge, NotificationState
 from cleanroom_master import cli
 from cleanroom_master.notifications import endpoints, telling
 
 
 @pytest.fixture(autouse=True)
-def site(owner: Database, server: Server, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """This test's database is that of the command line."""
+def product(owner: Database, site: None) -> None:
     add_product(owner)
-    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
-    monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
-    monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
 
 
 def test_what_came_and_what_went_is_listed(owner: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from database_server import DIGEST, Server, add_product, begin, claim
@@ -15,7 +14,6 @@ from cleanroom_db import overview, phases
 from cleanroom_db.connection import Database
 from cleanroom_db.overview import Filter
 from cleanroom_db.phases import NewArtifact, Reset, StepResult
-from cleanroom_db.roles import Role
 from cleanroom_db.view import release_view
 from cleanroom_master import cli
 from cleanroom_master.web.application import create
@@ -126,9 +124,8 @@ def test_a_phase_without_history_has_no_estimate(web: TestClient, owner: Databas
 
 
 def test_a_release_says_the_same_as_the_command_line(
-    web: TestClient, owner: Database, server: Server, name: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], tmp_path: Path,
-) -> None:  # fmt: skip
+    web: TestClient, owner: Database, site: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     add_product(owner)
     published(owner, "v1", {"a": P, "b": P}, *TWO)
     release = claimed(owner, "v2", *TWO, gates=("builds", "no-regression"))
@@ -142,9 +139,6 @@ def test_a_release_says_the_same_as_the_command_line(
         assert gate["why"] in page.text
     assert "regress tests a" in page.text
     assert page.text.index("1 regressed") < page.text.index("the same")
-    monkeypatch.setenv("CLEANROOM_DATABASE_URL", server.url(Role.OWNER, name))
-    monkeypatch.setenv("CLEANROOM_STATE", str(tmp_path))
-    monkeypatch.setenv("CLEANROOM_SITE", str(tmp_path))
     assert cli.run(["release", "show", "hello", "v2"]) == 0
     told = capsys.readouterr().out
     assert view["why"] in told
