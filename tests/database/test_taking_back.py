@@ -98,6 +98,21 @@ def test_a_rollback_can_be_taken_back(shop: Shop, three: list[Release]) -> None:
     assert release_view(shop.owner, "hello", "v3")["removed"] == []
     found = generations.difference(shop.owner, 3, 5)
     assert (found.added, found.removed, found.releases_added, found.releases_removed) == ((), (), (), ())
+    # The page was written before it was recorded what came back, and says of all of it whose it is.
+    page = (shop.home / "repository/current/index.html").read_text()
+    assert [f"hello</bdi> <bdi>{one.ref}" in page or f"hello {one.ref}" in page for one in three] == [True] * 3
+
+
+def test_what_a_generation_had_comes_back_from_the_record_where_its_listing_is_damaged(
+    shop: Shop, three: list[Release]
+) -> None:
+    withdrawn(shop, three[0])
+    shop.publisher().turn()
+    (shop.home / "repository/generations/2/generation.json").write_text("{}")
+    asked = rolled_back(shop, 2)
+    assert shop.publisher().turn() == 1
+    assert state(shop, asked)[0] is RequestState.DONE
+    assert shop.published() == [("tiny", "2.0")]
 
 
 def test_what_was_rolled_back_is_not_published_by_the_next_release(shop: Shop, three: list[Release], tmp_path: Path):

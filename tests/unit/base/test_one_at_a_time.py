@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,21 +29,20 @@ def test_those_who_work_on_different_things_do_so_side_by_side() -> None:
 
 def test_those_who_share_a_thing_work_one_after_the_other() -> None:
     apart = OneAtATime()
-    at_work: list[str] = []
-    together: list[list[str]] = []
+    told: list[str] = []
 
-    def work(name: str, things: set[str]) -> None:
-        for _ in range(200):
-            with apart.on(things):
-                at_work.append(name)
-                together.append(list(at_work))
-                at_work.remove(name)
+    def follow() -> None:
+        with apart.on({"b", "c"}):
+            told.append("the second begins")
 
-    with ThreadPoolExecutor(3) as threads:
-        wanted = {"first": {"a", "b"}, "second": {"b", "c"}, "third": {"b"}}
-        for done in [threads.submit(work, name, things) for name, things in wanted.items()]:
-            done.result(_LONG)
-    assert {len(one) for one in together} == {1} and len(together) == 600
+    with ThreadPoolExecutor(1) as threads:
+        with apart.on({"a", "b"}):
+            following = threads.submit(follow)
+            # Long enough for one who would not wait.
+            time.sleep(0.2)
+            told.append("the first ends")
+        following.result(_LONG)
+    assert told == ["the first ends", "the second begins"]
 
 
 def test_one_that_failed_keeps_nothing() -> None:
