@@ -61,10 +61,11 @@ class FileStore:
 
 def _copy(given: IO[bytes], place: Path) -> None:
     """Copy to another file system: a file without a name until all of it is there (open(2), O_TMPFILE)."""
-    descriptor = os.open(place.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, _MODE)
+    descriptor = os.open(place.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "wb") as fresh:
         shutil.copyfileobj(given, fresh)
         fresh.flush()
+        # Whatever the umask is.
         os.fchmod(descriptor, _MODE)
         os.fsync(descriptor)
         # With a directory's descriptor it is linkat(2), which follows this link. Somebody may have brought the same.
