@@ -2,7 +2,8 @@
 
 Whoever works on an attempt holds its lease; every write about it names the owner and fails with LeaseLost once
 the lease has gone, so a worker that was thought dead cannot write into a later truth. What infrastructure
-spoiled is tried again by itself, what the product spoiled is not.
+spoiled is tried again by itself, what the product spoiled is not. A guest that went off may have been either: the
+second time that it does so in the same phase of a build, it was the product.
 """
 
 from __future__ import annotations
@@ -210,9 +211,15 @@ def _finish(
 ) -> bool:
     """The one place where an attempt ends; False if it is not the owner's (or, with `expired`, not silent)."""
     whose = _lock(cursor, attempt_id)
+    switched_off = _switched_off_again(cursor, attempt_id) if outcome is Outcome.INFRASTRUCTURE else None
+    if switched_off is not None:
+        outcome, why = Outcome.FAILED, switched_off
     row = cursor.row(_SQL["finish"], id=attempt_id, owner=owner, outcome=outcome, why=plain(why), expired=expired)
     if row is None:
         return False
+    if switched_off is not None:
+        for block in ("blame_steps", "blame_phases"):
+            cursor.execute(_SQL[block], id=attempt_id)
     cursor.execute(_SQL["close_steps"], id=attempt_id, outcome=outcome, why="its attempt ended")
     cursor.execute(_SQL["close_phases"], id=attempt_id, outcome=outcome, why="its attempt ended")
     if whose.trial is None and outcome not in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
@@ -231,6 +238,14 @@ def _finish(
     else:
         _judge(cursor, whose)
     return True
+
+
+def _switched_off_again(cursor: Cursor, attempt_id: int) -> str | None:
+    """Why it is the product's failure that an attempt's guest went off, if an earlier one's did in the same phase."""
+    row = cursor.row(_SQL["went_off_before"], id=attempt_id)
+    if row is None:
+        return None
+    return f"{row['phase']}: the guest went off, as it did in attempt {row['number']}: the product switches it off"
 
 
 @dataclass(frozen=True)

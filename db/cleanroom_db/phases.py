@@ -172,8 +172,12 @@ def finish(
     why: str = "",
     seconds: float,
     command_seconds: float,
+    guest_went_off: bool = False,
 ) -> None:
-    """A phase ended, after `seconds`, of which `command_seconds` in guest commands. Raises LeaseLost."""
+    """A phase ended, after `seconds`, of which `command_seconds` in guest commands.
+
+    `guest_went_off`: because its guest did, and by whom is not known. Raises LeaseLost.
+    """
     with database.transaction() as cursor:
         _write(
             cursor,
@@ -184,6 +188,7 @@ def finish(
             why=plain(why),
             seconds=seconds,
             command_seconds=command_seconds,
+            guest_went_off=guest_went_off,
         )
 
 

@@ -876,5 +876,6 @@ class PhaseRun:
             why=why,
             seconds=seconds,
             command_seconds=command_seconds,
+            guest_went_off=self._finished is not None and self._finished.guest_went_off,
         )
         return outcome

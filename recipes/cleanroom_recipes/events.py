@@ -190,7 +190,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class PhaseFinished:
-    """A phase ended, its guest is gone; `command_seconds` of its `seconds` were spent in guest commands."""
+    """A phase ended, its guest is gone; `command_seconds` of its `seconds` were spent in guest commands.
+
+    `guest_went_off`: it ended because its guest did, and nobody can say whether the product did that.
+    """
 
     kind: ClassVar[str] = "phase_finished"
     at: datetime
@@ -198,6 +201,7 @@ class PhaseFinished:
     why: Why | None
     seconds: Duration
     command_seconds: Duration
+    guest_went_off: bool = False
 
 
 Event = (

@@ -1,11 +1,13 @@
 """How master and workers understand each other while one of them is newer: the number of what they say, in one place.
 
-Whoever changes a request so that an older worker would not read it raises VERSION, and says here what is new. A master
+Whoever changes a request so that an older worker would not read it, or an event so that an older master would not,
+raises VERSION, and says here what is new. A master
 leaves that out for a worker that is one version behind, and gives one that is further away nothing to do; a worker
 refuses the request of such a master. So hosts can be brought up to date one after the other, after the master.
 
     1   what workers said before there was a number
     2   the request says the master's number, and by what log records are found
+    3   the end of a phase says whether its guest went off
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from cleanroom_base.errors import InputError
 
-VERSION = 2
+VERSION = 3
 # The file in a Buildbot worker's directory `info`, and the name under which the master gets it.
 WORKER_FILE = "cleanroom_protocol"
 # The keys of a request that came with a version.

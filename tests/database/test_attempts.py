@@ -84,6 +84,67 @@ def test_a_product_that_fails_is_not_tried_again(master: Database, release: Rele
     assert releases.get(master, release.id).state is ReleaseState.FAILED
 
 
+def _guest_went_off(database: Database, release: Release, phase: str) -> None:
+    """An attempt whose guest goes off in the first step of a phase."""
+    held = begin(database, release)
+    row = phases.start(database, held, 0, phase)
+    step = phases.start_step(database, held, row, 0, "make")
+    phases.finish_step(database, held, step, StepResult(Outcome.INFRASTRUCTURE, None, 1.0, "it went off"))
+    spoiled = Outcome.INFRASTRUCTURE
+    phases.finish(
+        database, held, row, spoiled, why="it went off", seconds=1.0, command_seconds=1.0, guest_went_off=True
+    )
+    end(database, held, spoiled, f"{phase}: it went off")
+
+
+def _outcomes(owner: Database) -> list[tuple[str, str]]:
+    with owner.transaction() as cursor:
+        rows = cursor.rows(
+            "SELECT phase.outcome, step.outcome AS step FROM cleanroom.phase JOIN cleanroom.step ON phase_id = phase.id"
+            " ORDER BY phase.id"
+        )
+    return [(row["outcome"], row["step"]) for row in rows]
+
+
+def test_a_guest_that_went_off_once_is_tried_again(owner: Database, master: Database, release: Release) -> None:
+    _guest_went_off(master, release, "build")
+    assert releases.get(master, release.id).state is ReleaseState.BUILDING
+    assert [work.number for work in attempts.due(master)] == [2]
+    assert _outcomes(owner) == [("infrastructure", "infrastructure")]
+
+
+@pytest.mark.parametrize("between", [(), ("lost",)], ids=["at once", "after something else"])
+def test_a_guest_that_goes_off_twice_in_a_phase_is_the_products_failure(
+    owner: Database, master: Database, release: Release, between: tuple[str, ...]
+) -> None:
+    _guest_went_off(master, release, "build")
+    for why in between:
+        end(master, begin(master, release), Outcome.INFRASTRUCTURE, why)
+    _guest_went_off(master, release, "build")
+    judged = releases.get(master, release.id)
+    why = "build: the guest went off, as it did in attempt 1: the product switches it off"
+    assert (judged.state, judged.why) == (ReleaseState.FAILED, f"debian-12/deb: {why}")
+    assert attempts.due(master) == []
+    # The page shows what failed.
+    assert _outcomes(owner) == [("infrastructure", "infrastructure"), ("failed", "failed")]
+
+
+def test_guests_that_go_off_in_different_phases_may_have_been_lost(master: Database, release: Release) -> None:
+    for phase in ("build", "install", "upgrade"):
+        _guest_went_off(master, release, phase)
+    assert releases.get(master, release.id).state is ReleaseState.HELD
+
+
+def test_a_guest_that_is_lost_after_one_went_off_is_no_failure(master: Database, release: Release) -> None:
+    _guest_went_off(master, release, "build")
+    for _ in range(2):
+        held = begin(master, release)
+        row = phases.start(master, held, 0, "build")
+        phases.finish(master, held, row, Outcome.INFRASTRUCTURE, why="lost", seconds=1.0, command_seconds=1.0)
+        end(master, held, Outcome.INFRASTRUCTURE, "build: lost")
+    assert releases.get(master, release.id).state is ReleaseState.HELD
+
+
 def test_an_attempt_that_falls_silent_is_taken_away(owner: Database, master: Database, release: Release) -> None:
     held = begin(master, release)
     phase = phases.start(master, held, 0, "build")

@@ -18,7 +18,7 @@ from cleanroom_base.errors import InputError
 from cleanroom_base.run import CommandTimedOut
 from cleanroom_base.settings import Settings
 from cleanroom_images.store import ImageChanged, ImageMissing
-from cleanroom_workers.guest import Guest, GuestLost, GuestPoweredOff
+from cleanroom_workers.guest import Guest, GuestLost, GuestWentOff
 from cleanroom_workers.host import Host
 from cleanroom_workers.libvirt_access import State
 from cleanroom_workers.plan import Limits
@@ -95,10 +95,20 @@ def test_guests_differ_in_everything_that_tells_machines_apart(host: Host) -> No
             guest.destroy()
 
 
-def test_a_guest_that_is_switched_off_from_inside_is_the_products_fault(small: Guest) -> None:
-    with pytest.raises(GuestPoweredOff):
+def test_a_container_that_is_switched_off_from_inside_went_off(small: Guest) -> None:
+    with pytest.raises(GuestWentOff):
         small.run(["sh", "-c", "systemctl poweroff; sleep 100"], timeout=60)
     assert small.state() is State.POWERED_OFF
+
+
+def test_a_container_whose_first_process_is_killed_from_outside_went_off(small: Guest) -> None:
+    assert small.record.first is not None
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(small.run, ["sleep", "100"], timeout=60)
+        small.wait_until_succeeds(["pgrep", "sleep"], timeout=20)
+        os.kill(small.record.first.process, signal.SIGKILL)
+        with pytest.raises(GuestWentOff):
+            running.result(60)
 
 
 def test_a_guest_that_is_lost_is_not(small: Guest) -> None:

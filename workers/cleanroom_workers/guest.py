@@ -48,6 +48,14 @@ class GuestPoweredOff(ProductError):
     """The product switched its guest off."""
 
 
+class GuestWentOff(GuestLost):
+    """A container ended by itself, which is its product's doing or that of somebody who killed its first process.
+
+    libvirt's driver for containers says "shut down" of both: it looks at no exit status. Source:
+    virLXCControllerSignalChildIO in its lxc_controller.c, which only tells a reboot from everything else.
+    """
+
+
 class CommandFailed(ProductError):
     """A command in a guest did not end as it had to."""
 
@@ -137,7 +145,7 @@ class Guest:
 
         `output` gets standard output and standard error as they come. `output_limit` is in bytes. After a
         timeout, what the command started may still run: such a guest is to be thrown away.
-        Raises GuestPoweredOff, GuestLost, CommandTimedOut, OutputLimitExceeded.
+        Raises GuestPoweredOff, GuestLost (of which one kind is GuestWentOff), CommandTimedOut, OutputLimitExceeded.
         """
         try:
             return self._shell.run(
@@ -272,6 +280,8 @@ class Guest:
         deadline = time.monotonic() + _SETTLE
         while (state := self.state()) is State.RUNNING and time.monotonic() < deadline:
             time.sleep(_PAUSE)
+        if state is State.POWERED_OFF and self.isolation == "container":
+            return GuestWentOff(f"the guest {self.name} went off, which may be its product's doing")
         if state is State.POWERED_OFF:
             return GuestPoweredOff(f"the guest {self.name} was switched off from inside")
         return GuestLost(f"the guest {self.name} is lost ({state.value})")

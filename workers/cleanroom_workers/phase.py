@@ -36,7 +36,7 @@ from cleanroom_recipes.model import (
 from cleanroom_recipes.plan import StepPlan
 from cleanroom_recipes.request import PhaseRequest
 from cleanroom_workers import artifacts, declarations, failure_reason, installed, package_sources, room, variation
-from cleanroom_workers.guest import plain_environment
+from cleanroom_workers.guest import GuestWentOff, plain_environment
 from cleanroom_workers.results.autopkgtest import Autopkgtest
 from cleanroom_workers.results.log import LogReport
 from cleanroom_workers.results.step import PhaseResults, StepResults
@@ -130,12 +130,16 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """How a step or phase ended. `final`: the phase cannot go on, whether or not the step was required."""
+    """How a step or phase ended.
+
+    `final`: the phase cannot go on, whether or not the step was required. `guest_went_off`: by whom is not known.
+    """
 
     outcome: Outcome
     why: str | None = None
     exit_status: int | None = None
     final: bool = False
+    guest_went_off: bool = False
 
 
 _PASSED = _Verdict(Outcome.PASSED)
@@ -183,7 +187,11 @@ class _Phase:
             verdict = _Verdict(Outcome.CANCELLED, str(error) or "the phase was cancelled")
         seconds = time.monotonic() - self._started
         why = verdict.why[:WHY_LIMIT] if verdict.why else None
-        self._emit(events.PhaseFinished(events.now(), verdict.outcome, why, seconds, self._command_seconds))
+        self._emit(
+            events.PhaseFinished(
+                events.now(), verdict.outcome, why, seconds, self._command_seconds, verdict.guest_went_off
+            )
+        )
         return verdict.outcome
 
     def _judge(self) -> _Verdict:
@@ -195,7 +203,8 @@ class _Phase:
             return self._unless_host_is_full(_Verdict(Outcome.FAILED, error.message))
         except CleanroomError as error:
             # All problems and what to do about them, in one line.
-            return _Verdict(Outcome.INFRASTRUCTURE, "; ".join(map(str.strip, str(error).splitlines())))
+            why = "; ".join(map(str.strip, str(error).splitlines()))
+            return _Verdict(Outcome.INFRASTRUCTURE, why, guest_went_off=isinstance(error, GuestWentOff))
         except OSError as error:
             return _Verdict(Outcome.INFRASTRUCTURE, f"the host failed: {error}")
 
@@ -424,6 +433,9 @@ class _Phase:
             raise
         except ProductError as error:
             return _Verdict(Outcome.FAILED, f"{error.message} during step {step.name}", final=True)
+        except GuestWentOff as error:
+            why = f"{error.message}, during step {step.name}"
+            return _Verdict(Outcome.INFRASTRUCTURE, why, final=True, guest_went_off=True)
         except InfrastructureError as error:
             return _Verdict(Outcome.INFRASTRUCTURE, error.message, final=True)
         return _judged(step, completed.exit_status, output)

@@ -65,6 +65,25 @@ RETURNING *
 INSERT INTO cleanroom.attempt (build_id, number, series_start, priority, not_before)
 VALUES (%(build)s, %(number)s, %(series_start)s, %(priority)s, now() + make_interval(secs => %(pause)s))
 
+-- name: went_off_before
+-- The phase in which an attempt's guest went off, and the first attempt of its build whose guest did so in the same one.
+SELECT phase.name AS phase, earlier.number
+  FROM cleanroom.attempt JOIN cleanroom.phase ON phase.attempt_id = attempt.id AND phase.guest_went_off
+  JOIN cleanroom.attempt AS earlier ON earlier.build_id = attempt.build_id AND earlier.number < attempt.number
+  JOIN cleanroom.phase AS before ON before.attempt_id = earlier.id AND before.guest_went_off
+   AND (before.name, before.replay) = (phase.name, phase.replay)
+ WHERE attempt.id = %(id)s AND phase.replay = 0
+ ORDER BY earlier.number LIMIT 1
+
+-- name: blame_steps
+UPDATE cleanroom.step SET outcome = 'failed'
+  FROM cleanroom.phase
+ WHERE phase.id = step.phase_id AND phase.attempt_id = %(id)s AND phase.guest_went_off AND phase.replay = 0
+   AND step.outcome = 'infrastructure'
+
+-- name: blame_phases
+UPDATE cleanroom.phase SET outcome = 'failed' WHERE attempt_id = %(id)s AND guest_went_off AND replay = 0
+
 -- name: close_phases
 UPDATE cleanroom.phase SET outcome = %(outcome)s, why = %(why)s, finished_at = now()
  WHERE attempt_id = %(id)s AND finished_at IS NULL

@@ -91,7 +91,7 @@ WITH held AS (
 )
 UPDATE cleanroom.phase
    SET outcome = %(outcome)s, why = %(why)s, seconds = %(seconds)s, command_seconds = %(command_seconds)s,
-       finished_at = now()
+       guest_went_off = %(guest_went_off)s, finished_at = now()
   FROM held WHERE phase.attempt_id = held.id AND phase.id = %(phase)s
 
 -- name: start_step

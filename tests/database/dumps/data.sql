@@ -183,3 +183,6 @@ INSERT INTO artifact (id, attempt_id, phase, file, sha256, size, kind, removed_a
 
 -- since 0022
 INSERT INTO worker (name, protocol, problem, attached_at) VALUES ('host-1', 1, '', '2030-01-01Z');
+
+-- since 0024
+UPDATE phase SET guest_went_off = true WHERE id = 2;

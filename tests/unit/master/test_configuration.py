@@ -84,12 +84,13 @@ def test_buildbot_s_tables_have_a_schema_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "version", "works"), [(None, 1, True), ("2", 2, True), ("3", 3, False), ("0", 0, False), ("x", 0, False)]
+    ("said", "version", "works"),
+    [(None, 1, False), ("2", 2, True), ("3", 3, True), ("4", 4, False), ("0", 0, False), ("x", 0, False)],
 )
 def test_a_worker_of_a_version_that_is_not_understood_gets_nothing_to_do(
     inputs: Inputs, said: str | None, version: int, works: bool
 ) -> None:
-    assert VERSION == 2
+    assert VERSION == 3
     [worker] = configure(inputs)["workers"]
     worker.locksAvailable = lambda: True
     worker._applyWorkerInfo({"host": "x", **({} if said is None else {WORKER_FILE: said})})

@@ -236,7 +236,7 @@ def test_a_digest_that_names_another_file_is_refused() -> None:
 
 def test_a_bad_request_tells_everything(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        request.decode(b'{"commit": "HEAD", "output": "relative", "extra": 1}')
+        request.decode(b'{"protocol": 3, "commit": "HEAD", "output": "relative", "extra": 1}')
     places = {problem.place for problem in caught.value.problems}
     assert {"commit", "output", "extra", "phase", "product"} <= places
     for content in (b"", b"[]", b"{", b"\xff"):

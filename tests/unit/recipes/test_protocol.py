@@ -33,8 +33,13 @@ def test_a_request_of_a_master_one_version_away_is_read() -> None:
     for version in (protocol.VERSION - 1, protocol.VERSION + 1):
         sent = {**plain, "protocol": version}
         assert request.decode(json.dumps(sent).encode()).protocol == version
+
+
+def test_a_request_without_a_number_is_of_version_1() -> None:
+    plain = json.loads(request.encode(REQUEST))
     del plain["protocol"]
-    assert request.decode(json.dumps(plain).encode()).product == REQUEST.product
+    with pytest.raises(InputError, match="the request is of version 1"):
+        request.decode(json.dumps(plain).encode())
 
 
 @pytest.mark.parametrize("version", [protocol.VERSION + 2, protocol.VERSION - 2, "2", None, True])

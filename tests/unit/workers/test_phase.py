@@ -52,6 +52,7 @@ from cleanroom_recipes.plan import PhasePlan, StepPlan
 from cleanroom_recipes.request import PhaseRequest, Repository
 from cleanroom_workers import room
 from cleanroom_workers.command import cancelled_by_signals
+from cleanroom_workers.guest import GuestLost, GuestWentOff
 from cleanroom_workers.phase import Surroundings, run_phase
 
 Kind = TypeVar("Kind")
@@ -304,6 +305,24 @@ def test_a_build_that_switches_its_guest_off_fails(run: Run) -> None:
     error = ProductError("the guest guest-1 was switched off from inside")
     assert run.go([(step("lint", required=False), raises(error))]) is Outcome.FAILED
     assert run.why == "the guest guest-1 was switched off from inside during step lint"
+
+
+def test_a_guest_that_went_off_is_told_as_such(run: Run) -> None:
+    error = GuestWentOff("the guest guest-1 went off, which may be its product's doing")
+    assert run.go([(step("lint", required=False), raises(error))]) is Outcome.INFRASTRUCTURE
+    assert run.why == "the guest guest-1 went off, which may be its product's doing, during step lint"
+    assert run.of(PhaseFinished)[0].guest_went_off
+
+
+def test_a_guest_that_goes_off_between_steps_is_told_as_such(run: Run) -> None:
+    run.listing = raises(GuestWentOff("the guest guest-1 went off"))
+    assert run.go([(step("test", tests=Report.COMMAND), prints("ok"))]) is Outcome.INFRASTRUCTURE
+    assert run.of(PhaseFinished)[0].guest_went_off
+
+
+def test_a_guest_that_is_lost_did_not_go_off(run: Run) -> None:
+    assert run.go([(step("build"), raises(GuestLost("the guest guest-1 is lost")))]) is Outcome.INFRASTRUCTURE
+    assert not run.of(PhaseFinished)[0].guest_went_off
 
 
 def test_a_build_dependency_that_does_not_exist_is_the_products_fault(run: Run) -> None:
