@@ -8,10 +8,10 @@ import pytest
 from live_site import LiveSite, installed
 
 # Fixtures that the unit tests of the publication share.
-from publishing import home_of_two_keys, open_two_keys, repository, signer, two_keys
+from publishing import home_of_two_keys, open_two_keys, repository, runtime, signer, two_keys
 from surroundings import of_this_process
 
-__all__ = ["home_of_two_keys", "open_two_keys", "repository", "signer", "site", "two_keys"]
+__all__ = ["home_of_two_keys", "open_two_keys", "repository", "runtime", "signer", "site", "two_keys"]
 
 
 @pytest.fixture(scope="session")

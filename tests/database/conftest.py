@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from database_server import Server, running_server
 from people import settings_of
-from publishing import home_of_two_keys, open_two_keys, signer, two_keys
+from publishing import home_of_two_keys, open_two_keys, runtime, signer, two_keys
 from shop import Shop
 from starlette.testclient import TestClient
 
@@ -22,7 +22,7 @@ from cleanroom_master.web.application import create
 from cleanroom_master.web.site import Site
 from cleanroom_master.web.visitors import Access
 
-__all__ = ["home_of_two_keys", "open_two_keys", "signer", "two_keys"]
+__all__ = ["home_of_two_keys", "open_two_keys", "runtime", "signer", "two_keys"]
 
 _numbers = itertools.count(1)
 

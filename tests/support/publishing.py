@@ -39,21 +39,26 @@ def home_of_two_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_two_keys(home_of_two_keys: Path, tmp_path: Path) -> Iterator[Callable[[], Signer]]:
+def runtime() -> Iterator[Path]:
+    """A place for an agent's sockets: their paths may have 107 bytes, and the name of a test is long."""
+    with tempfile.TemporaryDirectory(prefix="cr-", dir="/tmp") as place:
+        yield Path(place)
+
+
+@pytest.fixture
+def open_two_keys(home_of_two_keys: Path, tmp_path: Path, runtime: Path) -> Iterator[Callable[[], Signer]]:
     """Open this test's own copy of a home with two keys, as a process that starts does."""
     home = tmp_path / "two-keys"
     shutil.copytree(home_of_two_keys, home, ignore=shutil.ignore_patterns("S.*", "*.lock", ".#*"))
     opened: list[Signer] = []
-    # A socket's path may have 107 bytes, and the name of a test is long.
-    with tempfile.TemporaryDirectory(prefix="cr-", dir="/tmp") as runtime:
 
-        def open_signer() -> Signer:
-            opened.append(Signer(home, Path(runtime), user_id="Test repository", may_make=False))
-            return opened[-1]
+    def open_signer() -> Signer:
+        opened.append(Signer(home, runtime, user_id="Test repository", may_make=False))
+        return opened[-1]
 
-        yield open_signer
-        for signer in opened:
-            signer.close()
+    yield open_signer
+    for signer in opened:
+        signer.close()
 
 
 @pytest.fixture

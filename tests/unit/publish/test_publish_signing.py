@@ -14,8 +14,8 @@ from cleanroom_master.publish.site import open_signer, repository_directory
 from cleanroom_master.publish.token import Token
 
 
-def test_the_key_is_made_once_and_found_again(tmp_path: Path, signer: Signer):
-    with Signer(signer.home, tmp_path / "runtime", user_id="Another name") as again:
+def test_the_key_is_made_once_and_found_again(runtime: Path, signer: Signer):
+    with Signer(signer.home, runtime, user_id="Another name") as again:
         assert again.key == signer.key
     assert again.key.user_id == "Test repository"
 
@@ -62,23 +62,23 @@ def test_the_signature_of_a_text_with_an_empty_line_more_is_that_of_the_text(tmp
     assert subprocess.run(gpgv, check=False, timeout=60).returncode == 1
 
 
-def test_a_home_with_a_long_path_works(tmp_path: Path, signer: Signer):
+def test_a_home_with_a_long_path_works(tmp_path: Path, runtime: Path, signer: Signer):
     """The agent's socket would not fit into the 107 bytes of a socket's path."""
     home = tmp_path / ("long" * 30) / "gnupg"
     home.parent.mkdir()
     signer.close()  # an agent that finds its home gone would be asked while it ends
     signer.home.rename(home)
     try:
-        with Signer(home, tmp_path / "runtime", user_id="Test repository") as moved:
+        with Signer(home, runtime, user_id="Test repository") as moved:
             assert b"BEGIN PGP SIGNATURE" in moved.detach_sign(b"text\n")
     finally:
         home.rename(signer.home)
 
 
-def test_no_agent_is_left(tmp_path: Path, signer: Signer):
-    with Signer(signer.home, tmp_path / "runtime", user_id="Test repository") as again:
+def test_no_agent_is_left(runtime: Path, signer: Signer):
+    with Signer(signer.home, runtime, user_id="Test repository") as again:
         again.detach_sign(b"text\n")
-        link = tmp_path / "runtime/gnupg"
+        link = runtime / "gnupg"
         ask = ["gpg-connect-agent", "--no-autostart", "--homedir", link, "/bye"]
         assert subprocess.run(ask, check=False, capture_output=True, timeout=60).returncode == 0
     assert b"no gpg-agent running" in subprocess.run(ask, check=False, capture_output=True, timeout=60).stderr
@@ -93,10 +93,10 @@ def expired(home: Path) -> None:
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True, timeout=60)
 
 
-def test_an_expired_key_signs_nothing_and_can_be_extended(tmp_path: Path):
+def test_an_expired_key_signs_nothing_and_can_be_extended(tmp_path: Path, runtime: Path):
     expired(tmp_path / "gnupg")
     rpm = tmp_path / "tiny.rpm"
-    with Signer(tmp_path / "gnupg", tmp_path / "runtime", user_id="Old", may_make=False) as signer:
+    with Signer(tmp_path / "gnupg", runtime, user_id="Old", may_make=False) as signer:
         for sign in (signer.detach_sign, signer.clear_sign, signer.signatures):
             with pytest.raises(KeyTrouble, match="expired on 2020-01-02") as raised:
                 sign(b"text\n")
@@ -108,8 +108,8 @@ def test_an_expired_key_signs_nothing_and_can_be_extended(tmp_path: Path):
         assert b"BEGIN PGP SIGNATURE" in signer.detach_sign(b"text\n")
 
 
-def test_a_key_that_vanished_is_not_replaced_by_itself(tmp_path: Path):
-    with Signer(tmp_path / "gone", tmp_path / "runtime", user_id="Test repository", may_make=False) as signer:
+def test_a_key_that_vanished_is_not_replaced_by_itself(tmp_path: Path, runtime: Path):
+    with Signer(tmp_path / "gone", runtime, user_id="Test repository", may_make=False) as signer:
         with pytest.raises(KeyTrouble, match="the signing key vanished") as raised:
             signer.detach_sign(b"text\n")
         assert "bring it back from a backup" in str(raised.value)
@@ -220,10 +220,10 @@ def add_key_pair(tmp_path: Path, token: Token, number: str) -> None:
     tool(*pkcs11, "--write-object", tmp_path / "public.crt", "--type", "cert", "--id", number)
 
 
-def test_a_key_on_a_token_signs_and_is_followed_by_another(tmp_path: Path, token: Token):
+def test_a_key_on_a_token_signs_and_is_followed_by_another(tmp_path: Path, runtime: Path, token: Token):
     rpm = make_rpm(tmp_path)
     home = tmp_path / "gnupg"
-    with Signer(home, tmp_path / "runtime", user_id="Test repository", token=token) as signer:
+    with Signer(home, runtime, user_id="Test repository", token=token) as signer:
         # What is in the home leads to the token, and is no secret.
         [stub] = (home / "private-keys-v1.d").iterdir()
         assert b"shadowed-private-key" in stub.read_bytes()
