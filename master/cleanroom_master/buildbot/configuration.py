@@ -65,6 +65,7 @@ class HostWorker(Worker):
 
     dispatch: Dispatch
     _asking: LoopingCall | None = None
+    _has_builders: bool = False
 
     @property
     def protocol(self) -> int:
@@ -76,10 +77,15 @@ class HostWorker(Worker):
 
     @defer.inlineCallbacks
     def attached(self, conn: Any) -> Any:
-        """The worker came."""
+        """The worker came. Where Buildbot's own database is away just then, it is sent away, and comes again."""
+        self._has_builders = False
         yield super().attached(conn)
         if self.conn is not conn:
             # It was lost again meanwhile.
+            return
+        if not self._has_builders:
+            # Buildbot logs its error, and would keep a worker to which it gives nothing.
+            conn.loseConnection()
             return
         if (problem := protocol.refusal(self.protocol)) is not None:
             log.msg(f"{self.name} gets nothing to do: {problem}")
@@ -87,6 +93,11 @@ class HostWorker(Worker):
         noted.addErrback(log.err, "which version a worker speaks could not be written down")
         self._asking = LoopingCall(self._ask)
         self._asking.start(_ASK_EVERY).addErrback(log.err)
+
+    def updateWorker(self) -> Any:  # noqa: N802 - Buildbot's name
+        """The worker is given its builders, after Buildbot has written down that it came."""
+        self._has_builders = True
+        return super().updateWorker()
 
     def putInQuarantine(self) -> None:  # noqa: N802 - Buildbot's name
         """Do nothing."""
@@ -102,7 +113,13 @@ class HostWorker(Worker):
         """The host is not connected any more."""
         if self._asking is not None and self._asking.running:
             self._asking.stop()
-        yield super().detached()
+        try:
+            yield super().detached()
+        except Exception:
+            # Buildbot writes that down first, and would otherwise take the worker for busy when it comes again.
+            log.err(None, f"that {self.name} is lost could not be written down")
+            self.botmaster.workerLost(self)
+            self.startMissingTimer()
 
     @defer.inlineCallbacks
     def _ask(self) -> Any:

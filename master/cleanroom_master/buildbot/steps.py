@@ -50,6 +50,7 @@ class AttemptBuild(Build):
     job: Job | None = None
     _heartbeat: LoopingCall | None = None
     _asked_to_stop: float | None = None
+    _lost_since: float | None = None
     _broken: bool = False
 
     def begin(self, dispatch: Dispatch, job: Job) -> None:
@@ -81,19 +82,31 @@ class AttemptBuild(Build):
         except Exception:
             log.err(None, "the lease could not be renewed; trying again")
             return
-        if kept and self._broken:
-            yield self.buildFinished(["interrupted"], results.EXCEPTION)
+        if kept:
+            if self._broken or self._long_without_worker():
+                yield self.buildFinished(["interrupted"], results.EXCEPTION)
             return
-        if not kept:
-            log.msg(f"attempt {self.job.attempt} was taken away or cancelled")
-            now = self.master.reactor.seconds()
-            if self._asked_to_stop is None:
-                self._asked_to_stop = now
-            elif now - self._asked_to_stop > _STOP_PATIENCE:
-                # A step that fails while Buildbot's own database is away never ends, and would keep its builder.
-                yield self.buildFinished(["given up"], results.EXCEPTION)
-                return
+        log.msg(f"attempt {self.job.attempt} was taken away or cancelled")
+        now = self.master.reactor.seconds()
+        if self._asked_to_stop is None:
+            self._asked_to_stop = now
+        elif now - self._asked_to_stop > _STOP_PATIENCE:
+            # A step that fails while Buildbot's own database is away never ends, and would keep its builder.
+            yield self.buildFinished(["given up"], results.EXCEPTION)
+            return
+        try:
             yield self.stopBuild("the attempt was taken away or cancelled", results.CANCELLED)
+        except Exception:
+            log.err(None, "the build could not be stopped; trying again")
+
+    def _long_without_worker(self) -> bool:
+        """Whether the worker is lost, and the step that ran there has not noticed for a while."""
+        if self.conn is not None:
+            return False
+        now = self.master.reactor.seconds()
+        if self._lost_since is None:
+            self._lost_since = now
+        return bool(now - self._lost_since > _STOP_PATIENCE)
 
     @defer.inlineCallbacks
     def buildFinished(self, text: Any, result: Any) -> Any:  # noqa: N802 - Buildbot's name
@@ -156,6 +169,16 @@ class _Transfer(BuildStep):
         super().__init__(haltOnFailure=True, **kwargs)
         self.dispatch = dispatch
         self.job = job
+
+    @defer.inlineCallbacks
+    def interrupt(self, reason: Any) -> Any:
+        """Stop; the command stops also where Buildbot cannot write that down, because its own database is away."""
+        try:
+            yield super().interrupt(reason)
+        except Exception:
+            # Buildbot has logged it.
+            if self.cmd is not None:
+                yield self.cmd.interrupt(reason)
 
     @defer.inlineCallbacks
     def command(self, remote: Any) -> Any:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from buildbot.process import results
+from buildbot.process.buildstep import create_step_from_step_or_factory
 from twisted.internet import defer, task
+from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from cleanroom_master.buildbot.steps import AttemptBuild
+from cleanroom_master.buildbot import steps
+from cleanroom_master.buildbot.steps import AttemptBuild, SendSource
 
 
 def _away(*_: Any) -> defer.Deferred[Any]:
@@ -79,6 +83,56 @@ def test_a_build_that_breaks_before_it_has_a_lease_gives_its_worker_back_once_th
     buildbot.there = True
     buildbot.clock.advance(30)
     assert (len(buildbot.free), buildbot.builder.building, found) == (1, [], [None])
+
+
+class Waiting:
+    """A command that runs on a worker until somebody interrupts it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[object] = []
+
+    def interrupt(self, reason: object) -> defer.Deferred[None]:
+        self.reasons.append(reason)
+        return defer.succeed(None)
+
+
+def test_a_command_whose_worker_is_lost_ends_although_that_cannot_be_written() -> None:
+    """Buildbot writes a log that says so before it tells the command, which would wait for its worker for ever."""
+    step = create_step_from_step_or_factory(SendSource(None, None))
+    step.addCompleteLog = _away
+    step.cmd = Waiting()
+    lost = Failure(ConnectionLost())
+    step.interrupt(lost)
+    assert step.cmd.reasons == [lost]
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "there"])
+def test_a_build_whose_step_does_not_notice_that_its_worker_is_lost_ends(
+    lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Threads would go on after this test.
+    monkeypatch.setattr(steps, "deferToThread", defer.maybeDeferred)
+    buildbot = Buildbot()
+    buildbot.there = True
+    build = buildbot.build()
+    build.conn = None if lost else object()
+    build.dispatch = SimpleNamespace(renew=lambda _: True, finish=lambda _: None)
+    build.job = SimpleNamespace(attempt=1)
+    for _ in range(3):
+        build._renew()
+        buildbot.clock.advance(40)
+    assert (build in buildbot.builder.building) is not lost
+
+
+def test_a_heartbeat_goes_on_where_a_build_cannot_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "deferToThread", defer.maybeDeferred)
+    build = Buildbot().build()
+    build.dispatch = SimpleNamespace(renew=lambda _: False)
+    build.job = SimpleNamespace(attempt=1)
+    build.stopBuild = _away
+    found: list[object] = []
+    build._renew().addBoth(found.append)
+    assert found == [None]
 
 
 def test_an_end_that_cannot_be_written_is_written_later() -> None:

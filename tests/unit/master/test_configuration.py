@@ -5,15 +5,19 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from buildbot.config.master import MasterConfig
+from buildbot.worker.protocols.base import Connection
 from sqlalchemy.engine import make_url
+from twisted.internet import defer
 
 from cleanroom_base.settings import load
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import CHANNELS, Listener
-from cleanroom_master.buildbot.configuration import Inputs, configure
+from cleanroom_master.buildbot.configuration import HostWorker, Inputs, configure
 from cleanroom_master.buildbot.inputs import buildbot_url
 from cleanroom_master.dispatch import Dispatch
 from cleanroom_recipes.protocol import VERSION, WORKER_FILE
@@ -96,3 +100,56 @@ def test_a_worker_of_a_version_that_is_not_understood_gets_nothing_to_do(
     worker._applyWorkerInfo({"host": "x", **({} if said is None else {WORKER_FILE: said})})
     assert worker.protocol == version
     assert worker.canStartBuild() is works
+
+
+# -- a worker that comes or goes while Buildbot's own database is away --------------------------------------------
+
+
+def _away(*_: Any, **__: Any) -> defer.Deferred[Any]:
+    return defer.fail(ConnectionError("the database is away"))
+
+
+class Attaching(Connection):
+    """A connection from a worker, as far as Buildbot looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__("host")
+        self.info = {"system": "posix"}
+        self.lost = False
+
+    def get_peer(self) -> str:
+        return "host"
+
+    def loseConnection(self) -> None:  # noqa: N802 - Buildbot's name
+        self.lost = True
+        self.notifyDisconnected()
+
+
+@pytest.fixture
+def worker(inputs: Inputs) -> HostWorker:
+    """A worker of a master that cannot write; `lost` are those of which its builders know that they are gone."""
+    [worker] = configure(inputs)["workers"]
+    lost: list[HostWorker] = []
+    updates = SimpleNamespace(workerConnected=_away, workerDisconnected=_away)
+    master = SimpleNamespace(
+        data=SimpleNamespace(updates=updates), botmaster=SimpleNamespace(workerLost=lost.append), masterid=1
+    )
+    worker.parent = SimpleNamespace(master=master)
+    worker.missing_timeout = 0
+    worker.lost = lost
+    return worker
+
+
+def test_a_worker_that_is_lost_is_no_builder_s_any_more_although_that_cannot_be_written(worker: HostWorker) -> None:
+    """It would count as busy with the build that it had, when it comes again."""
+    worker.conn = Attaching()
+    found: list[object] = []
+    worker.detached().addBoth(found.append)
+    assert (found, worker.lost, worker.conn) == ([None], [worker], None)
+
+
+def test_a_worker_that_comes_while_that_cannot_be_written_is_to_come_again(worker: HostWorker) -> None:
+    """Buildbot would keep it, and give it nothing."""
+    connection = Attaching()
+    worker.attached(connection)
+    assert (connection.lost, worker.conn) == (True, None)
