@@ -69,9 +69,13 @@ class HostWorker(Worker):
 
     @property
     def protocol(self) -> int:
-        """The version that the worker speaks; those that say none speak the first."""
+        """The version that the worker speaks; those that say none speak the first.
+
+        Buildbot's own `info` keeps what an earlier connection said and this one does not.
+        """
+        said = {} if self.conn is None else self.conn.info
         try:
-            return int(self.info.getProperty(protocol.WORKER_FILE, 1))
+            return int(said.get(protocol.WORKER_FILE, 1))
         except ValueError:
             return 0
 

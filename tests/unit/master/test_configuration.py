@@ -87,6 +87,22 @@ def test_buildbot_s_tables_have_a_schema_of_their_own() -> None:
     assert url.query["options"] == "-c role=master -csearch_path=buildbot"
 
 
+class Attaching(Connection):
+    """A connection from a worker, as far as Buildbot looks at it."""
+
+    def __init__(self, **info: str) -> None:
+        super().__init__("host")
+        self.info = {"system": "posix", **info}
+        self.lost = False
+
+    def get_peer(self) -> str:
+        return "host"
+
+    def loseConnection(self) -> None:  # noqa: N802 - Buildbot's name
+        self.lost = True
+        self.notifyDisconnected()
+
+
 @pytest.mark.parametrize(
     ("said", "version", "works"),
     [(None, 1, False), ("2", 2, True), ("3", 3, True), ("4", 4, False), ("0", 0, False), ("x", 0, False)],
@@ -97,7 +113,12 @@ def test_a_worker_of_a_version_that_is_not_understood_gets_nothing_to_do(
     assert VERSION == 3
     [worker] = configure(inputs)["workers"]
     worker.locksAvailable = lambda: True
-    worker._applyWorkerInfo({"host": "x", **({} if said is None else {WORKER_FILE: said})})
+    for connection in (
+        Attaching(**{WORKER_FILE: str(VERSION)}),
+        Attaching(**({} if said is None else {WORKER_FILE: said})),
+    ):
+        worker.conn = connection
+        worker._applyWorkerInfo(connection.info)
     assert worker.protocol == version
     assert worker.canStartBuild() is works
 
@@ -107,22 +128,6 @@ def test_a_worker_of_a_version_that_is_not_understood_gets_nothing_to_do(
 
 def _away(*_: Any, **__: Any) -> defer.Deferred[Any]:
     return defer.fail(ConnectionError("the database is away"))
-
-
-class Attaching(Connection):
-    """A connection from a worker, as far as Buildbot looks at it."""
-
-    def __init__(self) -> None:
-        super().__init__("host")
-        self.info = {"system": "posix"}
-        self.lost = False
-
-    def get_peer(self) -> str:
-        return "host"
-
-    def loseConnection(self) -> None:  # noqa: N802 - Buildbot's name
-        self.lost = True
-        self.notifyDisconnected()
 
 
 @pytest.fixture
