@@ -33,7 +33,8 @@ class Host(Entity):
     """A machine that runs guests.
 
     `places` is how many guests may be at work on it at the same time, `running` how many somebody has, and `ready` how
-    many are kept ready, as it said at `heard_at` (None: never yet).
+    many are kept ready, as it said at `heard_at` (None: never yet). `problem` is why its worker is given nothing to do,
+    and what to do about it; empty: there is none.
     """
 
     name: str
@@ -46,11 +47,13 @@ class Host(Entity):
     ready: int
     running: int
     heard_at: datetime | None
+    problem: str
 
     @property
     def free(self) -> int:
-        """How many more guests may be at work now; none on a host that takes no work."""
-        return max(self.places - self.running, 0) if self.state is HostState.READY else 0
+        """How many more guests may be at work now; none on a host that takes no work, or is given none."""
+        takes_work = self.state is HostState.READY and not self.problem
+        return max(self.places - self.running, 0) if takes_work else 0
 
     @property
     def drained(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 from database_server import POLICY, add_product, begin, claim
 
 from cleanroom_base.errors import InputError
-from cleanroom_db import attempts, audit, products, services
+from cleanroom_db import attempts, audit, products, services, workers
 from cleanroom_db.connection import Database
 from cleanroom_db.listen import CHANGE, HOST, Listener
 from cleanroom_db.services import Guests
@@ -49,6 +49,16 @@ def test_a_host_stays_drained_whatever_it_says(owner: Database) -> None:
     with pytest.raises(InputError, match="host1 takes work already"):
         services.resume(owner, "host1", "anna", "")
     assert [entry.action for entry in audit.list_latest(owner, "host1")] == ["host resume", "host drain"]
+
+
+def test_a_host_says_why_its_worker_gets_nothing_to_do(owner: Database) -> None:
+    services.host_seen(owner, "host1", ("container",), 2, 4096, Guests(places=4, ready=2, running=1))
+    workers.attached(owner, "host1", 1, "it is too old")
+    [host] = services.hosts(owner)
+    assert (host.problem, host.state, host.free) == ("it is too old", HostState.READY, 0)
+    assert services.drain(owner, "host1", "anna", "").problem == "it is too old"
+    workers.attached(owner, "host1", 3, "")
+    assert services.resume(owner, "host1", "anna", "").free == 3
 
 
 def test_a_host_is_drained_once_its_work_has_ended(owner: Database) -> None:

@@ -10,7 +10,7 @@ from reading import read
 from recorded import F, L, P, build, claimed, published
 from starlette.testclient import TestClient
 
-from cleanroom_db import overview, phases, products, services
+from cleanroom_db import overview, phases, products, services, workers
 from cleanroom_db.connection import Database
 from cleanroom_db.phases import Reset
 
@@ -151,6 +151,12 @@ def test_hosts_say_how_long_a_reset_takes(web: TestClient, owner: Database) -> N
     for told in ("host-1", "4 processors", "container, overlay", "median 0.03 s", "2.0 s", "debian-12/deb"):
         assert told in page.text, told
     assert len(page.all("rect")) == 3
+
+
+def test_a_host_whose_worker_is_too_old_says_so(web: TestClient, owner: Database) -> None:
+    services.host_seen(owner, "host-1", ("container",), 4, 8192)
+    workers.attached(owner, "host-1", 1, "bring <b>its host</b> up to date")
+    assert "Gets nothing to do: bring <b>its host</b> up to date." in read(web, "/hosts").text
 
 
 def test_trends_have_a_plot_and_its_numbers(web: TestClient, owner: Database) -> None:

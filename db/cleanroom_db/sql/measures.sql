@@ -40,4 +40,6 @@ SELECT state, count(*) AS number FROM cleanroom.notification GROUP BY state
 SELECT name, extract(epoch FROM now() - seen_at)::double precision AS silent FROM cleanroom.service
 
 -- name: hosts
-SELECT *, extract(epoch FROM now() - seen_at)::double precision AS silent FROM cleanroom.host
+SELECT host.*, coalesce(worker.problem, '') AS problem,
+       extract(epoch FROM now() - host.seen_at)::double precision AS silent
+  FROM cleanroom.host LEFT JOIN cleanroom.worker USING (name)

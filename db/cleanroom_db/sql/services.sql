@@ -26,10 +26,12 @@ UPDATE cleanroom.host SET places = %(places)s, ready = %(ready)s, running = %(ru
 UPDATE cleanroom.host SET state = %(state)s WHERE name = %(name)s
 
 -- name: lock_host
-SELECT * FROM cleanroom.host WHERE name = %(name)s FOR UPDATE
+SELECT host.*, coalesce(worker.problem, '') AS problem
+  FROM cleanroom.host LEFT JOIN cleanroom.worker USING (name) WHERE host.name = %(name)s FOR UPDATE OF host
 
 -- name: host
-SELECT * FROM cleanroom.host WHERE name = %(name)s
+SELECT host.*, coalesce(worker.problem, '') AS problem
+  FROM cleanroom.host LEFT JOIN cleanroom.worker USING (name) WHERE host.name = %(name)s
 
 -- name: settle
 -- A host that takes no work and has none is drained.
@@ -42,4 +44,5 @@ UPDATE cleanroom.host SET state = 'drained'
 SELECT name FROM cleanroom.host WHERE state <> 'ready'
 
 -- name: hosts (prepared)
-SELECT * FROM cleanroom.host ORDER BY name
+SELECT host.*, coalesce(worker.problem, '') AS problem
+  FROM cleanroom.host LEFT JOIN cleanroom.worker USING (name) ORDER BY host.name

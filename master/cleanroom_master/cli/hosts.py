@@ -11,6 +11,7 @@ from cleanroom_db.services import Host
 from cleanroom_master.cli.frame import Commands, Context
 
 _COLUMNS = ["name", "state", "isolations", "free", "ready", "running", "drained", "processors", "memory_mib", "seen_at"]
+_PROBLEM = "problem"
 
 
 def register(commands: Commands) -> None:
@@ -33,7 +34,8 @@ def register(commands: Commands) -> None:
 def list_all(context: Context, _: argparse.Namespace) -> None:
     """Show hosts."""
     rows = [view(one) for one in services.hosts(context.database)]
-    context.rows(rows, _COLUMNS, "no host has said anything yet; the worker starts with 'cleanroom up'")
+    columns = [*_COLUMNS, _PROBLEM] if any(row[_PROBLEM] for row in rows) else _COLUMNS
+    context.rows(rows, columns, "no host has said anything yet; the worker starts with 'cleanroom up'")
 
 
 def drain(context: Context, arguments: argparse.Namespace) -> None:
@@ -55,4 +57,5 @@ def view(host: Host) -> dict[str, Any]:
         "isolations": list(host.isolations),
         "places": host.places,
         "heard_at": host.heard_at,
+        _PROBLEM: host.problem,
     }
