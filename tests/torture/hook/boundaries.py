@@ -87,8 +87,8 @@ BOUNDARIES: tuple[Boundary, ...] = (
     ),
     *_calls(
         "master",
-        ("an artifact is written, not stored", BEFORE_CALL, "os.rename", r"/artifacts/.*\.new"),
-        ("an artifact is stored", AFTER_CALL, "os.rename", r"/artifacts/.*\.new"),
+        ("an artifact is written, not stored", BEFORE_CALL, "os.rename", r"/artifacts/[0-9a-f]{2}/"),
+        ("an artifact is stored", AFTER_CALL, "os.rename", r"/artifacts/[0-9a-f]{2}/"),
         needs="good",
     ),
     *_calls("master", ("a log is sealed", AFTER_CALL, "os.rename", r"/logs/[0-9a-f]{2}/")),
