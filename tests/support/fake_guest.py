@@ -50,6 +50,7 @@ class FakeGuest:
         self._steps = list(steps)
         self._files = files or {}
         self.destroyed = False
+        self.lost_something = False
         self.varying = 0
         self.commands: list[list[str]] = []
         self.listing = prints("base 1\n")
@@ -117,6 +118,9 @@ class FakeGuest:
                 if place.startswith(("/cleanroom/results/", "/cleanroom/build/")):
                     tar.add(files[0], arcname=place.removeprefix("/cleanroom/"))
         output(stream.getvalue())
+
+    def damaged(self) -> bool:
+        return self.lost_something
 
     def dismiss(self) -> None:
         self.destroyed = True

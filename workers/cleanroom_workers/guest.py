@@ -74,6 +74,9 @@ class Keeper(Protocol):
     def state(self, name: str) -> State:
         """What became of the guest."""
 
+    def damaged(self, name: str) -> bool:
+        """Whether the guest's disk lost something because the host's was full."""
+
     def destroy(self, name: str) -> None:
         """End the guest and take all of it away."""
 
@@ -259,6 +262,10 @@ class Guest:
     def state(self) -> State:
         """What became of the guest: running, powered off from inside, crashed, or destroyed."""
         return self._keeper.state(self.name)
+
+    def damaged(self) -> bool:
+        """Whether its disk lost something because the host's was full: nothing that it does counts any more."""
+        return self._keeper.damaged(self.name)
 
     def destroy(self) -> None:
         """End the guest and forget everything in it."""

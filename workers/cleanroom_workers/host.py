@@ -332,6 +332,10 @@ class Host:
             return State.DESTROYED
         return self._libvirt(isolations.named(record.isolation).driver).state(name)
 
+    def damaged(self, name: str) -> bool:
+        """Whether a guest's disk lost something because this host's was full; a machine waits for room instead."""
+        return mounts.damaged(self._records.home(name) / "store")
+
     def destroy(self, name: str) -> None:
         """End a guest and take away all it consisted of; nothing happens when it is not there."""
         if name in self._records.names():
@@ -624,6 +628,7 @@ class Host:
             way = isolations.named(record.isolation)
             way.end(self._libvirt(way.driver), name)
             way.release(name)
+        self._daemon.forget(name)
         for place in mounts.below(home):
             mounts.abandon(place)
         if record is not None:

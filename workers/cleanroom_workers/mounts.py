@@ -98,6 +98,19 @@ def abandon(place: Path) -> None:
     unmount(place)
 
 
+def damaged(place: Path) -> bool:
+    """Whether the ext4 file system at `place`, on a loop device, could not write all that it was given.
+
+    That happens where its file has no room on the host's disk: some of it is lost then, and programs are told of errors
+    that are not theirs, also when there is room again. What is not yet written is not yet known to be lost. Source: the
+    kernel's Documentation/ABI/testing/sysfs-fs-ext4; a block of data that cannot be written is a warning
+    (ext4_end_bio in fs/ext4/page-io.c), one of metadata an error (ext4_check_bdev_write_error).
+    """
+    devices = [source for found, source in _mounts() if found == str(place) and source.startswith("/dev/loop")]
+    told = [Path("/sys/fs/ext4", Path(one).name, f"{kind}_count") for one in devices for kind in ("errors", "warning")]
+    return any(int(one.read_text(encoding="ascii")) > 0 for one in told if one.exists())
+
+
 def _places() -> list[str]:
     return [place for place, _ in _mounts()]
 

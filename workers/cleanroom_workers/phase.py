@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -104,6 +104,9 @@ class Guest(Protocol):
 
     def copy_out(self, source: str, destination: Path, *, limit: int) -> list[Path]:
         """Bring the regular files of a directory out, at most `limit` bytes."""
+
+    def damaged(self) -> bool:
+        """Whether its disk lost something because the host's was full."""
 
     def dismiss(self) -> None:
         """End the guest; what is left of it may be taken away later."""
@@ -199,8 +202,8 @@ class _Phase:
         try:
             missing = self._unmet_condition()
             return _Verdict(Outcome.SKIPPED, missing) if missing else self._in_guest()
-        except (ProductError, OutputLimitExceeded) as error:
-            return self._unless_host_is_full(_Verdict(Outcome.FAILED, error.message))
+        except ProductError as error:
+            return _Verdict(Outcome.FAILED, error.message)
         except CleanroomError as error:
             # All problems and what to do about them, in one line.
             why = "; ".join(map(str.strip, str(error).splitlines()))
@@ -226,18 +229,25 @@ class _Phase:
         guest = self._surroundings.reset(self._request)
         try:
             self._emit(_reset_event(guest))
-            self._send_inputs(guest)
-            if self._varied:
-                self._vary(guest)
-            verdict = self._steps(guest)
-            if not verdict.final:
-                self._tell_packages(guest)
-            if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
-                self._collect(guest)
-            return verdict
+            try:
+                verdict = self._work(guest)
+            except (ProductError, OutputLimitExceeded) as error:
+                verdict = _Verdict(Outcome.FAILED, error.message)
+            return self._unless_disk_is_full(verdict, guest)
         finally:
             self._surroundings.shield()
             guest.dismiss()
+
+    def _work(self, guest: Guest) -> _Verdict:
+        self._send_inputs(guest)
+        if self._varied:
+            self._vary(guest)
+        verdict = self._steps(guest)
+        if not verdict.final:
+            self._tell_packages(guest)
+        if verdict.outcome is Outcome.PASSED and self._plan.makes_artifacts:
+            self._collect(guest)
+        return verdict
 
     @property
     def _varied(self) -> bool:
@@ -389,8 +399,7 @@ class _Phase:
             output.close()
             seconds = time.monotonic() - started
             self._command_seconds += seconds
-        if verdict.outcome is Outcome.FAILED:
-            verdict = self._unless_host_is_full(verdict)
+        verdict = self._unless_disk_is_full(verdict, guest)
         results = self._tests(guest, step, verdict, log, seconds)
         for event in events.in_events(events.now(), step.name, results.cases):
             self._emit(event)
@@ -440,11 +449,20 @@ class _Phase:
             return _Verdict(Outcome.INFRASTRUCTURE, error.message, final=True)
         return _judged(step, completed.exit_status, output)
 
-    def _unless_host_is_full(self, verdict: _Verdict) -> _Verdict:
-        """The same verdict, but not against the product where the host had no disk left for its guest."""
-        if not room.exhausted(self._request.output):
+    def _unless_disk_is_full(self, verdict: _Verdict, guest: Guest) -> _Verdict:
+        """The same verdict, but not against the product, nor for it, where the host had no disk left for its guest."""
+        damaged = guest.damaged()
+        if verdict.outcome in (Outcome.INFRASTRUCTURE, Outcome.CANCELLED):
+            # A guest that lost something may go off for that.
+            return replace(verdict, guest_went_off=verdict.guest_went_off and not damaged)
+        because = f" ({verdict.why})" if verdict.why else ""
+        if damaged:
+            why = f"the guest's disk lost something, because the host's was full{because}"
+        elif verdict.outcome is Outcome.FAILED and room.exhausted(self._request.output):
+            why = f"the host's disk is full{because}"
+        else:
             return verdict
-        return _Verdict(Outcome.INFRASTRUCTURE, f"the host's disk is full ({verdict.why})", final=True)
+        return _Verdict(Outcome.INFRASTRUCTURE, why, final=True)
 
     # -- what comes out ----------------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ class Run:
         self.directory = directory
         self.told: list[events.Event] = []
         self.listing = prints("base 1\n")
+        self.lost_something = False
         self.source = directory / "source.tar"
         with tarfile.open(self.source, "w") as tar:
             member = tarfile.TarInfo("debian/tests/control")
@@ -132,6 +133,7 @@ class Run:
         self.plan(steps=tuple(plan for plan, _ in steps))
         self.guest = FakeGuest([behaviour for _, behaviour in steps], files)
         self.guest.listing = self.listing
+        self.guest.lost_something = self.lost_something
         surroundings = Surroundings(
             lambda _: self.guest,
             log_limit=1000,
@@ -377,6 +379,31 @@ def test_a_full_disk_of_the_host_is_not(run: Run, monkeypatch: pytest.MonkeyPatc
     text = "cannot write: No space left on device\n"
     assert run.go([(step("build"), prints(text, 1))]) is Outcome.INFRASTRUCTURE
     assert run.why.startswith("the host's disk is full (step build ended with status 1: cannot write")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "because"),
+    [
+        (
+            prints("useradd: cannot lock /etc/passwd", 1),
+            " (step build ended with status 1: useradd: cannot lock /etc/passwd)",
+        ),
+        (prints("ok"), ""),
+    ],
+    ids=["failed", "passed"],
+)
+def test_what_a_guest_does_whose_disk_lost_something_does_not_count(
+    run: Run, behaviour: Behaviour, because: str
+) -> None:
+    run.lost_something = True
+    assert run.go([(step("build"), behaviour)]) is Outcome.INFRASTRUCTURE
+    assert run.why == f"the guest's disk lost something, because the host's was full{because}"
+
+
+def test_a_guest_that_goes_off_because_its_disk_lost_something_is_not_told_as_such(run: Run) -> None:
+    run.lost_something = True
+    run.go([(step("build"), raises(GuestWentOff("the guest guest-1 went off")))])
+    assert not run.of(PhaseFinished)[0].guest_went_off
 
 
 def test_a_host_that_cannot_write_is_not(run: Run) -> None:
