@@ -291,6 +291,8 @@ PLANTED: list[tuple[str, Callable[[World], None]]] = [
     ("guest", file(f"state/libvirt/etc/lxc/{GUEST}.xml")),
     ("lock", file(f"runtime/locks/{GUEST}")),
     ("temporary file", file("tmp/tmp01234567")),
+    ("temporary file", file(f"runtime/libvirt/lxc/{GUEST}.devpts")),
+    ("temporary file", file(f"state/libvirt/log/lxc/{GUEST}.log")),
     ("temporary file", file("state/temporary/publisher/tmp01234567")),
     ("temporary file", file("state/logs/growing/7-build-0-command.log")),
     ("temporary file", file("state/repository/.current.new")),

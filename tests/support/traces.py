@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from cleanroom_base.settings import Settings
+
+# Their names end in eight digits.
+_OF_A_GUEST = re.compile(r"-[0-9a-f]{8}(\.(dev|devpts|fuse|sock|log))?$")
 
 
 def of_guests(settings: Settings) -> dict[str, list[str]]:
@@ -23,6 +27,12 @@ def of_guests(settings: Settings) -> dict[str, list[str]]:
         "addresses": _addresses(settings),
         "connections": _names(runtime / "ssh"),
         "locks": _names(runtime / "locks"),
+        "libvirt": sorted(
+            str(path)
+            for place in (runtime / "libvirt", state / "libvirt/lib", state / "libvirt/log")
+            for path in place.rglob("*")
+            if path.parent.name != "network" and _OF_A_GUEST.search(path.name)
+        ),
         "users": sorted(str(path) for path in (state / "images").glob("*/users/*")),
         "loops": sorted(
             path.parent.parent.name

@@ -438,7 +438,7 @@ def audit_machine(audit: Audit, machine: Machine) -> None:
     _audit_mounts(audit, machine, kept)
     _audit_groups(audit, machine, kept)
     _audit_locks(audit, machine, kept)
-    _audit_temporary(audit, machine)
+    _audit_temporary(audit, machine, kept)
     if machine.ended:
         _audit_ended(audit, machine)
     else:
@@ -510,7 +510,11 @@ def _holder(path: Path) -> bool:
     return False
 
 
-def _audit_temporary(audit: Audit, machine: Machine) -> None:
+def _audit_temporary(audit: Audit, machine: Machine, kept: set[str]) -> None:
+    gone = machine.guests - kept
+    for path in (*machine.runtime.glob("libvirt/**/*"), *machine.state.glob("libvirt/**/*")):
+        if path.name.rpartition(".")[0] in gone or path.name.split("-", 2)[-1] in gone:
+            audit.complain("temporary file", str(path))
     for path in (*machine.temporary.glob("*"), *machine.state.glob("temporary/*/*")):
         audit.complain("temporary file", str(path))
     for name in ("logs/growing", "incoming", "sources"):

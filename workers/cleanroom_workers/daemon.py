@@ -6,8 +6,10 @@ different state directories do not meet, and nothing of the machine's own libvir
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import pwd
+import shutil
 import time
 from pathlib import Path
 
@@ -19,6 +21,12 @@ from cleanroom_workers.libvirt_access import Libvirt, LibvirtError
 from cleanroom_workers.processes import end, keep, started
 
 _SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
+_DRIVERS = ("lxc", "qemu")
+# Where the driver for containers mounts things, in a mount namespace of the container's keeper.
+_LEFT_DIRECTORIES = ("dev", "devpts", "fuse")
+# Longer names are cut in what a machine's directories are called, and may then be another's. Source:
+# VIR_DOMAIN_SHORT_NAME_MAX in libvirt's domain_conf.c.
+_SHORT_NAME = 20
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 10.0
 _PAUSE = 0.02
@@ -91,6 +99,29 @@ class Daemon:
         since = None if process is None else started(process)
         if process is not None and since is not None:
             end(process, since=since, timeout=_STOP_TIMEOUT)
+
+    def forget(self, name: str) -> None:
+        """Take away what libvirt leaves of each guest for ever: directories below /run, which is memory, and a log.
+
+        Where libvirt itself was killed it also leaves what a machine's monitor was reached by.
+        """
+        runtime, variable, logs = self._places()
+        for suffix in _LEFT_DIRECTORIES:
+            with contextlib.suppress(OSError):
+                (runtime / "lxc" / f"{name}.{suffix}").rmdir()
+        for file in (runtime / "lxc" / f"{name}.sock", *(logs / driver / f"{name}.log" for driver in _DRIVERS)):
+            with contextlib.suppress(OSError):
+                file.unlink()
+        if len(name) <= _SHORT_NAME:
+            for place in (variable / "qemu", variable / "qemu/channel/target"):
+                for directory in place.glob(f"domain-*-{name}"):
+                    shutil.rmtree(directory, ignore_errors=True)
+
+    def _places(self) -> tuple[Path, Path, Path]:
+        """Where the daemon keeps what runs, what stays, and its logs."""
+        if self._uses_system():
+            return Path("/run/libvirt"), Path("/var/lib/libvirt"), Path("/var/log/libvirt")
+        return self._runtime, self._persistent / "lib", self._persistent / "log"
 
     def _uses_system(self) -> bool:
         # Once ours has been started it stays ours, even if the machine's own is started later.
