@@ -36,11 +36,13 @@ def _tree(name: str, **changes: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def failing(site: LiveSite) -> LiveSite:
-    """Three releases that fail, each for its own reason, on their way side by side."""
+    """Four releases that fail, each for its own reason, on their way side by side."""
     site.product("says-other", _tree("says-other")).tag("v2.0")
     site.product("no-debian", {"cleanroom.toml": 'builder = "deb"\n', "README": "hello\n"}).tag("v1.0")
     rules = "#!/usr/bin/make -f\n%:\n\techo all is lost; exit 7\n"
     site.product("breaks", _tree("breaks", **{"debian/rules": rules})).tag("v1.3")
+    step = '[[phases.build.steps]]\nname = "hostile"\nuser = "root"\nrun = "systemctl poweroff; sleep 60"\n'
+    site.script("goes-off", "echo done > result.txt", step).tag("v1.0")
     return site
 
 
@@ -61,6 +63,15 @@ def test_a_product_s_fault_is_told_in_one_sentence(failing: LiveSite, name: str,
     assert all(word in shown["why"] for word in words), shown["why"]
     assert "\n" not in shown["why"]
     assert failing.run("release", "show", name, ref).out.splitlines()[1].strip() == shown["why"]
+
+
+def test_a_product_that_switches_its_guest_off_fails_the_second_time(failing: LiveSite) -> None:
+    """The first time somebody may have killed the guest."""
+    shown = failing.wait("goes-off", "v1.0").json
+    [build] = shown["builds"]
+    assert [attempt["outcome"] for attempt in build["attempts"]] == ["infrastructure", "failed"]
+    why = "debian-12/script: build: the guest went off, as it did in attempt 1: the product switches it off"
+    assert (shown["state"], shown["why"].partition("; ")[0]) == ("failed", why)
 
 
 def test_the_log_of_what_failed_is_kept(failing: LiveSite) -> None:
