@@ -234,7 +234,7 @@ class _Day:
             with self._database.transaction() as cursor:
                 left = cursor.value(
                     "SELECT count(*) FROM cleanroom.ref_event AS event LEFT JOIN cleanroom.release"
-                    " ON ref_event_id = event.id WHERE event.id >= %(first)s AND event.change = 'created'"
+                    " ON ref_event_id = event.id WHERE event.id >= %(first)s AND event.state <> 'ignored'"
                     f" AND (release.id IS NULL OR release.state NOT IN {_ENDED})",
                     first=self._first_event,
                 )

@@ -303,6 +303,53 @@ def test_a_hook_and_a_look_at_the_same_time_record_once(
     assert {event.state for event in events} == {RefEventState.RECORDED}
 
 
+@pytest.fixture
+def slow_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Have the next list of a repository's refs come late: a file that comes once it is made, and one that lets it go."""
+    listed, go = tmp_path / "listed", tmp_path / "go"
+    program = tmp_path / "slow/git"
+    program.parent.mkdir()
+    program.write_text(
+        f"""#!/bin/sh
+git() {{ PATH="{os.environ["PATH"]}" command git "$@"; }}
+case "$*" in
+*ls-remote*)
+    if [ ! -e "{listed}" ]; then
+        git "$@" > "{tmp_path}/list"
+        touch "{listed}"
+        for _ in $(seq 600); do [ -e "{go}" ] && break; sleep 0.05; done
+        exec cat "{tmp_path}/list"
+    fi ;;
+esac
+git "$@"
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return listed, go
+
+
+def test_what_a_hook_records_while_a_look_is_under_way_is_neither_deleted_nor_moved_back(
+    settings: Settings,
+    refs: Database,
+    look: Callable[[], list[RefEvent]],
+    repository: Repository,
+    slow_list: tuple[Path, Path],
+) -> None:
+    listed, go = slow_list
+    looking = threading.Thread(target=look)
+    looking.start()
+    deadline = time.monotonic() + 30
+    while not listed.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    repository.tag("v1")
+    recorded = record(settings, refs, "hello", "v1")
+    go.touch()
+    looking.join(60)
+    assert ref_events.list_latest(refs) == [recorded]
+    assert look() == []
+
+
 def test_a_ref_is_recorded_on_request(
     settings: Settings, refs: Database, look: Callable[[], list[RefEvent]], repository: Repository
 ) -> None:

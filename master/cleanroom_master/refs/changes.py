@@ -36,6 +36,18 @@ def unseen(tags: Mapping[str, tuple[bytes, RemoteRef]], seen: Mapping[str, str |
     }
 
 
+def undisturbed(
+    tags: Mapping[str, tuple[bytes, RemoteRef]], before: Mapping[str, str | None], seen: Mapping[str, str | None]
+) -> tuple[dict[str, tuple[bytes, RemoteRef]], dict[str, str | None]]:
+    """`tags` and what was `seen` of them, without those that another recorder wrote of since `before`.
+
+    It knows more than a list that was asked for before that: a tag that is not in it would look as if it was deleted.
+    """
+    newer = {ref for ref in seen if ref not in before or before[ref] != seen[ref]}
+    left = {ref: tag for ref, tag in tags.items() if ref not in newer}
+    return left, {ref: commit for ref, commit in seen.items() if ref not in newer}
+
+
 def tag_events(
     tags: Mapping[str, tuple[bytes, RemoteRef]],
     seen: Mapping[str, str | None],

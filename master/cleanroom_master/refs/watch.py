@@ -43,17 +43,17 @@ def look(settings: Settings, database: Database, product: Product) -> list[int]:
     Raises InputError (a URL that is not allowed) and InfrastructureError (a repository that does not answer).
     """
     mirror = Mirror(settings, product.name, product.url)
+    before = ref_events.latest_tags(database, product.name)
     remote = mirror.remote_refs()
     tags = changes.matching(remote.tags, product.tag_patterns)
     baseline = product.watched_at is None and not product.existing
-    unseen = {} if baseline else changes.unseen(tags, ref_events.latest_tags(database, product.name))
+    unseen = {} if baseline else changes.unseen(tags, before)
     told: Mapping[str, RefDetails | InputError] = lookup.tell(mirror, unseen) if unseen else {}
     commits = _branch_events(database, mirror, product, remote, baseline=baseline)
     with database.transaction():
-        # Another recorder may have been here since; what it recorded is no news.
         products.lock(database, product.name)
         seen = ref_events.latest_tags(database, product.name)
-        events = changes.tag_events(tags, seen, told, baseline=baseline)
+        events = changes.tag_events(*changes.undisturbed(tags, before, seen), told, baseline=baseline)
         ids = ref_events.record_many(database, product.name, [*events, *commits], recorded_by=RECORDED_BY)
         missing = ", ".join(sorted(set(unseen) - set(told))[:10])
         problem = f"not fetched, because they changed meanwhile or are broken: {missing}" if missing else None

@@ -50,6 +50,13 @@ def test_a_deleted_tag_is_recorded_once() -> None:
     assert event.state is RefEventState.IGNORED
 
 
+def test_what_others_recorded_since_the_list_was_asked_for_is_left_for_the_next_look() -> None:
+    before = {"same": A, "moved": A, "gone": A}
+    seen = {"same": A, "moved": B, "gone": None, "hooked": C}
+    tags, known = changes.undisturbed(_tags(same=A, moved=A, gone=A, fresh=B), before, seen)
+    assert (list(tags), known) == (["same", "fresh"], {"same": A})
+
+
 def test_a_deleted_tag_that_comes_back_is_created() -> None:
     [event] = changes.tag_events(_tags(v1=B), {"v1": None}, _told(v1=B), baseline=False)
     assert (event.change, event.state) == (RefChange.CREATED, RefEventState.RECORDED)
