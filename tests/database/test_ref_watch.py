@@ -305,7 +305,7 @@ def test_a_hook_and_a_look_at_the_same_time_record_once(
 
 @pytest.fixture
 def slow_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """Have the next list of a repository's refs come late: a file that comes once it is made, and one that lets it go."""
+    """Have the next list of refs come late: a file that comes once it is made, and one that lets it go."""
     listed, go = tmp_path / "listed", tmp_path / "go"
     program = tmp_path / "slow/git"
     program.parent.mkdir()
