@@ -28,6 +28,7 @@ from cleanroom_base.tending import GRACE, STEADY, Service, Tended, end_all
 from cleanroom_db import cluster, migrate
 from cleanroom_master import program, systemd
 from cleanroom_master.places import Places
+from cleanroom_master.publish import agent
 from cleanroom_workers import host_services
 
 # What is run, see `program`: an upgrade compares it with what is installed.
@@ -346,10 +347,11 @@ def _end_what_is_left(settings: Settings) -> bool:
 
 
 def _end_surroundings(settings: Settings) -> None:
-    """End what is no child of ours: guests, libvirt, proxy, database."""
+    """End what is no child of ours: guests, libvirt, proxy, the agent of a publisher that was killed, database."""
     worker = Path(sysconfig.get_path("scripts")) / "cleanroom-worker"
     for end in (
         lambda: run.run([worker, "stop"], timeout=60, check=True),
+        lambda: agent.end(agent.site_home(settings)),
         lambda: cluster.stop(settings),
     ):
         try:

@@ -158,7 +158,7 @@ def test_hosts_and_a_drained_one_takes_no_work(site: LiveSite) -> None:
 
     until(lambda: site.ask("host", "list") and host()["heard_at"], 60, "the host says how it is")
     assert list(host()) == keys(
-        "name state isolations free ready running drained processors memory_mib seen_at places heard_at"
+        "name state isolations free ready running drained processors memory_mib seen_at places heard_at problem"
     )
     name = host()["name"]
     assert site.ask("host", "drain", name, "--reason", "to see that")["state"] in ("draining", "drained")

@@ -358,8 +358,8 @@ def test_each_state_of_a_yum_repository_has_an_address_that_stays(tmp_path: Path
     assert repository.verify(2) == []
 
 
-def test_a_repository_signed_by_another_key_does_not_pass(tmp_path: Path, repository: Repository):
-    with Signer(tmp_path / "other", tmp_path / "runtime", user_id="Someone else") as other:
+def test_a_repository_signed_by_another_key_does_not_pass(tmp_path: Path, runtime: Path, repository: Repository):
+    with Signer(tmp_path / "other", runtime, user_id="Someone else") as other:
         forged = Repository(repository.directory, other, origin="Test", url="http://repository.example")
         forged.build(1, [add(forged, make_deb(tmp_path)), add(forged, make_rpm(tmp_path))])
     assert {

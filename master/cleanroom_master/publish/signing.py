@@ -20,7 +20,7 @@ from types import TracebackType
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.run import Completed, run
-from cleanroom_master.publish import storage
+from cleanroom_master.publish import agent, storage
 from cleanroom_master.publish.token import Token
 
 # 128 bits of security (NIST SP 800-57 part 1, revision 5, table 2), and signed with in half the time of 4096 bits, of
@@ -182,7 +182,7 @@ class Signer:
 
     def close(self) -> None:
         """End the agent of this home; the next signature starts one again."""
-        run(["gpgconf", "--homedir", self._link, "--kill", "gpg-agent"], timeout=_TIMEOUT, check=False)
+        agent.end(self._link)
 
     def clear_sign(self, content: bytes) -> bytes:
         """The text with its signature around it."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from cleanroom_base.settings import Settings
+from cleanroom_master.publish import agent
 from cleanroom_master.publish.repository import Repository
 from cleanroom_master.publish.signing import Signer
 from cleanroom_master.publish.token import Token
@@ -23,7 +24,7 @@ def open_signer(settings: Settings) -> Signer:
     """
     return Signer(
         settings.state / "publisher" / "gnupg",
-        settings.runtime / "publisher",
+        agent.site_home(settings).parent,
         user_id=settings.text("publisher.key_name"),
         may_make=not (repository_directory(settings) / "current").is_symlink(),
         token=_token(settings),

@@ -8,6 +8,7 @@ from tiny_packages import make_rpm
 
 from cleanroom_base.errors import InfrastructureError
 from cleanroom_base.settings import load
+from cleanroom_master.publish import agent
 from cleanroom_master.publish.envelope import dearmored, verified
 from cleanroom_master.publish.signing import KeyTrouble, Signer, expiries, signature_of
 from cleanroom_master.publish.site import open_signer, repository_directory
@@ -82,6 +83,18 @@ def test_no_agent_is_left(runtime: Path, signer: Signer):
         ask = ["gpg-connect-agent", "--no-autostart", "--homedir", link, "/bye"]
         assert subprocess.run(ask, check=False, capture_output=True, timeout=60).returncode == 0
     assert b"no gpg-agent running" in subprocess.run(ask, check=False, capture_output=True, timeout=60).stderr
+
+
+def test_the_agent_of_a_publisher_that_was_killed_ends_by_its_home(runtime: Path, signer: Signer):
+    killed = Signer(signer.home, runtime, user_id="Test repository")
+    killed.detach_sign(b"text\n")
+    asked = ["gpg-connect-agent", "--no-autostart", "--homedir", runtime / "gnupg", "GETINFO pid", "/bye"]
+    told = subprocess.run(asked, check=True, capture_output=True, timeout=60).stdout
+    process = Path("/proc", told.split()[1].decode())
+    assert process.exists()
+    agent.end(runtime / "gnupg")
+    assert not process.exists()
+    agent.end(runtime / "none")
 
 
 def expired(home: Path) -> None:
