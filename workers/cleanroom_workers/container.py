@@ -57,7 +57,7 @@ class Container:
 
     driver: str = "lxc"
     method: str = "overlay"
-    start_timeout: float = 30.0
+    start_timeout: float = 60.0
     layered: bool = True
 
     @property
