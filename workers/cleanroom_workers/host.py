@@ -634,8 +634,9 @@ class Host:
         if record is not None:
             self.catalogue.store.release(record.image, name)
         shutil.rmtree(home, ignore_errors=True)
-        self._apply_firewall()
+        # Who is killed after this leaves nothing of the guest; the firewall is made right with the next one.
         self._lock(name).unlink(missing_ok=True)
+        self._apply_firewall()
 
     def _abandoned(self, name: str) -> bool:
         """Whether nobody claims a guest: half made, half ended, its owner gone, or lost with its host's restart."""
