@@ -135,6 +135,15 @@ def test_guests_that_go_off_in_different_phases_may_have_been_lost(master: Datab
     assert releases.get(master, release.id).state is ReleaseState.HELD
 
 
+def test_a_guest_that_goes_off_after_one_was_lost_is_tried_again(master: Database, release: Release) -> None:
+    held = begin(master, release)
+    row = phases.start(master, held, 0, "build")
+    phases.finish(master, held, row, Outcome.INFRASTRUCTURE, why="lost", seconds=1.0, command_seconds=1.0)
+    end(master, held, Outcome.INFRASTRUCTURE, "build: lost")
+    _guest_went_off(master, release, "build")
+    assert [work.number for work in attempts.due(master)] == [3]
+
+
 def test_a_guest_that_is_lost_after_one_went_off_is_no_failure(master: Database, release: Release) -> None:
     _guest_went_off(master, release, "build")
     for _ in range(2):
